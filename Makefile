@@ -1,0 +1,65 @@
+# redconnect: `make run` starts it with a demo appointment, `make test` runs everything. Both set up what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := stun relay signaling config tests
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help setup run test check unit conformance e2e fuzz bench requirements clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+$(VENV)/.runtime: requirements/runtime.txt pyproject.toml
+	@scripts/system-packages venv
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --require-hashes -r requirements/runtime.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
+	@$(BIN)/python -m pip install -qq --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup: $(VENV)/.dev ## create .venv with everything that development needs
+	@scripts/system-packages test
+
+run: $(VENV)/.runtime ## start the service and print the links of a demo appointment
+	@$(BIN)/python -m config.cli serve --demo
+
+test: setup ## every test, browsers included
+	@$(PYTEST) tests/unit tests/conformance tests/fuzz tests/e2e
+
+check: $(VENV)/.dev ## linters, types, direction of imports
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+unit: $(VENV)/.dev ## unit tests only
+	@$(PYTEST) tests/unit
+
+conformance: setup ## by RFC section, with coturn's clients as the other end
+	@$(PYTEST) tests/conformance
+
+e2e: setup ## real browsers through the real service
+	@$(PYTEST) tests/e2e
+
+fuzz: $(VENV)/.dev ## the parsers against many more random inputs than a test run uses
+	@HYPOTHESIS_PROFILE=fuzz $(PYTEST) tests/fuzz --timeout 1200
+
+bench: setup ## figures beside coturn, measured in the same run (needs root for network namespaces)
+	@scripts/system-packages bench
+	@$(BIN)/python -m tests.bench.compare_with_coturn
+
+requirements: ## compile requirements/*.in to pinned and hashed *.txt, without any index address
+	@$(PYTHON) -m venv $(VENV)/pip-tools
+	@$(VENV)/pip-tools/bin/pip install --quiet pip-tools
+	@for f in runtime dev; do CUSTOM_COMPILE_COMMAND="make requirements" PIP_CONFIG_FILE=/dev/null \
+	  $(VENV)/pip-tools/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-annotate \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements/$$f.txt requirements/$$f.in; done
+
+clean: ## remove what the targets above created, but not var/ (secrets, appointments)
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

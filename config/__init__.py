@@ -1,0 +1,1 @@
+"""The roof: reads the settings, builds the parts, runs them. Nothing imports it."""

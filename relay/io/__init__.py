@@ -1,0 +1,1 @@
+"""The relay's shell: listeners, relay sockets, service and metrics."""

@@ -1,0 +1,1 @@
+"""Forwarding planes: implementations of relay.datapath.DataPath."""

@@ -1,0 +1,1 @@
+"""The signaling shell: web application, WebSocket, appointment store and metrics."""
