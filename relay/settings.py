@@ -67,15 +67,9 @@ class RelaySettings(BaseModel, frozen=True, extra="forbid"):
     )
     port_min: int = Field(49152, ge=1024, le=65535, description="lowest relayed UDP port")
     port_max: int = Field(65535, ge=1024, le=65535, description="highest relayed UDP port")
-    default_lifetime_seconds: int = Field(
-        600, ge=60, le=3600, description="LIFETIME without a wish (RFC 8656 §7.2)"
-    )
-    max_lifetime_seconds: int = Field(
-        3600, ge=600, le=86_400, description="clamp of LIFETIME (RFC 8656 §7.2)"
-    )
-    nonce_lifetime_seconds: int = Field(
-        3600, ge=60, le=86_400, description="age after which a NONCE is stale (438)"
-    )
+    default_lifetime_seconds: int = Field(600, ge=60, le=3600, description="LIFETIME without a wish (RFC 8656 §7.2)")
+    max_lifetime_seconds: int = Field(3600, ge=600, le=86_400, description="clamp of LIFETIME (RFC 8656 §7.2)")
+    nonce_lifetime_seconds: int = Field(3600, ge=60, le=86_400, description="age after which a NONCE is stale (438)")
     users: dict[str, SecretStr] = Field(
         default_factory=dict,
         description="static users and their passwords, for tests and fixed installations",

@@ -1,1 +1,1 @@
-"""STUN (RFC 8489) without I/O: registry, messages, attributes, integrity, credentials, nonces. Standard library only."""
+"""STUN (RFC 8489) without I/O: messages, attributes, integrity, credentials, nonces. Standard library only."""

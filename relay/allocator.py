@@ -1,0 +1,128 @@
+"""Hands out relayed transport addresses and takes them back: quota, ports and reservations in one place.
+
+Whatever is reserved here is either part of an allocation or given back before the call ends, so nothing leaks:
+ports taken = allocations + reservations, and what the quota counts = allocations.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from relay.allocation import Allocation
+from relay.datapath import DataPath, RelayAddress, Traffic
+from relay.errors import AddressFamilyNotSupported, InsufficientCapacity, PortTaken
+from relay.five_tuple import FiveTuple
+from relay.port_pool import PortPool
+from relay.quota import UserQuota
+from relay.reservation import Reservations
+from relay.settings import RelaySettings
+from stun.address import IPV4, TransportAddress
+
+_BIND_ATTEMPTS: Final = 16  # ports tried before an Allocate is refused: others on this machine may hold some
+
+
+class Wish(NamedTuple):
+    """What an Allocate request asks for (RFC 8656 §7.1)."""
+
+    family: int | None  # REQUESTED-ADDRESS-FAMILY
+    even_port: bool | None  # EVEN-PORT with its R bit, None without the attribute
+    reservation_token: bytes | None
+    lifetime: int  # granted, in seconds
+
+
+class Allocator:
+    """Owns the port pools, the user quota and the reservations, and opens relays in the forwarding plane."""
+
+    def __init__(
+        self,
+        settings: RelaySettings,
+        datapath: DataPath,
+        relay_addresses: Sequence[RelayAddress],
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self._datapath = datapath
+        self._addresses = {TransportAddress(address.bound, 0).family: address for address in relay_addresses}
+        self.pools = {
+            family: PortPool(settings.port_min, settings.port_max, settings.quota.total_share_percent, entropy)
+            for family in self._addresses
+        }
+        self.quota = UserQuota(settings.quota.allocations_per_user)
+        self.reservations = Reservations(entropy)
+
+    def open(self, path: FiveTuple, username: str, transaction_id: bytes, wish: Wish, now: float) -> Allocation:
+        """Make an allocation, or change nothing.
+
+        Raises:
+            AllocationQuotaReached: the user holds too many.
+            AddressFamilyNotSupported: there is no relay address of this family.
+            InsufficientCapacity: no port, no such reservation, or the system has no socket left.
+        """
+        self.quota.reserve(username)
+        try:
+            return self._open(path, username, transaction_id, wish, now)
+        except BaseException:
+            self.quota.release(username)
+            raise
+
+    def release(self, allocation: Allocation) -> Traffic:
+        """Take back what `open` gave, and return what was relayed."""
+        traffic = self._datapath.close_relay(allocation.handle)
+        self.pools[allocation.family].give_back(allocation.port)
+        self.quota.release(allocation.username)
+        return traffic
+
+    def expire_reservations(self, now: float) -> None:
+        """Take back reserved ports that nobody asked for in time."""
+        for family, port in self.reservations.expire(now):
+            self.pools[family].give_back(port)
+
+    def _open(self, path: FiveTuple, username: str, transaction_id: bytes, wish: Wish, now: float) -> Allocation:
+        expires_at = now + wish.lifetime
+        if wish.reservation_token is not None:
+            reserved = self.reservations.redeem(wish.reservation_token, username, now)
+            family, port = reserved.family, reserved.port
+            handle = self._bind(path, family, port, expires_at)
+            if handle is None:
+                raise InsufficientCapacity("port_taken")
+        else:
+            family = IPV4 if wish.family is None else wish.family
+            port, handle = self._bind_any(path, family, wish.even_port, expires_at)
+        address = self._addresses[family]
+        allocation = Allocation(path, username, transaction_id, address, port, handle, now, expires_at)
+        if wish.even_port:
+            allocation.reservation_token = self.reservations.add(family, port + 1, username, now)
+        return allocation
+
+    def _bind_any(
+        self,
+        path: FiveTuple,
+        family: int,
+        even_port: bool | None,  # noqa: FBT001  # three states, as in `Wish`
+        expires_at: float,
+    ) -> tuple[int, int]:
+        pool = self.pools.get(family)
+        if pool is None:
+            raise AddressFamilyNotSupported("family")
+        for _ in range(_BIND_ATTEMPTS):
+            port = pool.take() if even_port is None else pool.take_even(with_next=even_port)
+            try:
+                handle = self._bind(path, family, port, expires_at)
+            except BaseException:
+                if even_port:
+                    pool.give_back(port + 1)
+                raise
+            if handle is not None:
+                return port, handle
+            if even_port:
+                pool.give_back(port + 1)
+        raise InsufficientCapacity("port_taken")
+
+    def _bind(self, path: FiveTuple, family: int, port: int, expires_at: float) -> int | None:
+        """The handle of the opened relay, or None with the port given back because somebody else holds it."""
+        try:
+            return self._datapath.open_relay(path, self._addresses[family], port, expires_at)
+        except PortTaken:
+            self.pools[family].give_back(port)
+            return None
+        except OSError as error:  # out of descriptors or memory: another port would not help
+            self.pools[family].give_back(port)
+            raise InsufficientCapacity("system") from error

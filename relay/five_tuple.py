@@ -1,0 +1,22 @@
+"""How the server knows one client from another (RFC 8656 §3)."""
+
+from enum import Enum
+from typing import NamedTuple
+
+from stun.address import TransportAddress
+
+
+class Transport(Enum):
+    """What carries the messages between client and server."""
+
+    UDP = "udp"
+    TCP = "tcp"
+    TLS = "tls"
+
+
+class FiveTuple(NamedTuple):
+    """Client address, server address and the transport between them; an allocation belongs to exactly one."""
+
+    transport: Transport
+    server: TransportAddress
+    client: TransportAddress

@@ -1,0 +1,63 @@
+"""Ports held for the second half of a pair (RFC 8656 §7.2: EVEN-PORT with the R bit, RESERVATION-TOKEN)."""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from relay.errors import InsufficientCapacity
+
+LIFETIME: Final = 30.0  # seconds (RFC 8656 §7.2)
+_TOKEN_BYTES: Final = 8
+
+
+class Reservation(NamedTuple):
+    """A port that waits for the client which holds the token."""
+
+    family: int
+    port: int
+    username: str
+    expires_at: float
+
+
+class Reservations:
+    """Reserved ports by token. Each belongs to an allocation made before, so the table is bounded by the pool."""
+
+    def __init__(self, entropy: Callable[[int], bytes]) -> None:
+        self._entropy = entropy
+        self._by_token: dict[bytes, Reservation] = {}  # in order of expiry, since all live equally long
+
+    def __len__(self) -> int:
+        return len(self._by_token)
+
+    def add(self, family: int, port: int, username: str, now: float) -> bytes:
+        """Hold a taken port for 30 seconds and return the token that redeems it."""
+        token = self._entropy(_TOKEN_BYTES)
+        while token in self._by_token:
+            token = self._entropy(_TOKEN_BYTES)
+        self._by_token[token] = Reservation(family, port, username, now + LIFETIME)
+        return token
+
+    def redeem(self, token: bytes, username: str, now: float) -> Reservation:
+        """Hand the port over to the user it was reserved for.
+
+        Raises:
+            InsufficientCapacity: the token is unknown, has expired or belongs to somebody else (RFC 8656 §7.2).
+        """
+        reservation = self._by_token.get(token)
+        if reservation is None or reservation.expires_at <= now or reservation.username != username:
+            raise InsufficientCapacity("reservation")
+        del self._by_token[token]
+        return reservation
+
+    def expire(self, now: float) -> list[tuple[int, int]]:
+        """Forget reservations that nobody redeemed; returns (family, port) of each, to be given back."""
+        expired = []
+        for token, reservation in list(self._by_token.items()):
+            if reservation.expires_at > now:
+                break
+            del self._by_token[token]
+            expired.append((reservation.family, reservation.port))
+        return expired
+
+    def next_at(self) -> float | None:
+        """When the oldest reservation expires."""
+        return next((reservation.expires_at for reservation in self._by_token.values()), None)

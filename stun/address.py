@@ -1,0 +1,87 @@
+"""Transport addresses and their two encodings (RFC 8489 §14.1, §14.2)."""
+
+import ipaddress
+from typing import Final, NamedTuple
+
+from stun.errors import MessageParseError, ParseFault
+from stun.registry import MAGIC_COOKIE
+
+IPV4: Final = 0x01
+IPV6: Final = 0x02
+_IP_SIZES: Final = {IPV4: 4, IPV6: 16}
+_FAMILIES: Final = {4: IPV4, 16: IPV6}
+
+
+class TransportAddress(NamedTuple):
+    """An IP address and a port (RFC 8489 §4). Compares, hashes and sorts by value."""
+
+    ip: bytes  # packed: 4 bytes for IPv4, 16 for IPv6
+    port: int
+
+    @property
+    def family(self) -> int:
+        """0x01 for IPv4, 0x02 for IPv6, as on the wire."""
+        return _FAMILIES[len(self.ip)]
+
+    @classmethod
+    def parse(cls, ip: str, port: int) -> "TransportAddress":
+        """Read the textual form of an IP address; an IPv6 zone is dropped.
+
+        Raises:
+            ValueError: `ip` is not an IP address.
+        """
+        return cls(ipaddress.ip_address(ip.partition("%")[0]).packed, port)
+
+    def __str__(self) -> str:
+        ip = ipaddress.ip_address(self.ip)
+        return f"[{ip}]:{self.port}" if ip.version == 6 else f"{ip}:{self.port}"
+
+
+def decode_address(value: bytes) -> TransportAddress:
+    """Read the value of a MAPPED-ADDRESS attribute (RFC 8489 §14.1).
+
+    Raises:
+        MessageParseError: the family is unknown, or the length does not fit it.
+    """
+    _check_shape(value)
+    return TransportAddress(value[4:], int.from_bytes(value[2:4]))
+
+
+def encode_address(address: TransportAddress) -> bytes:
+    """Write the value of a MAPPED-ADDRESS attribute (RFC 8489 §14.1)."""
+    return bytes((0, address.family)) + address.port.to_bytes(2) + address.ip
+
+
+def decode_xor_address(value: bytes, transaction_id: bytes) -> TransportAddress:
+    """Read the value of an XOR-MAPPED-ADDRESS attribute (RFC 8489 §14.2).
+
+    Raises:
+        MessageParseError: the family is unknown, or the length does not fit it.
+    """
+    size = _check_shape(value)
+    mask = MAGIC_COOKIE + transaction_id
+    port = int.from_bytes(value[2:4]) ^ _COOKIE_PORT
+    ip = int.from_bytes(value[4:]) ^ int.from_bytes(mask[:size])
+    return TransportAddress(ip.to_bytes(size), port)
+
+
+def encode_xor_address(address: TransportAddress, transaction_id: bytes) -> bytes:
+    """Write the value of an XOR-MAPPED-ADDRESS attribute (RFC 8489 §14.2)."""
+    size = len(address.ip)
+    mask = MAGIC_COOKIE + transaction_id
+    ip = int.from_bytes(address.ip) ^ int.from_bytes(mask[:size])
+    return bytes((0, _FAMILIES[size])) + (address.port ^ _COOKIE_PORT).to_bytes(2) + ip.to_bytes(size)
+
+
+def _check_shape(value: bytes) -> int:
+    if len(value) < 4:
+        raise MessageParseError(ParseFault.TRUNCATED, f"{len(value)} bytes of address")
+    size = _IP_SIZES.get(value[1])
+    if size is None:
+        raise MessageParseError(ParseFault.UNKNOWN_FAMILY, f"{value[1]:#04x}")
+    if len(value) != 4 + size:
+        raise MessageParseError(ParseFault.BAD_LENGTH, f"{len(value)} bytes, not {4 + size}")
+    return size
+
+
+_COOKIE_PORT: Final = int.from_bytes(MAGIC_COOKIE[:2])
