@@ -44,6 +44,6 @@ def verify_integrity(message: bytes, at: int, key: bytes, algorithm: IntegrityAl
         raise IntegrityError(f"{algorithm.name} integrity does not match")
 
 
-def fingerprint_of(covered: bytes) -> int:
+def fingerprint_of(covered: bytes | memoryview) -> int:
     """The CRC-32 of the message before its FINGERPRINT, whose length field already counts it (RFC 8489 §14.7)."""
     return zlib.crc32(covered) ^ _FINGERPRINT_MASK

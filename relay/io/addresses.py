@@ -1,0 +1,67 @@
+"""Which addresses this machine has, and which of them the default route would use."""
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+
+import ifaddr
+
+from relay.datapath import RelayAddress
+from relay.settings import RelaySettings
+
+# Documentation addresses: connecting a UDP socket to one asks the routing table and sends nothing.
+_FAR_AWAY = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+
+
+def own_addresses() -> list[str]:
+    """Every IP address of this machine's interfaces, in text; link-local IPv6 addresses are left out.
+
+    A link-local address is nothing without its zone, and no browser gets one as a candidate.
+    """
+    found = []
+    for adapter in ifaddr.get_adapters():
+        for entry in adapter.ips:
+            text = entry.ip if isinstance(entry.ip, str) else entry.ip[0]
+            if not (":" in text and ipaddress.ip_address(text).is_link_local):
+                found.append(text)
+    return found
+
+
+def listen_addresses(settings: RelaySettings) -> list[str]:
+    """The configured listening addresses, or all of this machine."""
+    return list(settings.listen_addresses) or own_addresses()
+
+
+def relay_addresses(settings: RelaySettings) -> list[RelayAddress]:
+    """Where relayed transport addresses live: as configured, or by the default route, one per family.
+
+    Without any route (a machine with nothing but loopback) 127.0.0.1 serves: two clients of the same machine still
+    meet there.
+    """
+    chosen = list(settings.relay_addresses) or _by_route() or ["127.0.0.1"]
+    return [
+        RelayAddress(_packed(address), _packed(settings.external_addresses.get(address, address))) for address in chosen
+    ]
+
+
+def packed_addresses(addresses: Iterable[str]) -> frozenset[bytes]:
+    """The packed forms."""
+    return frozenset(_packed(address) for address in addresses)
+
+
+def _by_route() -> list[str]:
+    found = []
+    for family, target in _FAR_AWAY.items():
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((target, 9))
+                text = probe.getsockname()[0].partition("%")[0]
+        except OSError:
+            continue  # no route in this family: it is not relayed
+        if not ipaddress.ip_address(text).is_link_local:
+            found.append(text)
+    return found
+
+
+def _packed(address: str) -> bytes:
+    return ipaddress.ip_address(address).packed

@@ -1,0 +1,278 @@
+"""The relay's shell: binds the ports, moves messages between sockets and the control plane, starts and stops."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import socket
+import ssl
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+
+from relay.allocator import Allocator
+from relay.authenticator import Authenticator
+from relay.events import AllocationCreated, AllocationDeleted, Event
+from relay.five_tuple import FiveTuple, Transport
+from relay.io.addresses import listen_addresses, own_addresses, packed_addresses, relay_addresses
+from relay.io.datapath.plain import PlainDataPath, Relay, Sender, SocketAddress
+from relay.io.metrics import RelayCollector, RelayMetrics
+from relay.io.stream import StreamConnection
+from relay.io.udp import UdpListener
+from relay.peer_policy import PeerPolicy
+from relay.settings import RelaySettings
+from relay.turn_server import TurnServer
+from stun.address import TransportAddress
+from stun.credentials import CredentialBook
+from stun.nonce import NonceSealer
+
+_log = logging.getLogger(__name__)
+
+_BACKLOG: Final = 512  # connections that wait to be accepted
+_TLS_HANDSHAKE_SECONDS: Final = 10.0
+
+
+class BindError(OSError):
+    """A port could not be bound; the message names it and says why."""
+
+
+class RelayService:
+    """The running relay. `start`, then `stop`; it is also where the forwarding plane finds its clients."""
+
+    def __init__(
+        self,
+        settings: RelaySettings,
+        *,
+        secrets: Sequence[bytes],
+        nonce_keys: Sequence[bytes],
+        tls: ssl.SSLContext | None,
+        registry: CollectorRegistry,
+    ) -> None:
+        """Prepare a relay; nothing is opened before `start`.
+
+        Args:
+            settings: addresses, ports, bounds.
+            secrets: shared secrets of time-limited credentials, at least 32 bytes each.
+            nonce_keys: keys of nonces, the first one signs.
+            tls: server side of TLS connections; None if no TLS port is configured.
+            registry: where the metrics go.
+        """
+        self._settings = settings
+        users = {name: password.get_secret_value() for name, password in settings.users.items()}
+        self._authenticator = Authenticator(
+            CredentialBook(settings.realm, users, secrets),
+            NonceSealer(nonce_keys, settings.nonce_lifetime_seconds),
+        )
+        self._tls = tls
+        self._registry = registry
+        self._metrics = RelayMetrics(registry)
+        self._listeners: dict[TransportAddress, UdpListener] = {}
+        self._servers: list[asyncio.Server] = []
+        self._connections: dict[FiveTuple, StreamConnection] = {}
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = 0.0
+        self.ready = False
+
+    async def start(self) -> None:
+        """Bind everything, or nothing.
+
+        Raises:
+            BindError: a port is taken or an address is not ours.
+        """
+        _raise_descriptor_limit()
+        self._loop = asyncio.get_running_loop()
+        settings = self._settings
+        addresses = relay_addresses(settings)
+        relayed = [ip for address in addresses for ip in address]
+        policy = PeerPolicy(
+            allow=settings.peers.allow,
+            deny=settings.peers.deny,
+            own=packed_addresses(own_addresses()),
+            own_relays=relayed,
+        )
+        closed = frozenset(ip for ip in relayed if not policy.is_open(ip))
+        self._plane = PlainDataPath(self._loop, closed, self)
+        self._server = TurnServer(
+            settings,
+            authenticator=self._authenticator,
+            policy=policy,
+            datapath=self._plane,
+            allocator=Allocator(settings, self._plane, addresses, os.urandom),
+        )
+        try:
+            for host in listen_addresses(settings):
+                await self._listen(host)
+        except BaseException:
+            await self.stop()
+            raise
+        self._registry.register(RelayCollector(self._server, self._plane, self._count_connections))
+        self.ready = True
+        _log.info(
+            "relay ready: %d UDP listeners, %d TCP and TLS listeners, relaying %d address families",
+            len(self._listeners),
+            len(self._servers),
+            len(addresses),
+        )
+
+    async def stop(self) -> None:
+        """Close every socket; allocations end, their traffic is counted."""
+        self.ready = False
+        for server in self._servers:
+            server.close()
+        self._server.close(time.monotonic())
+        self._drain()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        for connection in list(self._connections.values()):
+            connection.abort()
+        for listener in self._listeners.values():
+            listener.close()
+        self._listeners.clear()
+        for server in self._servers:
+            await server.wait_closed()
+        self._servers.clear()
+
+    def receive(self, data: bytes, path: FiveTuple) -> None:
+        """Hand a message to the control plane and carry out what it says."""
+        self._server.receive(data, path, time.monotonic(), time.time())
+        self._drain()
+
+    # Clients, as the forwarding plane sees them
+
+    def sender(self, path: FiveTuple) -> tuple[Sender, SocketAddress]:
+        """How messages reach this client."""
+        if path.transport is Transport.UDP:
+            return self._listeners[path.server].sender(path.client)
+        return self._connections[path].sender()
+
+    def attach(self, path: FiveTuple, relay: Relay) -> None:
+        """Hand what this client sends to this relay."""
+        if path.transport is Transport.UDP:
+            self._listeners[path.server].attach(path.client, relay)
+        else:
+            self._connections[path].attach(relay)
+
+    def detach(self, path: FiveTuple) -> None:
+        """The client has no relay any more."""
+        if path.transport is Transport.UDP:
+            self._listeners[path.server].detach(path.client)
+        elif path in self._connections:
+            self._connections[path].detach()
+
+    # Connections
+
+    def connection_opened(self, connection: StreamConnection) -> bool:
+        """Register a connection; False if there are too many."""
+        if len(self._connections) >= self._settings.quota.stream_connections:
+            return False
+        self._connections[connection.path] = connection
+        return True
+
+    def connection_closed(self, connection: StreamConnection) -> None:
+        """Forget a connection, and the allocation that came over it."""
+        del self._connections[connection.path]
+        self._server.disconnect(connection.path, time.monotonic())
+        self._drain()
+
+    def _count_connections(self) -> dict[Transport, int]:
+        counts = {Transport.TCP: 0, Transport.TLS: 0}
+        for path in self._connections:
+            counts[path.transport] += 1
+        return counts
+
+    # Listening
+
+    async def _listen(self, host: str) -> None:
+        settings = self._settings
+        for port in settings.udp_ports:
+            sock = _bind(host, port, socket.SOCK_DGRAM)
+            address = TransportAddress.parse(host, port)
+            self._listeners[address] = UdpListener(self._loop, address, sock, self._plane, self.receive)
+        for port in settings.tcp_ports:
+            await self._listen_stream(host, port, Transport.TCP, None)
+        if self._tls is not None:
+            for port in settings.tls_ports:
+                await self._listen_stream(host, port, Transport.TLS, self._tls)
+
+    async def _listen_stream(self, host: str, port: int, kind: Transport, tls: ssl.SSLContext | None) -> None:
+        server = await self._loop.create_server(
+            lambda: StreamConnection(self._loop, kind, self._plane, self),
+            sock=_bind(host, port, socket.SOCK_STREAM),
+            backlog=_BACKLOG,
+            ssl=tls,
+            ssl_handshake_timeout=_TLS_HANDSHAKE_SECONDS if tls is not None else None,
+        )
+        self._servers.append(server)
+
+    # The control plane's three queues
+
+    def _drain(self) -> None:
+        """Send and report all that the control plane has to say, then sleep until its deadline."""
+        server = self._server
+        while (transmit := server.poll_transmit()) is not None:
+            path = transmit.path
+            if path.transport is Transport.UDP:
+                self._listeners[path.server].send(transmit.data, path.client)
+            elif (connection := self._connections.get(path)) is not None:
+                connection.send(transmit.data)
+        while (event := server.poll_event()) is not None:
+            self._observe(event)
+        self._sleep_until(server.poll_timeout())
+
+    def _observe(self, event: Event) -> None:
+        self._metrics.observe(event)
+        match event:
+            case AllocationCreated(transport=transport):
+                _log.info("allocation begins over %s", transport.value)
+            case AllocationDeleted(transport=transport, ending=ending, seconds=seconds, traffic=traffic):
+                _log.info(
+                    "allocation over %s ends after %.1f s (%s): %d bytes to the peer, %d bytes to the client",
+                    transport.value,
+                    seconds,
+                    ending.value,
+                    traffic.bytes_to_peer,
+                    traffic.bytes_to_client,
+                )
+            case _:
+                pass
+
+    def _sleep_until(self, deadline: float | None) -> None:
+        if deadline is None or (self._alarm is not None and self._alarm_at <= deadline):
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = deadline
+        self._alarm = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._wake)
+
+    def _wake(self) -> None:
+        self._alarm = None
+        self._server.handle_timeout(time.monotonic())
+        self._drain()
+
+
+def _bind(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
+    try:
+        if kind == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        name = "TCP" if kind == socket.SOCK_STREAM else "UDP"
+        where = f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
+        raise BindError(error.errno, f"cannot listen on {name} {where}: {os.strerror(error.errno or 0)}") from error
+    return sock
+
+
+def _raise_descriptor_limit() -> None:
+    """Every allocation is a socket; the soft limit of a login shell would end the service at a thousand."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError):  # some kernels refuse "unlimited"; then the soft limit stays
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
