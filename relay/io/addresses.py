@@ -10,7 +10,7 @@ from relay.datapath import RelayAddress
 from relay.settings import RelaySettings
 
 # Documentation addresses: connecting a UDP socket to one asks the routing table and sends nothing.
-_FAR_AWAY = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+_FAR_AWAY: dict[socket.AddressFamily, str] = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 
 
 def own_addresses() -> list[str]:
@@ -33,12 +33,16 @@ def listen_addresses(settings: RelaySettings) -> list[str]:
 
 
 def relay_addresses(settings: RelaySettings) -> list[RelayAddress]:
-    """Where relayed transport addresses live: as configured, or by the default route, one per family.
+    """Where relayed transport addresses live: as configured, or what the machine would send from, one per family.
 
-    Without any route (a machine with nothing but loopback) 127.0.0.1 serves: two clients of the same machine still
-    meet there.
+    A family without any address but loopback is not relayed; if that is true of both, 127.0.0.1 serves, because two
+    clients of the same machine still meet there.
     """
-    chosen = list(settings.relay_addresses) or _by_route() or ["127.0.0.1"]
+    chosen = list(settings.relay_addresses)
+    if not chosen:
+        own = [text for text in own_addresses() if not ipaddress.ip_address(text).is_loopback]
+        candidates = (_by_route(family) or _first(own, family) for family in _FAR_AWAY)
+        chosen = [text for text in candidates if text is not None] or ["127.0.0.1"]
     return [
         RelayAddress(_packed(address), _packed(settings.external_addresses.get(address, address))) for address in chosen
     ]
@@ -49,18 +53,19 @@ def packed_addresses(addresses: Iterable[str]) -> frozenset[bytes]:
     return frozenset(_packed(address) for address in addresses)
 
 
-def _by_route() -> list[str]:
-    found = []
-    for family, target in _FAR_AWAY.items():
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.connect((target, 9))
-                text = probe.getsockname()[0].partition("%")[0]
-        except OSError:
-            continue  # no route in this family: it is not relayed
-        if not ipaddress.ip_address(text).is_link_local:
-            found.append(text)
-    return found
+def _by_route(family: socket.AddressFamily) -> str | None:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((_FAR_AWAY[family], 9))
+            text = str(probe.getsockname()[0]).partition("%")[0]
+    except OSError:
+        return None  # no route: a closed network, perhaps
+    return None if ipaddress.ip_address(text).is_link_local else text
+
+
+def _first(own: list[str], family: socket.AddressFamily) -> str | None:
+    version = 6 if family == socket.AF_INET6 else 4
+    return next((text for text in own if ipaddress.ip_address(text).version == version), None)
 
 
 def _packed(address: str) -> bytes:

@@ -1,0 +1,122 @@
+"""A small network of namespaces: two clients, each on its own link to a server between them.
+
+    alice 10.91.1.2 -- 10.91.1.1 server 10.91.2.1 -- 10.91.2.2 bob       (and fd91:1::/64, fd91:2::/64)
+
+Unless the lab is `routed`, the server does not forward: the clients reach it, but not each other, as behind two
+strict firewalls. Everything that a lab creates carries its prefix and is removed when it closes.
+"""
+
+import contextlib
+import ctypes
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+SERVER_NAME: Final = "relay.example.org"  # resolves to the server inside the namespaces, and nowhere else
+_NETNS_ETC = Path("/etc/netns")
+_CLONE_NEWNET: Final = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Lab:
+    """Three joined namespaces. Use `open_lab`."""
+
+    def __init__(self, prefix: str) -> None:
+        self.alice = f"{prefix}a"
+        self.server = f"{prefix}s"
+        self.bob = f"{prefix}b"
+        self.server_ip = "10.91.1.1"
+        self.server_ip_for_bob = "10.91.2.1"
+        self.server_ipv6 = "fd91:1::1"
+        self.alice_link, self.bob_link = f"{self.alice}1", f"{self.bob}1"  # the server's ends
+        self.alice_ip = "10.91.1.2"
+        self.bob_ip = "10.91.2.2"
+        self.bob_ipv6 = "fd91:2::2"
+
+    def command(self, namespace: str, *words: str) -> list[str]:
+        """The words of a command that runs inside a namespace."""
+        return ["ip", "netns", "exec", namespace, *words]
+
+    def run(self, namespace: str, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a command inside a namespace to its end and return what it printed."""
+        return subprocess.run(
+            self.command(namespace, *words), capture_output=True, text=True, timeout=timeout, check=False
+        )
+
+    @contextlib.contextmanager
+    def inside(self, namespace: str) -> Iterator[None]:
+        """Make sockets of the calling thread inside a namespace; they stay there."""
+        with Path("/proc/thread-self/ns/net").open() as home, Path(f"/run/netns/{namespace}").open() as target:
+            _enter(target.fileno())
+            try:
+                yield
+            finally:
+                _enter(home.fileno())
+
+    def wrapper(self, namespace: str, program: str, folder: Path) -> Path:
+        """A script that starts a program inside a namespace, for callers that take nothing but a path."""
+        script = folder / f"{namespace}-{Path(program).name}"
+        script.write_text(f'#!/bin/sh\nexec ip netns exec {namespace} {program} "$@"\n')
+        script.chmod(0o755)
+        return script
+
+    def build(self, *, routed: bool) -> None:
+        """Create namespaces, links, addresses and routes."""
+        for namespace in (self.alice, self.server, self.bob):
+            _ip("netns", "add", namespace)
+            _ip("-n", namespace, "link", "set", "lo", "up")
+        for number, client in ((1, self.alice), (2, self.bob)):
+            outer, inner = f"{client}0", f"{client}1"
+            _ip("link", "add", outer, "netns", client, "type", "veth", "peer", "name", inner, "netns", self.server)
+            for namespace, device, host in ((client, outer, 2), (self.server, inner, 1)):
+                _ip("-n", namespace, "addr", "add", f"10.91.{number}.{host}/24", "dev", device)
+                _ip("-n", namespace, "addr", "add", f"fd91:{number}::{host}/64", "dev", device, "nodad")
+                _ip("-n", namespace, "link", "set", device, "up")
+            _ip("-n", client, "route", "add", "default", "via", f"10.91.{number}.1")
+            _ip("-n", client, "-6", "route", "add", "default", "via", f"fd91:{number}::1")
+        forward = "1" if routed else "0"
+        for key in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
+            _check(self.command(self.server, "sysctl", "-qw", f"{key}={forward}"))
+        for namespace in (self.alice, self.server, self.bob):
+            folder = _NETNS_ETC / namespace
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "hosts").write_text(f"127.0.0.1 localhost\n{self.server_ip} {SERVER_NAME}\n")
+            (folder / "resolv.conf").write_text("")  # nothing outside the lab is asked
+
+    def remove(self) -> None:
+        """Delete everything that `build` created, also after half a build."""
+        for namespace in (self.alice, self.server, self.bob):
+            subprocess.run(["ip", "netns", "delete", namespace], capture_output=True, check=False)
+            for name in ("hosts", "resolv.conf"):
+                (_NETNS_ETC / namespace / name).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                (_NETNS_ETC / namespace).rmdir()
+
+
+@contextlib.contextmanager
+def open_lab(*, routed: bool = False) -> Iterator[Lab]:
+    """Build a lab, hand it over, remove it."""
+    lab = Lab(f"rc{os.getpid() % 100000}")
+    lab.remove()
+    try:
+        lab.build(routed=routed)
+        yield lab
+    finally:
+        lab.remove()
+
+
+def _enter(descriptor: int) -> None:
+    if _libc.setns(descriptor, _CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+def _ip(*words: str) -> None:
+    _check(["ip", *words])
+
+
+def _check(words: list[str]) -> None:
+    result = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+    if result.returncode:
+        raise RuntimeError(f"{' '.join(words)}: {result.stderr.strip()}")
