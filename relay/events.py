@@ -1,7 +1,7 @@
 """What the control plane reports to metrics and logs. No event carries an address, a user name or a payload."""
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from relay.datapath import Traffic
 from relay.five_tuple import Transport
@@ -18,16 +18,14 @@ class Ending(Enum):
     SHUTDOWN = "shutdown"
 
 
-@dataclass(frozen=True, slots=True)
-class RequestAnswered:
+class RequestAnswered(NamedTuple):
     """A request got a success response."""
 
     method: Method
     transport: Transport
 
 
-@dataclass(frozen=True, slots=True)
-class RequestRefused:
+class RequestRefused(NamedTuple):
     """A request got an error response. `cause` is one of the constants that the code raises with."""
 
     method: Method
@@ -35,23 +33,20 @@ class RequestRefused:
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
-class MessageDropped:
+class MessageDropped(NamedTuple):
     """Bytes that were no message, or a message that gets no answer."""
 
     fault: ParseFault | None
 
 
-@dataclass(frozen=True, slots=True)
-class AllocationCreated:
+class AllocationCreated(NamedTuple):
     """A relayed transport address was given to a client."""
 
     transport: Transport
     family: int
 
 
-@dataclass(frozen=True, slots=True)
-class AllocationDeleted:
+class AllocationDeleted(NamedTuple):
     """A relayed transport address was taken back."""
 
     transport: Transport

@@ -60,4 +60,6 @@ class Reservations:
 
     def next_at(self) -> float | None:
         """When the oldest reservation expires."""
-        return next((reservation.expires_at for reservation in self._by_token.values()), None)
+        if not self._by_token:
+            return None
+        return next(iter(self._by_token.values())).expires_at

@@ -175,8 +175,10 @@ class TurnServer:
 
     def poll_timeout(self) -> float | None:
         """When `handle_timeout` wants to be called, in monotonic seconds."""
-        instants = [at for at in (self._timers.next_at(), self._allocator.reservations.next_at()) if at is not None]
-        return min(instants, default=None)
+        allocations, reservations = self._timers.next_at(), self._allocator.reservations.next_at()
+        if allocations is None or reservations is None:
+            return allocations if reservations is None else reservations
+        return min(allocations, reservations)
 
     # Requests
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, Field
 
+from signaling.ice_servers import parse_host
+
 
 def _is_ip_address(value: str) -> str:
     return str(ipaddress.ip_address(value))
@@ -13,14 +15,19 @@ def _is_ip_address(value: str) -> str:
 IpAddressText = Annotated[str, AfterValidator(_is_ip_address)]
 
 
+def _is_host(value: str) -> str:
+    return parse_host(value) if value else ""
+
+
+HostText = Annotated[str, AfterValidator(_is_host)]
+
+
 class IceSettings(BaseModel, frozen=True, extra="forbid"):
     """The STUN and TURN servers that seated clients are told."""
 
-    host: str = Field(
+    host: HostText = Field(
         "",
-        max_length=253,
-        pattern=r"^[A-Za-z0-9.:-]*$",
-        description="host name of the relay; empty: the one that the page was opened with (Firefox needs a name, not an address, for turns:)",
+        description="host of the relay; empty: the one of the page. Firefox needs a name, not an address, for turns:",
     )
     credential_lifetime_seconds: int = Field(
         93_600,
@@ -38,7 +45,7 @@ class SignalingSettings(BaseModel, frozen=True, extra="forbid"):
     )
     port: int = Field(8080, ge=1, le=65535, description="TCP port of pages, API and WebSocket")
     https: bool = Field(
-        False,
+        default=False,
         description="serve the pages over TLS; browsers give cameras to https:// and http://localhost only",
     )
     public_url: str = Field(
@@ -47,22 +54,12 @@ class SignalingSettings(BaseModel, frozen=True, extra="forbid"):
         pattern=r"^(https?://[^/\s#?]+)?$",
         description="address of the page in printed links, without a slash at the end; empty: http(s)://localhost:<port>",
     )
-    entry_opens_minutes: int = Field(
-        30, ge=0, le=1440, description="minutes before the planned start when entry opens"
-    )
-    entry_closes_hours: int = Field(
-        24, ge=1, le=168, description="hours after the planned start when the codes end"
-    )
-    seat_hold_seconds: int = Field(
-        30, ge=5, le=300, description="how long a silent seat is kept for its resume token"
-    )
+    entry_opens_minutes: int = Field(30, ge=0, le=1440, description="minutes before the planned start when entry opens")
+    entry_closes_hours: int = Field(24, ge=1, le=168, description="hours after the planned start when the codes end")
+    seat_hold_seconds: int = Field(30, ge=5, le=300, description="how long a silent seat is kept for its resume token")
     heartbeat_seconds: int = Field(15, ge=5, le=60, description="pause between WebSocket pings")
-    claims_per_seat: int = Field(
-        4, ge=2, le=16, description="unconfirmed clients that may hold one seat side by side"
-    )
-    max_clients: int = Field(
-        10_000, ge=2, le=1_000_000, description="open WebSockets; more are told overload"
-    )
+    claims_per_seat: int = Field(4, ge=2, le=16, description="unconfirmed clients that may hold one seat side by side")
+    max_clients: int = Field(10_000, ge=2, le=1_000_000, description="open WebSockets; more are told overload")
     unknown_codes_per_minute: int = Field(
         10, ge=1, le=1000, description="unknown locators from one address (/64 for IPv6)"
     )

@@ -1,6 +1,7 @@
 """Transport addresses and their two encodings (RFC 8489 §14.1, §14.2)."""
 
 import ipaddress
+import struct
 from typing import Final, NamedTuple
 
 from stun.errors import MessageParseError, ParseFault
@@ -10,6 +11,10 @@ IPV4: Final = 0x01
 IPV6: Final = 0x02
 _IP_SIZES: Final = {IPV4: 4, IPV6: 16}
 _FAMILIES: Final = {4: IPV4, 16: IPV6}
+_COOKIE: Final = int.from_bytes(MAGIC_COOKIE)
+_COOKIE_PORT: Final = _COOKIE >> 16
+_XOR_V4: Final = struct.Struct("!HHI")
+_XOR_V6: Final = struct.Struct("!HH16s")
 
 
 class TransportAddress(NamedTuple):
@@ -67,10 +72,11 @@ def decode_xor_address(value: bytes, transaction_id: bytes) -> TransportAddress:
 
 def encode_xor_address(address: TransportAddress, transaction_id: bytes) -> bytes:
     """Write the value of an XOR-MAPPED-ADDRESS attribute (RFC 8489 §14.2)."""
-    size = len(address.ip)
-    mask = MAGIC_COOKIE + transaction_id
-    ip = int.from_bytes(address.ip) ^ int.from_bytes(mask[:size])
-    return bytes((0, _FAMILIES[size])) + (address.port ^ _COOKIE_PORT).to_bytes(2) + ip.to_bytes(size)
+    ip, port = address
+    if len(ip) == 4:
+        return _XOR_V4.pack(IPV4, port ^ _COOKIE_PORT, int.from_bytes(ip) ^ _COOKIE)
+    masked = int.from_bytes(ip) ^ int.from_bytes(MAGIC_COOKIE + transaction_id)
+    return _XOR_V6.pack(IPV6, port ^ _COOKIE_PORT, masked.to_bytes(16))
 
 
 def _check_shape(value: bytes) -> int:
@@ -82,6 +88,3 @@ def _check_shape(value: bytes) -> int:
     if len(value) != 4 + size:
         raise MessageParseError(ParseFault.BAD_LENGTH, f"{len(value)} bytes, not {4 + size}")
     return size
-
-
-_COOKIE_PORT: Final = int.from_bytes(MAGIC_COOKIE[:2])

@@ -77,6 +77,8 @@ class Message(NamedTuple):
 
     def unknown_attributes(self) -> tuple[int, ...]:
         """Types of comprehension-required attributes without a codec here (RFC 8489 §6.3.1)."""
+        if not self.attributes:
+            return ()
         return tuple(
             number for number, _ in self.attributes if number < _COMPREHENSION_OPTIONAL and number not in ATTRIBUTES
         )

@@ -1,14 +1,16 @@
 """The relay's metrics. Label values come from enums and constants of the code: never an address or a user."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from relay.events import (
     AllocationCreated,
     AllocationDeleted,
+    Ending,
     Event,
     MessageDropped,
     RequestAnswered,
@@ -17,62 +19,82 @@ from relay.events import (
 from relay.five_tuple import Transport
 from relay.io.datapath.plain import PlainDataPath
 from relay.turn_server import TurnServer
+from stun.errors import ParseFault
+from stun.registry import ErrorCode, Method
 
 _FAMILY_LABELS = {1: "ipv4", 2: "ipv6"}
 
 
-class RelayMetrics:
-    """Counts the events of the control plane, and reads the forwarding plane's counters at scrape time."""
+class RelayMetrics(Collector):
+    """Counts the events of the control plane.
+
+    Plain dictionaries, read at scrape time: a labelled counter of the library costs as much as answering a Binding
+    request. Keys come from enums and constants, so the tables are bounded.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._answered = Counter(
-            "redconnect_relay_requests_answered_total", "Success responses.", ["method", "transport"], registry=registry
-        )
-        self._refused = Counter(
-            "redconnect_relay_requests_refused_total",
-            "Error responses by method, error code and cause.",
-            ["method", "code", "cause"],
-            registry=registry,
-        )
-        self._dropped = Counter(
-            "redconnect_relay_messages_dropped_total",
-            "Messages without an answer: what did not parse, by fault, and what gets none.",
-            ["fault"],
-            registry=registry,
-        )
-        self._created = Counter(
-            "redconnect_relay_allocations_created_total",
-            "Allocations made.",
-            ["transport", "family"],
-            registry=registry,
-        )
-        self._deleted = Counter(
-            "redconnect_relay_allocations_deleted_total",
-            "Allocations ended, by the reason.",
-            ["transport", "family", "ending"],
-            registry=registry,
-        )
+        self._answered: Counter[tuple[Method, Transport]] = Counter()
+        self._refused: Counter[tuple[Method, ErrorCode, str]] = Counter()
+        self._dropped: Counter[ParseFault | None] = Counter()
+        self._created: Counter[tuple[Transport, int]] = Counter()
+        self._deleted: Counter[tuple[Transport, int, Ending]] = Counter()
         self._seconds = Histogram(
             "redconnect_relay_allocation_duration_seconds",
             "How long allocations lived.",
             buckets=(1, 10, 60, 300, 900, 1800, 3600, 7200),
             registry=registry,
         )
+        registry.register(self)
 
     def observe(self, event: Event) -> None:
         """Count one event."""
         match event:
-            case RequestAnswered(method=method, transport=transport):
-                self._answered.labels(method.name.lower(), transport.value).inc()
-            case RequestRefused(method=method, code=code, cause=cause):
-                self._refused.labels(method.name.lower(), str(int(code)), cause).inc()
+            case RequestAnswered():
+                self._answered[event] += 1
+            case RequestRefused():
+                self._refused[event] += 1
             case MessageDropped(fault=fault):
-                self._dropped.labels("unanswered" if fault is None else fault.value).inc()
-            case AllocationCreated(transport=transport, family=family):
-                self._created.labels(transport.value, _FAMILY_LABELS[family]).inc()
+                self._dropped[fault] += 1
+            case AllocationCreated():
+                self._created[event] += 1
             case AllocationDeleted(transport=transport, family=family, ending=ending, seconds=seconds):
-                self._deleted.labels(transport.value, _FAMILY_LABELS[family], ending.value).inc()
+                self._deleted[transport, family, ending] += 1
                 self._seconds.observe(seconds)
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Yield the counters."""
+        answered = CounterMetricFamily(
+            "redconnect_relay_requests_answered", "Success responses.", labels=["method", "transport"]
+        )
+        for (method, transport), count in self._answered.items():
+            answered.add_metric([method.name.lower(), transport.value], count)
+        refused = CounterMetricFamily(
+            "redconnect_relay_requests_refused",
+            "Error responses by method, error code and cause.",
+            labels=["method", "code", "cause"],
+        )
+        for (method, code, cause), count in self._refused.items():
+            refused.add_metric([method.name.lower(), str(int(code)), cause], count)
+        dropped = CounterMetricFamily(
+            "redconnect_relay_messages_dropped",
+            "Messages without an answer: what did not parse, by fault, and what gets none.",
+            labels=["fault"],
+        )
+        for fault, count in self._dropped.items():
+            dropped.add_metric(["unanswered" if fault is None else fault.value], count)
+        created = CounterMetricFamily(
+            "redconnect_relay_allocations_created", "Allocations made.", labels=["transport", "family"]
+        )
+        for (transport, family), count in self._created.items():
+            created.add_metric([transport.value, _FAMILY_LABELS[family]], count)
+        deleted = CounterMetricFamily(
+            "redconnect_relay_allocations_deleted",
+            "Allocations ended, by the reason.",
+            labels=["transport", "family", "ending"],
+        )
+        for (transport, family, ending), count in self._deleted.items():
+            deleted.add_metric([transport.value, _FAMILY_LABELS[family], ending.value], count)
+        yield from (answered, refused, dropped, created, deleted)
 
 
 class RelayCollector(Collector):

@@ -1,0 +1,182 @@
+"""The settings of the whole service. Every key has a default that is right for one machine."""
+
+import importlib.util
+import ipaddress
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Annotated, Final, Literal, NamedTuple, Self
+
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
+from pydantic_core import PydanticCustomError
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from relay.settings import RelaySettings
+from signaling.settings import SignalingSettings
+from stun.credentials import MIN_SECRET_BYTES
+
+Service = Literal["relay", "signaling"]
+
+CONTRADICTION: Final = "contradiction"  # the error type of keys that are right one by one, but not together
+_DATABASE_SCHEMES: Final = ("sqlite+aiosqlite://", "postgresql+asyncpg://")
+
+
+class Contradiction(NamedTuple):
+    """Settings that do not fit together: the key to change, why, and how."""
+
+    key: str
+    reason: str
+    mend: str
+
+
+class _Listener(NamedTuple):
+    key: str
+    port: int
+    addresses: tuple[str, ...]  # empty: every address of this machine
+
+
+def _is_ip_address(value: str) -> str:
+    return str(ipaddress.ip_address(value))
+
+
+def _is_path(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("a path cannot contain the character NUL")
+    return value
+
+
+def _is_long_enough(value: SecretStr) -> SecretStr:
+    size = len(value.get_secret_value().encode())
+    if 0 < size < MIN_SECRET_BYTES:
+        raise ValueError(f"has {size} bytes, fewer than {MIN_SECRET_BYTES}")
+    return value
+
+
+def _is_known_database(value: SecretStr) -> SecretStr:
+    url = value.get_secret_value()
+    if url and not url.startswith(_DATABASE_SCHEMES):
+        raise ValueError(f"does not begin with {' or '.join(_DATABASE_SCHEMES)}")
+    if url:
+        try:
+            make_url(url)
+        except (ArgumentError, ValueError):  # whose text holds the password
+            raise ValueError("cannot be read as a database URL") from None
+    if url.startswith("postgresql") and importlib.util.find_spec("asyncpg") is None:
+        raise ValueError("PostgreSQL needs the Python package asyncpg, which is not installed")
+    return value
+
+
+PathText = Annotated[str, Field(max_length=1024), AfterValidator(_is_path)]
+SharedSecret = Annotated[SecretStr, AfterValidator(_is_long_enough)]
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_is_known_database)]
+
+
+class AdminSettings(BaseModel, frozen=True, extra="forbid"):
+    """Health and metrics for the operator; never on a public address by default."""
+
+    address: Annotated[str, AfterValidator(_is_ip_address)] = Field(
+        "127.0.0.1", description="IP address of /healthz, /readyz and /metrics"
+    )
+    port: int = Field(9641, ge=1, le=65535, description="TCP port of /healthz, /readyz and /metrics")
+
+
+class LogSettings(BaseModel, frozen=True, extra="forbid"):
+    """What is logged to standard error, and how."""
+
+    format: Literal["console", "json"] = Field(
+        "console", description="console: lines for people; json: one object per line for a collector"
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")
+
+
+class TlsSettings(BaseModel, frozen=True, extra="forbid"):
+    """The certificate of turns: and https:. Both empty: a self-signed one is made under state_dir."""
+
+    certificate_file: PathText = Field("", description="PEM file: the certificate, then its chain")
+    key_file: PathText = Field("", description="PEM file: the private key of the certificate")
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if bool(self.certificate_file) != bool(self.key_file):
+            given, missing = "certificate_file", "key_file"
+            if self.key_file:
+                given, missing = missing, given
+            mend = "set both, or none for a self-signed certificate"
+            raise _contradiction([Contradiction(f"tls.{missing}", f"is empty although {given} is set", mend)])
+        return self
+
+
+class SecretSettings(BaseModel, frozen=True, extra="forbid"):
+    """Secrets that several machines share. Empty: each is drawn once and kept under state_dir."""
+
+    turn_secret: SharedSecret = Field(
+        SecretStr(""),
+        description="signs time-limited TURN credentials; text of at least 32 bytes, the same on every relay",
+    )
+    locator_key: SharedSecret = Field(
+        SecretStr(""),
+        description="hides the locators of access codes in the database; text of at least 32 bytes,"
+        " the same on every machine that shares the database",
+    )
+
+
+class Settings(BaseModel, frozen=True, extra="forbid"):
+    """Everything that can be configured. A key that has a unit ends in it: `_seconds`, `_bytes`."""
+
+    services: tuple[Service, ...] = Field(("relay", "signaling"), min_length=1, description="what this process runs")
+    state_dir: PathText = Field(
+        "var",
+        min_length=1,
+        description="directory of secrets, self-signed certificate and SQLite file; made with mode 0700",
+    )
+    database_url: DatabaseUrl = Field(
+        SecretStr(""),
+        description="where appointments are kept, sqlite+aiosqlite://… or postgresql+asyncpg://…;"
+        " empty: an SQLite file under state_dir",
+    )
+    relay: RelaySettings = RelaySettings()
+    signaling: SignalingSettings = SignalingSettings()
+    tls: TlsSettings = TlsSettings()
+    secrets: SecretSettings = SecretSettings()
+    admin: AdminSettings = AdminSettings()
+    log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _keys_fit_together(self) -> Self:
+        found = [*self._repeated_services(), *self._colliding_tcp_ports()]
+        if found:
+            raise _contradiction(found)
+        return self
+
+    def _repeated_services(self) -> Iterator[Contradiction]:
+        if len(set(self.services)) != len(self.services):
+            yield Contradiction("services", "names a service twice", "name each once")
+
+    def _colliding_tcp_ports(self) -> Iterator[Contradiction]:
+        for first, second in combinations(self._tcp_listeners(), 2):
+            if first.port == second.port and _share_an_address(first.addresses, second.addresses):
+                reason = f"TCP port {second.port} is also taken by {first.key}"
+                yield Contradiction(second.key, reason, "choose different ports")
+
+    def _tcp_listeners(self) -> Iterator[_Listener]:
+        if "relay" in self.services:
+            for key in ("tcp_ports", "tls_ports"):
+                for port in dict.fromkeys(getattr(self.relay, key)):
+                    yield _Listener(f"relay.{key}", port, self.relay.listen_addresses)
+        if "signaling" in self.services:
+            yield _Listener("signaling.port", self.signaling.port, self.signaling.listen_addresses)
+        yield _Listener("admin.port", self.admin.port, (self.admin.address,))
+
+
+def _contradiction(found: list[Contradiction]) -> PydanticCustomError:
+    summary = "; ".join(f"{key} {reason}" for key, reason, _ in found)
+    return PydanticCustomError(CONTRADICTION, "{summary}", {"summary": summary, "found": found})
+
+
+def _share_an_address(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
+    """Whether two listeners want the same address; an unspecified one (`0.0.0.0`, `::`) means every address."""
+    if not first or not second:
+        return True
+    if any(ipaddress.ip_address(address).is_unspecified for address in first + second):
+        return True
+    return not set(first).isdisjoint(second)

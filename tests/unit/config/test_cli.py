@@ -1,0 +1,198 @@
+import json
+import os
+import stat
+import subprocess
+import sys
+import types
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from config.cli import app
+from config.schema import Settings
+from config.state import State
+from signaling.codes import AccessCode
+from stun.credentials import CredentialBook
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("REDCONNECT_")]:
+        monkeypatch.delenv(name)
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, list(arguments))
+    return result.exit_code, result.stdout, result.stderr
+
+
+def run_process(*arguments: str) -> tuple[int, str, str]:
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "config.cli", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=60, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_version_is_printed_by_command_and_option() -> None:
+    assert run("version") == run("--version")
+    assert run("version")[1].startswith("redconnect ")
+
+
+def test_good_settings_are_ok() -> None:
+    assert run("check-config") == (0, "ok\n", "")
+
+
+def test_every_mistake_is_one_line_on_standard_error_and_the_status_is_2() -> None:
+    Path("bad.yaml").write_text("relay: {relam: x}\nlog: {level: loud}\n", encoding="utf-8")
+    status, out, err = run_process("check-config", "--config", "bad.yaml")
+    assert (status, out) == (2, "")
+    assert err.splitlines() == [
+        "relay.relam: unknown key; did you mean `realm`?",
+        'log.level: "loud" is not known; known here: debug, info, warning, error',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["serve", "--foo"], "redconnect: No such option: --foo; see redconnect --help\n"),
+        (["appointment", "create"], "redconnect: Missing option '--start'; see redconnect --help\n"),
+        (["check-config", "--config", "x.yaml"], "x.yaml: no such file; check --config"),
+        (["appointment", "create", "--start", "2027-03-28 02:30"], "redconnect: --start: there is no 02:30"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_status_2(arguments: list[str], message: str) -> None:
+    status, out, err = run_process(*arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith(message)
+    assert err.count("\n") == 1
+
+
+def test_without_a_command_the_help_is_shown() -> None:
+    status, out, err = run_process()
+    assert status == 2
+    assert "Usage: redconnect" in out + err
+    assert "redconnect: " not in err
+
+
+def test_effective_settings_load_again_and_mask_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDCONNECT_SECRETS__TURN_SECRET", "geheim" * 8)
+    monkeypatch.setenv("REDCONNECT_RELAY__USERS", "{alice: geheim}")
+    monkeypatch.setenv("REDCONNECT_RELAY__REALM", "2026")
+    status, out, _ = run("check-config", "--show")
+    assert status == 0
+    assert "geheim" not in out
+    shown = yaml.safe_load(out)
+    assert shown["relay"]["realm"] == "2026"
+    assert shown["relay"]["users"] == {"alice": "**********"}
+    assert shown.keys() == Settings.model_fields.keys()
+
+
+def test_a_credential_is_one_that_the_relay_accepts() -> None:
+    status, out, _ = run("credential", "--ttl-seconds", "60", "--id", "test", "--json")
+    assert status == 0
+    issued = json.loads(out)
+    expiry, _, identity = issued["username"].partition(":")
+    assert identity == "test"
+    assert datetime.fromisoformat(issued["expires"]) == datetime.fromtimestamp(int(expiry), UTC)
+    secret = Path("var/turn-secret").read_bytes().strip()
+    book = CredentialBook("r", {}, [secret])
+    other = CredentialBook("r", {issued["username"]: issued["password"]}, [])
+    assert book.keys(issued["username"], int(expiry) - 60) == other.keys(issued["username"], 0)
+
+
+def test_a_credential_comes_with_a_command_to_try_it() -> None:
+    status, out, _ = run("credential")
+    assert status == 0
+    username, password, _, command = (line[11:] for line in out.splitlines())
+    assert command == f"turnutils_uclient -y -p 3478 -u {username} -w {password} 127.0.0.1"
+
+
+@pytest.mark.parametrize("identity", ["a b", "a:b", "", "x" * 65, "ü"])
+def test_an_identity_holds_only_plain_characters(identity: str) -> None:
+    assert run("credential", "--id", identity)[0] == 2
+
+
+def test_an_appointment_has_two_codes_two_links_and_an_invitation() -> None:
+    arguments = ["--start", "2026-12-01T14:30+01:00", "--plus", "--name-participant", "Erika Müller", "--json"]
+    monday = run("appointment", "create", *arguments)
+    assert monday[0] == 0, monday[2]
+    created = json.loads(monday[1])
+    assert created["tier"] == "plus"
+    assert created["start"] == "2026-12-01T13:30:00Z"
+    assert created["entry_opens"] == "2026-12-01T13:00:00Z"
+    assert created["entry_closes"] == "2026-12-02T13:30:00Z"
+    organiser, participant = (AccessCode.parse(created[role]["code"]) for role in ("organiser", "participant"))
+    assert organiser.secret == participant.secret
+    assert created["organiser"]["link"] == f"http://localhost:8080/#{organiser.compact}"
+    assert created["participant"]["link"] == f"http://localhost:8080/#{participant.compact}.RXJpa2EgTcO8bGxlcg"
+    assert created["participant"]["link"] in created["invitation"]["body"]
+    assert created["organiser"]["code"] not in created["invitation"]["body"]
+    assert stat.S_IMODE(Path("var/redconnect.sqlite3").stat().st_mode) == 0o600
+
+
+def test_an_appointment_for_people_is_plain_text_in_a_pipe() -> None:
+    status, out, err = run("appointment", "create", "--start", "now")
+    assert (status, err) == (0, "")
+    assert "Organiser    " in out
+    assert "\nBetreff: Ihre Videosprechstunde am " in out
+    assert "\x1b" not in out
+
+
+def test_an_appointment_that_is_over_is_refused() -> None:
+    status, _, err = run("appointment", "create", "--start", "2026-01-01 10:00")
+    assert status == 2
+    assert "the codes would have ended at 2026-01-02T09:00:00Z" in err
+
+
+@pytest.mark.parametrize("name", ["x" * 101, "a\nb", "a\x1bb"])
+def test_a_name_is_short_and_printable(name: str) -> None:
+    status, _, err = run("appointment", "create", "--start", "now", "--name-organiser", name)
+    assert status == 2
+    assert err.startswith("redconnect: --name-organiser takes at most 100")
+
+
+def test_a_database_that_cannot_be_opened_is_one_line_and_status_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDCONNECT_DATABASE_URL", "sqlite+aiosqlite:////nowhere/at/all")
+    status, _, err = run("appointment", "create", "--start", "now")
+    assert status == 1
+    assert err.startswith("redconnect: the appointment store cannot be opened: ")
+    assert err.count("\n") == 1
+
+
+def test_an_unfit_state_is_one_line_and_status_1() -> None:
+    assert run("credential")[0] == 0
+    Path("var/turn-secret").chmod(0o644)
+    status, _, err = run("credential")
+    assert status == 1
+    assert err.count("\n") == 1
+
+
+def test_serving_hands_settings_and_state_to_the_assembly(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Settings, State, bool]] = []
+
+    def run_service(settings: Settings, state: State, *, demo: bool) -> int:
+        calls.append((settings, state, demo))
+        return 7
+
+    assembly = types.ModuleType("config.assembly")
+    monkeypatch.setattr(assembly, "run_service", run_service, raising=False)
+    monkeypatch.setitem(sys.modules, "config.assembly", assembly)
+    monkeypatch.setattr("config.cli.configure_logging", lambda _settings: None)
+    assert run("serve", "--demo")[0] == 7
+    ((settings, state, demo),) = calls
+    assert settings == Settings()
+    assert state.directory == Path("var").absolute()
+    assert demo
+
+
+def test_a_demo_needs_signaling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDCONNECT_SERVICES", "[relay]")
+    status, _, err = run("serve", "--demo")
+    assert (status, err) == (2, "redconnect: --demo needs `signaling` among the services\n")
