@@ -1,5 +1,7 @@
 # redconnect: `make run` starts it with a demo appointment, `make test` runs everything. Both set up what they need.
-PYTHON ?= python3
+# The distribution's interpreter is built with profile-guided optimisation; one from a version manager often is not, and
+# then takes twice the CPU per packet (docs/decisions/0003-interpreter.md).
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3.11) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := stun relay signaling config tests
@@ -12,7 +14,7 @@ help: ## this list
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 $(VENV)/.runtime: requirements/runtime.txt pyproject.toml
-	@scripts/system-packages venv
+	@PYTHON=$(PYTHON) scripts/system-packages venv
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --require-hashes -r requirements/runtime.txt
 	@touch $@
