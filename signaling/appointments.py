@@ -1,0 +1,95 @@
+"""Appointments, their two seats, and the time in which their codes open the room."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple, Self
+
+ROOM_ID_BYTES = 16
+
+
+class Role(StrEnum):
+    """The two seats of an appointment."""
+
+    ORGANISER = "organiser"
+    PARTICIPANT = "participant"
+
+
+class Tier(StrEnum):
+    """What the organisation has booked."""
+
+    BASIS = "basis"
+    PLUS = "plus"
+
+
+_FEATURES: dict[Tier, tuple[str, ...]] = {Tier.BASIS: (), Tier.PLUS: ("screen",)}
+
+
+class EntryRefused(Exception):
+    """The code is known, but its time is not now."""
+
+
+class TooEarly(EntryRefused):
+    """Entry has not opened yet."""
+
+
+class Expired(EntryRefused):
+    """The codes of this appointment have ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appointment:
+    """A planned consultation, as far as a server may know it.
+
+    Attributes:
+        room_id: 16 random bytes; both seats share it.
+        tier: decides the features of the room.
+        start: planned start, an aware instant; kept in UTC.
+    """
+
+    room_id: bytes
+    tier: Tier
+    start: datetime
+
+    def __post_init__(self) -> None:
+        if len(self.room_id) != ROOM_ID_BYTES:
+            raise ValueError(f"a room id has {ROOM_ID_BYTES} bytes")
+        if self.start.tzinfo is None:
+            raise ValueError("a start needs a time zone")
+        object.__setattr__(self, "start", self.start.astimezone(UTC))
+
+
+class Seat(NamedTuple):
+    """What a locator leads to: one role of one appointment."""
+
+    appointment: Appointment
+    role: Role
+
+
+class EntryWindow(NamedTuple):
+    """From `opens_at` until before `closes_at` a code opens the room."""
+
+    opens_at: datetime
+    closes_at: datetime
+
+    @classmethod
+    def around(cls, start: datetime, *, opens_minutes: int, closes_hours: int) -> Self:
+        """Span the window around a planned start: minutes before it, hours after it."""
+        return cls(start - timedelta(minutes=opens_minutes), start + timedelta(hours=closes_hours))
+
+    def admit(self, now: datetime) -> None:
+        """Let a join at `now` (an aware instant) pass.
+
+        Raises:
+            TooEarly: the window has not opened.
+            Expired: the window has closed.
+        """
+        if now < self.opens_at:
+            raise TooEarly
+        if now >= self.closes_at:
+            raise Expired
+
+
+def features_of(tier: Tier) -> tuple[str, ...]:
+    """Name what rooms of a tier can do beyond talking."""
+    return _FEATURES[tier]

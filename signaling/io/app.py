@@ -1,0 +1,105 @@
+"""The web application: the page, its files, the WebSocket, and the headers that guard them."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from types import MappingProxyType
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from signaling.io.assets import Asset, load_assets
+
+WEB_ROOT = Path(__file__).parent.parent / "web"
+MAX_REQUEST_BYTES = 1024  # no route reads a body
+SECURITY_HEADERS: Mapping[str, str] = MappingProxyType(
+    {
+        "Content-Security-Policy": (
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+            "media-src 'self' blob:; connect-src 'self'; worker-src 'self'; base-uri 'none'; "
+            "form-action 'none'; frame-ancestors 'none'"
+        ),
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Embedder-Policy": "require-corp",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Permissions-Policy": (
+            "camera=(self), microphone=(self), display-capture=(self), fullscreen=(self), "
+            "speaker-selection=(self), screen-wake-lock=(self)"
+        ),
+        "Server": "redconnect",
+    }
+)
+
+_ERROR_TEXTS = {
+    HTTPStatus.BAD_REQUEST: "Diese Anfrage ist nicht lesbar.",
+    HTTPStatus.FORBIDDEN: "Diese Anfrage ist nicht erlaubt.",
+    HTTPStatus.NOT_FOUND: "Diese Seite gibt es nicht.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "Diese Anfrage ist nicht erlaubt.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "Der Dienst ist gerade ausgelastet.",
+}
+_OTHER_ERROR_TEXT = "Das hat nicht geklappt. Bitte versuchen Sie es erneut."
+_logger = logging.getLogger(__name__)
+
+
+def build_app(
+    websocket: Callable[[web.Request], Awaitable[web.StreamResponse]], web_root: Path = WEB_ROOT
+) -> web.Application:
+    """Build the application.
+
+    Args:
+        websocket: serves `/ws`.
+        web_root: the folder of the page; its files are read now.
+
+    Raises:
+        FileNotFoundError: there is no page in `web_root`.
+    """
+    assets = load_assets(web_root)
+
+    async def serve_asset(request: web.Request) -> web.Response:
+        asset = assets.get(request.path)
+        if asset is None:
+            raise web.HTTPNotFound
+        return _respond(request, asset)
+
+    app = web.Application(middlewares=[_answer_errors], client_max_size=MAX_REQUEST_BYTES)
+    app.on_response_prepare.append(_add_headers)
+    app.router.add_get("/ws", websocket, allow_head=False)
+    app.router.add_get("/{path:.*}", serve_asset)
+    return app
+
+
+def error_text(status: int) -> str:
+    """Say what went wrong, in German and without any detail of the request."""
+    return _ERROR_TEXTS.get(HTTPStatus(status), _OTHER_ERROR_TEXT)
+
+
+def _respond(request: web.Request, asset: Asset) -> web.Response:
+    # Files are revalidated, so that after an update no page runs with the modules of the one before.
+    is_page = asset.content_type == "text/html"
+    headers = {"Cache-Control": "no-store" if is_page else "no-cache"}
+    if not is_page:
+        headers["ETag"] = f'"{asset.etag}"'
+        if any(tag.value == asset.etag for tag in request.if_none_match or ()):
+            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return web.Response(body=asset.body, content_type=asset.content_type, charset=asset.charset, headers=headers)
+
+
+@web.middleware
+async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        status, allow = error.status, error.headers.get("Allow")
+    except Exception:
+        # Here and not in aiohttp, whose log line names the address of the client.
+        _logger.exception("a request failed")
+        status, allow = int(HTTPStatus.INTERNAL_SERVER_ERROR), None
+    headers = {"Cache-Control": "no-store"} | ({"Allow": allow} if allow else {})
+    return web.Response(status=status, text=error_text(status), headers=headers)
+
+
+async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(SECURITY_HEADERS)

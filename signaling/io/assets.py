@@ -1,0 +1,61 @@
+"""The files of the page, read once: what is not in the table cannot be reached by any path."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+MAX_TOTAL_BYTES = 16_777_216
+PAGE = "index.html"
+FOLDERS = ("css", "js", "img")
+
+# Of our own, because the system's table calls modules what it likes, and nosniff then forbids them.
+_CONTENT_TYPES = {
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".ico": "image/x-icon",
+    ".webp": "image/webp",
+}
+_TEXT_TYPES = {"text/css", "text/javascript", "application/json", "image/svg+xml"}
+
+
+class Asset(NamedTuple):
+    """One file as it is served."""
+
+    body: bytes
+    content_type: str
+    charset: str | None
+    etag: str
+
+
+def load_assets(root: Path) -> Mapping[str, Asset]:
+    """Read the page and its files under `css`, `js` and `img`, by the path of their URL.
+
+    Hidden files, links out of the folder and files of other kinds are left out.
+
+    Raises:
+        FileNotFoundError: there is no page.
+        ValueError: the files are larger than 16 MiB together.
+    """
+    root = root.resolve(strict=True)
+    assets = {"/": _asset((root / PAGE).read_bytes(), "text/html")}
+    total = len(assets["/"].body)
+    for folder in FOLDERS:
+        for path in sorted((root / folder).rglob("*")):
+            kind = _CONTENT_TYPES.get(path.suffix)
+            hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+            if kind is None or hidden or not path.is_file() or not path.resolve().is_relative_to(root):
+                continue
+            total += path.stat().st_size
+            if total > MAX_TOTAL_BYTES:
+                raise ValueError(f"the files of the page are larger than {MAX_TOTAL_BYTES} bytes")
+            assets[f"/{path.relative_to(root).as_posix()}"] = _asset(path.read_bytes(), kind)
+    return assets
+
+
+def _asset(body: bytes, content_type: str) -> Asset:
+    charset = "utf-8" if content_type in _TEXT_TYPES or content_type == "text/html" else None
+    return Asset(body, content_type, charset, hashlib.sha256(body).hexdigest()[:32])

@@ -1,0 +1,88 @@
+"""aiohttp's server with a bound on connections, silent about addresses, and guarded in its own error pages too."""
+
+import asyncio
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from signaling.io.app import SECURITY_HEADERS, error_text
+
+REQUEST_TIMEOUT_SECONDS = 15.0  # for the header of a request, and for an idle connection
+LINGERING_SECONDS = 1.0  # no route reads a body, so nobody needs long to send the rest of it
+MAX_HEADER_LINE_BYTES = 4096
+MAX_HEADERS = 64
+SPARE_CONNECTIONS = 1024  # beyond the WebSockets: for pages and their files
+
+_logger = logging.getLogger(__name__)
+
+
+class _Protocol(RequestHandler):
+    """Answers what never reaches the application: bytes that are no HTTP."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = HTTPStatus.INTERNAL_SERVER_ERROR,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer without repeating the bytes, which aiohttp's own answer would."""
+        del message
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            _logger.error("a request failed outside the application", exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("half an answer has been sent: only the end of the connection is left")
+        headers = {**SECURITY_HEADERS, "Cache-Control": "no-store"}
+        response = web.Response(status=status, text=error_text(status), headers=headers)
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    def __init__(self, inner: web.Server, max_connections: int, **kwargs: Any) -> None:  # noqa: ANN401 - aiohttp's
+        super().__init__(inner.request_handler, request_factory=inner.request_factory, **kwargs)
+        self._max_connections = max_connections
+
+    def __call__(self) -> RequestHandler:
+        return _Protocol(self, loop=self._loop, **self._kwargs)
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        if len(self._connections) > self._max_connections:
+            # Not at once: aiohttp's task for this connection must have begun, or it fails on its end.
+            self._loop.call_soon(transport.abort)
+
+
+class GuardedRunner(web.AppRunner):
+    """Runs the application without an access log and with bounds on what a stranger may hold."""
+
+    __slots__ = ("_max_connections",)
+
+    def __init__(self, app: web.Application, *, max_clients: int, shutdown_timeout: float) -> None:
+        """Prepare the runner.
+
+        Args:
+            app: the application.
+            max_clients: WebSockets that must find room beside the pages.
+            shutdown_timeout: seconds that a request may go on after `cleanup` has begun.
+        """
+        super().__init__(
+            app,
+            handle_signals=False,
+            access_log=None,
+            shutdown_timeout=shutdown_timeout,
+            keepalive_timeout=REQUEST_TIMEOUT_SECONDS,
+            lingering_time=LINGERING_SECONDS,
+            max_line_size=MAX_HEADER_LINE_BYTES,
+            max_field_size=MAX_HEADER_LINE_BYTES,
+            max_headers=MAX_HEADERS,
+        )
+        self._max_connections = max_clients + SPARE_CONNECTIONS
+
+    async def _make_server(self) -> web.Server:
+        return _Server(await super()._make_server(), self._max_connections, **self._kwargs)

@@ -1,0 +1,120 @@
+"""The counters of the signaling endpoint."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from signaling.appointments import Role, Tier
+from signaling.events import (
+    BlobDropped,
+    BlobRelayed,
+    ClaimEnded,
+    ClientConnected,
+    ClientDisconnected,
+    Departure,
+    Event,
+    JoinRefused,
+    MessageRefused,
+    PairingConfirmed,
+    PairingFailed,
+    RoomClosed,
+    RoomOpened,
+    SeatClaimed,
+)
+from signaling.messages import ErrorCode, MessageFault
+
+_PREFIX = "redconnect_signaling"
+
+
+class SignalingMetrics:
+    """Counts the lobby's events. Every label value comes from an enum: never a code, room or address.
+
+    Every series exists from the start, so that an alarm on its growth sees the first increment.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._clients = Gauge(f"{_PREFIX}_clients", "Open WebSockets.", registry=registry)
+        self._rooms = Gauge(f"{_PREFIX}_rooms", "Rooms with a claim.", ["tier"], registry=registry)
+        self._joins = Counter(
+            f"{_PREFIX}_joins_total",
+            "Joins by outcome: joined, resumed, or the code of the error.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._seats = Counter(f"{_PREFIX}_seats_claimed_total", "Seats taken or resumed.", ["role"], registry=registry)
+        self._claims_ended = Counter(
+            f"{_PREFIX}_claims_ended_total", "Claims forgotten.", ["departure"], registry=registry
+        )
+        self._pairings = Counter(
+            f"{_PREFIX}_pairings_total", "Pairings of two clients by result.", ["result"], registry=registry
+        )
+        self._blobs = Counter(f"{_PREFIX}_relayed_blobs_total", "Blobs handed on.", registry=registry)
+        self._blob_bytes = Counter(f"{_PREFIX}_relayed_bytes_total", "Bytes of these blobs.", registry=registry)
+        self._blobs_dropped = Counter(
+            f"{_PREFIX}_dropped_blobs_total", "Blobs for a client that was gone.", registry=registry
+        )
+        self._refused = Counter(
+            f"{_PREFIX}_messages_refused_total", "Breaches of the protocol.", ["fault"], registry=registry
+        )
+        self._slow_readers = Counter(
+            f"{_PREFIX}_slow_readers_total", "Sockets closed because they did not read.", registry=registry
+        )
+        self._store_failures = Counter(
+            f"{_PREFIX}_store_failures_total", "Failed accesses to the appointments.", registry=registry
+        )
+        self._prepare_labels()
+
+    def observe(self, event: Event) -> None:
+        """Count one event of the lobby."""
+        match event:
+            case ClientConnected():
+                self._clients.inc()
+            case ClientDisconnected():
+                self._clients.dec()
+            case SeatClaimed(role=role, resumed=resumed):
+                self._joins.labels("resumed" if resumed else "joined").inc()
+                self._seats.labels(role).inc()
+            case JoinRefused(code=code):
+                self._joins.labels(code).inc()
+            case ClaimEnded(departure=departure):
+                self._claims_ended.labels(departure).inc()
+            case RoomOpened(tier=tier):
+                self._rooms.labels(tier).inc()
+            case RoomClosed(tier=tier):
+                self._rooms.labels(tier).dec()
+            case _:
+                self._observe_messages(event)
+
+    def count_slow_reader(self) -> None:
+        """Count a socket that was closed because its queue was full or stuck."""
+        self._slow_readers.inc()
+
+    def count_store_failure(self) -> None:
+        """Count a failed access to the appointments."""
+        self._store_failures.inc()
+
+    def _observe_messages(self, event: Event) -> None:
+        match event:
+            case MessageRefused(fault=fault):
+                self._refused.labels(fault).inc()
+            case BlobRelayed(size=size):
+                self._blobs.inc()
+                self._blob_bytes.inc(size)
+            case BlobDropped():
+                self._blobs_dropped.inc()
+            case PairingConfirmed():
+                self._pairings.labels("confirmed").inc()
+            case PairingFailed():
+                self._pairings.labels("failed").inc()
+
+    def _prepare_labels(self) -> None:
+        for tier in Tier:
+            self._rooms.labels(tier)
+        for outcome in ("joined", "resumed", *ErrorCode):
+            self._joins.labels(outcome)
+        for role in Role:
+            self._seats.labels(role)
+        for departure in Departure:
+            self._claims_ended.labels(departure)
+        for result in ("confirmed", "failed"):
+            self._pairings.labels(result)
+        for fault in MessageFault:
+            self._refused.labels(fault)

@@ -1,0 +1,62 @@
+"""The queue between the lobby, which never waits, and one socket, which may be slow."""
+
+import asyncio
+from collections import deque
+
+from aiohttp import web
+
+MAX_QUEUED_MESSAGES = 256
+MAX_QUEUED_BYTES = 1_048_576
+SEND_TIMEOUT_SECONDS = 10.0  # for one message; also the longest wait for a peer to take its close frame
+
+
+class QueueOverflow(Exception):
+    """The socket does not read as fast as its room talks to it."""
+
+
+class OutboundQueue:
+    """Texts for one socket, in order, and the code to close it with after the last one."""
+
+    def __init__(self) -> None:
+        self._texts: deque[str] = deque()
+        self._bytes = 0
+        self._close_code: int | None = None
+        self._changed = asyncio.Event()
+
+    def put(self, text: str) -> None:
+        """Queue a message. The texts are ASCII, so characters are bytes.
+
+        Raises:
+            QueueOverflow: the queue is full.
+        """
+        if len(self._texts) >= MAX_QUEUED_MESSAGES or self._bytes + len(text) > MAX_QUEUED_BYTES:
+            raise QueueOverflow
+        self._texts.append(text)
+        self._bytes += len(text)
+        self._changed.set()
+
+    def close(self, code: int) -> None:
+        """Close the socket after what is queued. A second call changes nothing."""
+        if self._close_code is None:
+            self._close_code = code
+        self._changed.set()
+
+    async def write_to(self, socket: web.WebSocketResponse) -> None:
+        """Send what is queued until `close`. Its owner calls that whenever the socket ends.
+
+        Raises:
+            TimeoutError: the peer does not read.
+            ConnectionError: the peer is gone.
+        """
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            while self._texts:
+                text = self._texts.popleft()
+                self._bytes -= len(text)
+                async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                    await socket.send_str(text)
+            if self._close_code is not None:
+                async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                    await socket.close(code=self._close_code)
+                return

@@ -1,0 +1,154 @@
+"""The signaling service: builds lobby, application and listeners, and stops them in bounded time."""
+
+import asyncio
+import logging
+import secrets
+import ssl
+from datetime import timedelta
+from pathlib import Path
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from signaling.ice_servers import CredentialIssuer, RelayPorts
+from signaling.io.app import WEB_ROOT, build_app
+from signaling.io.clocks import Clocks
+from signaling.io.http import GuardedRunner
+from signaling.io.metrics import SignalingMetrics
+from signaling.io.store import AppointmentStore, StoreError
+from signaling.io.websocket import WebSocketEndpoint
+from signaling.lobby import Lobby
+from signaling.settings import SignalingSettings
+
+STOP_TIMEOUT_SECONDS = 3.0
+REQUEST_GRACE_SECONDS = 0.25  # waited for up to twice by aiohttp, after the endpoint's own two seconds
+PURGE_INTERVAL_SECONDS = 3600.0
+
+_logger = logging.getLogger(__name__)
+
+
+class SignalingService:
+    """Pages and WebSocket of one process."""
+
+    def __init__(
+        self,
+        settings: SignalingSettings,
+        store: AppointmentStore,
+        *,
+        issuer: CredentialIssuer,
+        relay_ports: RelayPorts,
+        registry: CollectorRegistry,
+        ssl_context: ssl.SSLContext | None = None,
+        web_root: Path = WEB_ROOT,
+        clocks: Clocks | None = None,
+    ) -> None:
+        """Prepare the service; nothing is opened before `start`.
+
+        Args:
+            settings: bounds, addresses and port.
+            store: the appointments, opened by whoever made it, and closed by them after `stop`.
+            issuer: issues the relay's credentials.
+            relay_ports: where the relay listens; empty without a relay.
+            registry: receives the metrics.
+            ssl_context: serves https instead of http.
+            web_root: the folder of the page.
+            clocks: the clocks to go by; the system's by default.
+        """
+        self._settings = settings
+        self._store = store
+        self._ssl_context = ssl_context
+        self._web_root = web_root
+        self._clocks = clocks or Clocks()
+        self._metrics = SignalingMetrics(registry)
+        self._endpoint = WebSocketEndpoint(
+            settings,
+            Lobby(settings, secrets.token_bytes),
+            store,
+            issuer=issuer,
+            ports=relay_ports,
+            metrics=self._metrics,
+            clocks=self._clocks,
+        )
+        self._runner: GuardedRunner | None = None
+        self._purging: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether new clients are welcome and all that should run runs."""
+        return self._purging is not None and not self._purging.done() and not self._stopping
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """The addresses and ports that are listened on."""
+        return [(address[0], address[1]) for address in self._runner.addresses] if self._runner else []
+
+    async def start(self) -> None:
+        """Read the page, listen, and begin to delete old appointments.
+
+        Raises:
+            FileNotFoundError: there is no page.
+            OSError: an address or the port cannot be listened on.
+        """
+        app = build_app(self._endpoint.handle, self._web_root)
+        self._runner = GuardedRunner(
+            app, max_clients=self._settings.max_clients, shutdown_timeout=REQUEST_GRACE_SECONDS
+        )
+        try:
+            await self._runner.setup()
+            for host in self._settings.listen_addresses or (None,):
+                await web.TCPSite(self._runner, host, self._settings.port, ssl_context=self._ssl_context).start()
+        except BaseException:
+            await self._runner.cleanup()
+            self._runner = None
+            raise
+        self._purging = asyncio.create_task(self._purge_forever(), name="signaling purge")
+
+    async def stop(self) -> None:
+        """Send every client away (`drain`, then 1001) and close, within three seconds.
+
+        Raises:
+            Exception: what ended the deletion of old appointments before its time, if anything did.
+        """
+        self._stopping = True
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
+                await self._stop_serving()
+        finally:
+            await self._stop_purging()
+
+    async def purge(self) -> None:
+        """Delete the appointments whose codes have ended."""
+        age = timedelta(hours=self._settings.entry_closes_hours)
+        try:
+            deleted = await self._store.delete_started_before(self._clocks.utc_now() - age)
+        except StoreError as error:
+            self._metrics.count_store_failure()
+            _logger.error("old appointments were not deleted: %r", error)  # noqa: TRY400 - it is tried again
+        else:
+            _logger.debug("%d seats of old appointments deleted", deleted)
+
+    async def _purge_forever(self) -> None:
+        while True:
+            await self.purge()
+            await asyncio.sleep(PURGE_INTERVAL_SECONDS)
+
+    async def _stop_serving(self) -> None:
+        runner, self._runner = self._runner, None
+        if runner is None:
+            return
+        for site in list(runner.sites):
+            await site.stop()
+        await self._endpoint.close()
+        await runner.cleanup()
+
+    async def _stop_purging(self) -> None:
+        task, self._purging = self._purging, None
+        if task is None:
+            return
+        task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                raise  # it was not the task that was cancelled, but whoever stops us

@@ -1,0 +1,400 @@
+"""The lobby: every socket, room and deadline of the signaling endpoint, as one sans-IO state machine.
+
+The shell calls in (`connect`, `receive_text`, `receive_binary`, `finish_lookup`, `fail_lookup`, `disconnect`,
+`handle_timeout`, `drain`), and after each call drains `poll_lookup`, `poll_transmit`, `poll_event` and
+`poll_timeout`. `now` is monotonic time in seconds.
+"""
+
+import base64
+import math
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from signaling import events
+from signaling.appointments import EntryWindow, Expired, Seat, TooEarly, features_of
+from signaling.ice_servers import IceServer
+from signaling.messages import (
+    Drain,
+    Error,
+    ErrorCode,
+    Join,
+    Joined,
+    Leave,
+    MessageError,
+    MessageFault,
+    Paired,
+    Peer,
+    RelayFromPeer,
+    RelayToPeer,
+    ServerMessage,
+    encode_server_message,
+    parse_client_message,
+)
+from signaling.rate_limiter import AddressLimiter, Pace, RateExceeded, TokenBucket
+from signaling.room import Claim, Pairing, Room, SeatCrowded, SeatTaken
+from signaling.settings import SignalingSettings
+from signaling.transmit import CLOSE_GOING_AWAY, CLOSE_NORMAL, CLOSE_POLICY, Close, Lookup, Transmit
+
+JOIN_DEADLINE_SECONDS = 10.0
+OVERLOAD_RETRY_SECONDS = 5
+MESSAGE_PACE = Pace(interval=1 / 50, burst=200)  # one client's messages: a burst of candidates passes
+MAX_LIMITED_ADDRESSES = 65_536
+PID_BYTES = 9
+TOKEN_BYTES = 16
+
+
+class _Place(NamedTuple):
+    room: Room
+    claim: Claim
+
+
+@dataclass(slots=True, eq=False)
+class _Client:
+    address: bytes
+    messages: TokenBucket
+    resume: str | None = None
+    looking_up: bool = False
+    place: _Place | None = None
+
+
+class Lobby:
+    """Seats clients, tells them about each other, and hands blobs from one to the other."""
+
+    def __init__(self, settings: SignalingSettings, entropy: Callable[[int], bytes]) -> None:
+        """Set an empty lobby up.
+
+        Args:
+            settings: the bounds.
+            entropy: returns so many unpredictable bytes.
+        """
+        self._settings = settings
+        self._entropy = entropy
+        self._draining = False
+        self._next_client = 1
+        self._clients: dict[int, _Client] = {}
+        self._rooms: dict[bytes, Room] = {}
+        # Both deadlines lie a constant time after their entry: insertion order is expiry order.
+        self._join_deadlines: OrderedDict[int, float] = OrderedDict()
+        self._holds: OrderedDict[str, tuple[float, _Place]] = OrderedDict()
+        pace = Pace(60 / settings.unknown_codes_per_minute, settings.unknown_codes_per_minute)
+        self._unknown_codes = AddressLimiter(pace, MAX_LIMITED_ADDRESSES)
+        self._lookups: deque[Lookup] = deque()
+        self._outbox: deque[Transmit | Close] = deque()
+        self._events: deque[events.Event] = deque()
+
+    # --- what comes in ---
+
+    def connect(self, address: bytes, now: float) -> int:
+        """Count a new socket in and name it.
+
+        Args:
+            address: whom to count unknown codes for, from `address_key`.
+            now: monotonic time, in seconds.
+        """
+        client = self._next_client
+        self._next_client += 1
+        if self._draining:
+            self._send(client, Drain())
+            self._outbox.append(Close(client, CLOSE_GOING_AWAY))
+        elif len(self._clients) >= self._settings.max_clients:
+            self._refuse_join(client, _overload())
+        else:
+            self._clients[client] = _Client(address, TokenBucket(MESSAGE_PACE, now))
+            self._join_deadlines[client] = now + JOIN_DEADLINE_SECONDS
+            self._events.append(events.ClientConnected())
+        return client
+
+    def receive_text(self, client: int, text: str, now: float) -> None:
+        """Take one text message of a client."""
+        record = self._clients.get(client)
+        if record is None:
+            return
+        try:
+            record.messages.take(now)
+            message = parse_client_message(text)
+        except RateExceeded:
+            self._refuse_message(client, MessageFault.TOO_FAST, now)
+            return
+        except MessageError as error:
+            self._refuse_message(client, error.fault, now)
+            return
+        place = record.place
+        match message:
+            case Leave():
+                self._leave(client, place, now)
+            case Join() if place is None and not record.looking_up:
+                self._start_lookup(client, record, message, now)
+            case RelayToPeer() if place is not None:
+                self._relay(place, message)
+            case Paired() if place is not None:
+                self._report(place, message, now)
+            case _:
+                self._refuse_message(client, MessageFault.UNEXPECTED, now)
+
+    def receive_binary(self, client: int, now: float) -> None:
+        """Take a binary message, which this protocol does not have."""
+        if client in self._clients:
+            self._refuse_message(client, MessageFault.NOT_TEXT, now)
+
+    def finish_lookup(
+        self, client: int, seat: Seat | None, ice: tuple[IceServer, ...], *, now: float, utc: datetime
+    ) -> None:
+        """Seat a client whose locator has been looked up, or tell it why not.
+
+        Args:
+            client: as the `Lookup` named it. It may be gone by now.
+            seat: what the locator leads to, or None if it is unknown.
+            ice: the servers to tell if there is a seat.
+            now: monotonic time, in seconds.
+            utc: wall-clock time, aware.
+        """
+        record = self._end_lookup(client, now, good=seat is not None)
+        if record is None:
+            return
+        if seat is None:
+            self._refuse_join(client, Error(code=ErrorCode.UNKNOWN_CODE))
+            return
+        window = self._window(seat.appointment.start)
+        try:
+            window.admit(utc)
+            record.place = self._take_seat(client, record.resume, seat, now)
+        except TooEarly:
+            self._refuse_join(client, Error(code=ErrorCode.TOO_EARLY, start=seat.appointment.start))
+        except Expired:
+            self._refuse_join(client, Error(code=ErrorCode.EXPIRED))
+        except SeatTaken:
+            self._refuse_join(client, Error(code=ErrorCode.CODE_IN_USE))
+        except SeatCrowded:
+            self._refuse_join(client, _overload())
+        else:
+            self._welcome(client, record.place, window, ice)
+
+    def fail_lookup(self, client: int, now: float) -> None:
+        """Tell a client to come again, because the appointments cannot be read."""
+        if self._end_lookup(client, now, good=True) is not None:
+            self._refuse_join(client, _overload())
+
+    def disconnect(self, client: int, now: float) -> None:
+        """Count a socket out that has closed without `leave`: its claim is held for a while."""
+        record = self._drop(client)
+        if record is not None and record.place is not None:
+            self._hold(record.place, now)
+
+    def handle_timeout(self, now: float) -> None:
+        """Do what is due: close who has not joined, forget silent claims and old attempts."""
+        while self._join_deadlines and next(iter(self._join_deadlines.values())) <= now:
+            self._refuse_message(next(iter(self._join_deadlines)), MessageFault.NO_JOIN, now)
+        while self._holds and next(iter(self._holds.values()))[0] <= now:
+            self._end_oldest_hold(events.Departure.HOLD_EXPIRED, now)
+        self._unknown_codes.expire(now)
+
+    def drain(self, now: float) -> None:
+        """Send every client away, because the server is about to stop. Nobody is let in again."""
+        self._draining = True
+        for client in list(self._clients):
+            self._send(client, Drain())
+            self._outbox.append(Close(client, CLOSE_GOING_AWAY))
+            self._drop(client)
+        for room in list(self._rooms.values()):
+            for claim in room.claims():
+                room.remove(claim)
+                self._end_claim(room, claim, events.Departure.DRAINED, now)
+
+    # --- what comes out ---
+
+    def poll_lookup(self) -> Lookup | None:
+        """Return the next locator to look up. The shell answers each within a bounded time."""
+        return self._lookups.popleft() if self._lookups else None
+
+    def poll_transmit(self) -> Transmit | Close | None:
+        """Return the next thing to do to a socket."""
+        return self._outbox.popleft() if self._outbox else None
+
+    def poll_event(self) -> events.Event | None:
+        """Return the next event for metrics and log."""
+        return self._events.popleft() if self._events else None
+
+    def poll_timeout(self) -> float | None:
+        """Return the instant at which `handle_timeout` has something to do."""
+        due = [next(iter(self._join_deadlines.values()))] if self._join_deadlines else []
+        if self._holds:
+            due.append(next(iter(self._holds.values()))[0])
+        expiry = self._unknown_codes.next_expiry()
+        if expiry is not None:
+            due.append(expiry)
+        return min(due, default=None)
+
+    # --- joining and leaving ---
+
+    def _start_lookup(self, client: int, record: _Client, message: Join, now: float) -> None:
+        try:
+            self._unknown_codes.take(record.address, now)
+        except RateExceeded as error:
+            retry_after = max(1, math.ceil(error.retry_after))
+            self._refuse_join(client, Error(code=ErrorCode.RATE_LIMITED, retry_after=retry_after))
+            return
+        del self._join_deadlines[client]
+        record.resume = message.resume
+        record.looking_up = True
+        self._lookups.append(Lookup(client, message.loc))
+
+    def _end_lookup(self, client: int, now: float, *, good: bool) -> _Client | None:
+        record = self._clients.get(client)
+        if record is None or not record.looking_up:
+            return None  # it went away meanwhile, and its attempt counts
+        record.looking_up = False
+        if good:
+            self._unknown_codes.give_back(record.address, now)
+        return record
+
+    def _take_seat(self, client: int, token: str | None, seat: Seat, now: float) -> _Place:
+        """Seat the client: on the claim of its token if there is one, else on a new claim."""
+        room = self._rooms.get(seat.appointment.room_id)
+        if room is not None and token is not None:
+            claim = room.find_by_token(seat.role, token)
+            if claim is not None:
+                self._resume(room, claim, client, now)
+                return _Place(room, claim)
+        if room is None:
+            room = Room(seat.appointment, self._settings.claims_per_seat, now)
+        claim = Claim(_opaque(self._entropy(PID_BYTES)), seat.role, _opaque(self._entropy(TOKEN_BYTES)), client)
+        displaced = room.add(claim)
+        if displaced is not None:
+            self._end_claim(room, displaced, events.Departure.DISPLACED, now)
+        if seat.appointment.room_id not in self._rooms:
+            self._rooms[seat.appointment.room_id] = room
+            self._events.append(events.RoomOpened(seat.appointment.tier))
+        self._events.append(events.SeatClaimed(seat.role, resumed=False))
+        return _Place(room, claim)
+
+    def _resume(self, room: Room, claim: Claim, client: int, now: float) -> None:
+        self._holds.pop(claim.pid, None)
+        if claim.client is not None:
+            # A duplicated tab has the same token. The older one must not come back by itself.
+            self._close_with_error(claim.client, Error(code=ErrorCode.CODE_IN_USE))
+        self._events.append(events.SeatClaimed(claim.role, resumed=True))
+        self._evict(room, room.reclaim(claim), now)
+        claim.client = client  # only now: nothing may reach this socket before its `joined`
+
+    def _welcome(self, client: int, place: _Place, window: EntryWindow, ice: tuple[IceServer, ...]) -> None:
+        room, claim = place
+        appointment = room.appointment
+        joined = Joined(
+            room=_opaque(appointment.room_id),
+            pid=claim.pid,
+            role=claim.role,
+            tier=appointment.tier,
+            features=features_of(appointment.tier),
+            start=appointment.start,
+            end=window.closes_at,
+            resume=claim.token,
+            ice=ice,
+        )
+        self._send(client, joined)
+        for other in room.present_beside(claim):
+            self._send(client, Peer(pid=other.pid, role=other.role, present=True))
+        self._tell_others(place, present=True)
+
+    def _leave(self, client: int, place: _Place | None, now: float) -> None:
+        self._outbox.append(Close(client, CLOSE_NORMAL))
+        self._drop(client)
+        if place is not None:
+            place.room.remove(place.claim)
+            self._tell_others(place, present=False)
+            self._end_claim(place.room, place.claim, events.Departure.LEFT, now)
+
+    def _hold(self, place: _Place, now: float) -> None:
+        place.room.detach(place.claim)
+        self._holds[place.claim.pid] = (now + self._settings.seat_hold_seconds, place)
+        self._tell_others(place, present=False)
+        if len(self._holds) > self._settings.max_clients:
+            self._end_oldest_hold(events.Departure.DISPLACED, now)
+
+    def _end_oldest_hold(self, departure: events.Departure, now: float) -> None:
+        _, (room, claim) = next(iter(self._holds.values()))
+        room.remove(claim)
+        self._end_claim(room, claim, departure, now)
+
+    # --- pairing and relaying ---
+
+    def _relay(self, place: _Place, message: RelayToPeer) -> None:
+        other = place.room.reachable(place.claim, message.to)
+        if other is None or other.client is None:
+            self._events.append(events.BlobDropped())  # the peer may just have gone: no fault of the sender
+            return
+        self._send(other.client, RelayFromPeer(sender=place.claim.pid, blob=message.blob))
+        self._events.append(events.BlobRelayed(len(message.blob)))
+
+    def _report(self, place: _Place, message: Paired, now: float) -> None:
+        pairing, rivals = place.room.report(place.claim, message.peer, ok=message.ok)
+        if pairing is Pairing.CONFIRMED:
+            self._events.append(events.PairingConfirmed(place.room.appointment.tier))
+        elif pairing is Pairing.FAILED:
+            self._events.append(events.PairingFailed())
+        self._evict(place.room, rivals, now)
+
+    def _evict(self, room: Room, rivals: list[Claim], now: float) -> None:
+        """Send the claims away that the room has just removed from a confirmed seat."""
+        for rival in rivals:
+            if rival.client is not None:
+                self._close_with_error(rival.client, Error(code=ErrorCode.CODE_IN_USE))
+                self._tell_others(_Place(room, rival), present=False)
+            self._end_claim(room, rival, events.Departure.EVICTED, now)
+
+    # --- sending and forgetting ---
+
+    def _end_claim(self, room: Room, claim: Claim, departure: events.Departure, now: float) -> None:
+        """Forget what the lobby knows of a claim that its room has removed."""
+        self._holds.pop(claim.pid, None)
+        self._events.append(events.ClaimEnded(departure))
+        if len(room) == 0 and self._rooms.pop(room.appointment.room_id, None) is not None:
+            self._events.append(events.RoomClosed(room.appointment.tier, now - room.opened_at, room.paired))
+
+    def _refuse_join(self, client: int, error: Error) -> None:
+        self._events.append(events.JoinRefused(error.code))
+        self._close_with_error(client, error)
+
+    def _refuse_message(self, client: int, fault: MessageFault, now: float) -> None:
+        self._events.append(events.MessageRefused(fault))
+        self._send(client, Error(code=ErrorCode.BAD_MESSAGE))
+        self._outbox.append(Close(client, CLOSE_POLICY))
+        self.disconnect(client, now)
+
+    def _close_with_error(self, client: int, error: Error) -> None:
+        self._send(client, error)
+        self._outbox.append(Close(client, CLOSE_POLICY))
+        self._drop(client)
+
+    def _drop(self, client: int) -> _Client | None:
+        self._join_deadlines.pop(client, None)
+        record = self._clients.pop(client, None)
+        if record is not None:
+            self._events.append(events.ClientDisconnected())
+        return record
+
+    def _tell_others(self, place: _Place, *, present: bool) -> None:
+        message = Peer(pid=place.claim.pid, role=place.claim.role, present=present)
+        for other in place.room.present_beside(place.claim):
+            if other.client is not None:
+                self._send(other.client, message)
+
+    def _send(self, client: int, message: ServerMessage) -> None:
+        self._outbox.append(Transmit(client, encode_server_message(message)))
+
+    def _window(self, start: datetime) -> EntryWindow:
+        return EntryWindow.around(
+            start,
+            opens_minutes=self._settings.entry_opens_minutes,
+            closes_hours=self._settings.entry_closes_hours,
+        )
+
+
+def _overload() -> Error:
+    return Error(code=ErrorCode.OVERLOAD, retry_after=OVERLOAD_RETRY_SECONDS)
+
+
+def _opaque(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")

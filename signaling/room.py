@@ -1,0 +1,166 @@
+"""One two-party room: claims on its two seats, and how they become confirmed (docs/signaling.md)."""
+
+import hmac
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from signaling.appointments import Appointment, Role
+
+
+class SeatTaken(Exception):
+    """A confirmed claim with an open socket holds the seat."""
+
+
+class SeatCrowded(Exception):
+    """As many claims as allowed stand side by side on the seat, all of them in use."""
+
+
+class Pairing(Enum):
+    """What a report about a peer has led to."""
+
+    IGNORED = auto()  # the peer is gone, or sits on the same seat
+    NOTED = auto()
+    CONFIRMED = auto()
+    FAILED = auto()
+
+
+@dataclass(slots=True, eq=False)
+class Claim:
+    """A client's claim on a seat. It outlives its socket for the time of the hold.
+
+    Attributes:
+        pid: names the participant to the others of the room.
+        role: the seat.
+        token: takes the claim over from another socket.
+        client: the open socket, or None while the claim is held.
+        confirmed: it and a client of the other role have verified each other.
+    """
+
+    pid: str
+    role: Role
+    token: str = field(repr=False)
+    client: int | None
+    confirmed: bool = False
+    verified: set[str] = field(default_factory=set)  # pids in this room: bounded by its claims
+
+
+class Room:
+    """The claims of one appointment.
+
+    Attributes:
+        opened_at: monotonic instant of the first join.
+        paired: a pair has been confirmed at least once.
+    """
+
+    def __init__(self, appointment: Appointment, claims_per_seat: int, opened_at: float) -> None:
+        self.appointment = appointment
+        self.opened_at = opened_at
+        self.paired = False
+        self._claims_per_seat = claims_per_seat
+        self._claims: dict[str, Claim] = {}
+
+    def __len__(self) -> int:
+        return len(self._claims)
+
+    def __contains__(self, pid: str) -> bool:
+        return pid in self._claims
+
+    def find_by_token(self, role: Role, token: str) -> Claim | None:
+        """Find the claim on a seat that a resume token belongs to."""
+        found = None
+        for claim in self._seat(role):  # no early exit: the time tells nothing about which one matched
+            if hmac.compare_digest(claim.token.encode(), token.encode()):
+                found = claim
+        return found
+
+    def add(self, claim: Claim) -> Claim | None:
+        """Put a new claim on its seat.
+
+        Returns:
+            The claim that made room for it: the one that has been silent and unconfirmed for longest.
+
+        Raises:
+            SeatTaken: a confirmed claim with an open socket is there.
+            SeatCrowded: no claim can make room.
+        """
+        seat = list(self._seat(claim.role))
+        if any(other.confirmed and other.client is not None for other in seat):
+            raise SeatTaken
+        displaced = None
+        if len(seat) >= self._claims_per_seat:
+            displaced = next((other for other in seat if other.client is None and not other.confirmed), None)
+            if displaced is None:
+                raise SeatCrowded
+            self.remove(displaced)
+        self._claims[claim.pid] = claim
+        return displaced
+
+    def reclaim(self, claim: Claim) -> list[Claim]:
+        """Take a claim from its socket, if it has one, for the next that showed its token.
+
+        Returns:
+            The claims that must go, because this one is confirmed and is about to be in use again.
+        """
+        self._forget_reports(claim)
+        claim.client = None
+        return self._evict_rivals(claim) if claim.confirmed else []
+
+    def detach(self, claim: Claim) -> None:
+        """Note that a claim has lost its socket. Reports by and about it must be made anew."""
+        self._forget_reports(claim)
+        claim.client = None
+        # The order of the dict is the order of silence: `add` displaces the first silent claim.
+        self._claims[claim.pid] = self._claims.pop(claim.pid)
+
+    def remove(self, claim: Claim) -> None:
+        """Forget a claim."""
+        self._forget_reports(claim)
+        del self._claims[claim.pid]
+
+    def report(self, claim: Claim, peer: str, *, ok: bool) -> tuple[Pairing, list[Claim]]:
+        """Take a client's word about a peer.
+
+        Returns:
+            What it has led to, and the claims that must go because their seat is now confirmed.
+        """
+        other = self.reachable(claim, peer)
+        if other is None:
+            return Pairing.IGNORED, []
+        if not ok:
+            claim.verified.discard(peer)
+            return Pairing.FAILED, []
+        claim.verified.add(peer)
+        if claim.pid not in other.verified or (claim.confirmed and other.confirmed):
+            return Pairing.NOTED, []
+        claim.confirmed = other.confirmed = self.paired = True
+        return Pairing.CONFIRMED, self._evict_rivals(claim) + self._evict_rivals(other)
+
+    def reachable(self, claim: Claim, peer: str) -> Claim | None:
+        """Find the client that `claim` may speak to under this id: present, and of the other role."""
+        other = self._claims.get(peer)
+        if other is None or other.client is None or other.role is claim.role:
+            return None
+        return other
+
+    def present_beside(self, claim: Claim) -> Iterator[Claim]:
+        """List the other claims that have a socket, of both roles."""
+        return (other for other in self._claims.values() if other is not claim and other.client is not None)
+
+    def claims(self) -> list[Claim]:
+        """List every claim, held ones too."""
+        return list(self._claims.values())
+
+    def _seat(self, role: Role) -> Iterator[Claim]:
+        return (claim for claim in self._claims.values() if claim.role is role)
+
+    def _evict_rivals(self, claim: Claim) -> list[Claim]:
+        rivals = [other for other in self._seat(claim.role) if other is not claim]
+        for rival in rivals:
+            self.remove(rival)
+        return rivals
+
+    def _forget_reports(self, claim: Claim) -> None:
+        claim.verified.clear()
+        for other in self._claims.values():
+            other.verified.discard(claim.pid)

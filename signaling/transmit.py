@@ -1,0 +1,28 @@
+"""What a sans-IO lobby asks its shell to do."""
+
+from typing import NamedTuple
+
+CLOSE_NORMAL = 1000  # RFC 6455 §7.4.1, like the next two
+CLOSE_GOING_AWAY = 1001
+CLOSE_POLICY = 1008
+
+
+class Transmit(NamedTuple):
+    """Text for one socket."""
+
+    client: int
+    text: str
+
+
+class Close(NamedTuple):
+    """Close one socket, after all that was transmitted to it before."""
+
+    client: int
+    code: int
+
+
+class Lookup(NamedTuple):
+    """The appointment of this locator is wanted, for this client."""
+
+    client: int
+    locator: str

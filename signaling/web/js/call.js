@@ -1,0 +1,254 @@
+/**
+ * One RTCPeerConnection with one partner: perfect negotiation, no page.
+ *
+ * There are always exactly two transceivers, audio and video, whether or not the devices exist: a camera that is found
+ * later is put in by `replaceTrack`, without a new offer. The organiser's side makes them and is impolite; the
+ * participant's side takes them from the first offer and is polite. So the first round never collides.
+ */
+
+const POLITE_RESTART_DELAY_MS = 2_500; // the impolite side sees the same failure and usually offers first
+
+/** @typedef {"connecting" | "connected" | "disconnected" | "failed"} CallState */
+/** @typedef {"direct" | "relay" | null} CallPath */
+
+/**
+ * @typedef {object} CallOptions
+ * @property {RTCIceServer[]} iceServers
+ * @property {boolean} polite
+ * @property {{ stream: MediaStream, audio: MediaStreamTrack | null, video: MediaStreamTrack | null }} local
+ * @property {(message: object) => void} send takes `description` and `candidate` messages without their addresses
+ * @property {(track: MediaStreamTrack) => void} trackArrived
+ * @property {(state: CallState) => void} stateChanged
+ */
+
+export class Call {
+  /** @type {RTCPeerConnection} */ #pc;
+  /** @type {CallOptions} */ #options;
+  #tracks;
+  #makingOffer = false;
+  #ignoreOffer = false;
+  #settingAnswer = false;
+  #closed = false;
+  /** @type {RTCIceCandidateInit[]} */ #early = [];
+  #remoteRounds = 0;
+  #restartTimer = 0;
+  /** Remote messages are handled one after the other: a candidate must not overtake its description. */
+  #inbox = Promise.resolve();
+
+  /** @param {CallOptions} options */
+  constructor(options) {
+    this.#options = options;
+    this.#tracks = { audio: options.local.audio, video: options.local.video };
+    this.#pc = new RTCPeerConnection({ iceServers: options.iceServers, bundlePolicy: "max-bundle" });
+    this.#pc.onnegotiationneeded = () => void this.#offer();
+    this.#pc.onicecandidate = ({ candidate }) => this.#sendCandidate(candidate);
+    this.#pc.ontrack = ({ track }) => options.trackArrived(track);
+    this.#pc.onconnectionstatechange = () => this.#reportState();
+    if (!options.polite) {
+      for (const kind of ["audio", "video"]) {
+        this.#pc.addTransceiver(this.#tracks[kind] ?? kind, { direction: "sendrecv", streams: [options.local.stream] });
+      }
+    }
+  }
+
+  /** @returns {boolean} media flows, as far as ICE and DTLS know */
+  get connected() {
+    return this.#pc.connectionState === "connected";
+  }
+
+  /**
+   * Take a `description` or `candidate` message of the partner.
+   *
+   * @param {import("./envelope.js").Description | import("./envelope.js").Candidate} message
+   */
+  receive(message) {
+    this.#inbox = this.#inbox.then(async () => {
+      if (this.#closed) return;
+      try {
+        if (message.kind === "description") await this.#takeDescription(message);
+        else await this.#takeCandidate(message);
+      } catch (error) {
+        // The partner's text is not trusted, and a repeated answer is harmless: the call goes on with what it has.
+        if (!this.#closed && !this.#ignoreOffer) console.warn("call: message refused by the browser", message.kind, error.name);
+      }
+    });
+  }
+
+  /**
+   * Send this track from now on, or nothing.
+   *
+   * @param {"audio" | "video"} kind
+   * @param {MediaStreamTrack | null} track
+   */
+  async replaceTrack(kind, track) {
+    this.#tracks[kind] = track;
+    const transceiver = this.#transceiver(kind);
+    if (transceiver === undefined || this.#closed) return; // the polite side puts it in when the first offer comes
+    try {
+      await transceiver.sender.replaceTrack(track);
+    } catch (error) {
+      if (!this.#closed) console.warn("call: track refused by the browser", kind, error.name);
+    }
+  }
+
+  /**
+   * Look for a new path, or say again what still waits for an answer. The polite side leaves the impolite side the
+   * first word.
+   */
+  restartIce() {
+    clearTimeout(this.#restartTimer);
+    if (this.#pc.signalingState === "have-local-offer") {
+      this.#sendDescription();
+      return;
+    }
+    if (!this.#options.polite) {
+      this.#pc.restartIce();
+      return;
+    }
+    const rounds = this.#remoteRounds;
+    this.#restartTimer = setTimeout(() => {
+      // Before the first offer of the impolite side there is nothing to restart, and no transceiver to offer.
+      if (this.#closed || this.connected || rounds === 0 || rounds !== this.#remoteRounds) return;
+      this.#pc.restartIce();
+    }, POLITE_RESTART_DELAY_MS);
+  }
+
+  /**
+   * The way to the partner was interrupted and messages may be lost.
+   */
+  resync() {
+    if (this.#pc.signalingState === "have-local-offer" || !this.connected) this.restartIce();
+  }
+
+  /**
+   * @param {RTCIceServer[]} iceServers with fresh credentials
+   */
+  refreshIceServers(iceServers) {
+    try {
+      this.#pc.setConfiguration({ ...this.#pc.getConfiguration(), iceServers });
+    } catch (error) {
+      console.warn("call: ICE servers refused by the browser", error.name);
+    }
+  }
+
+  /**
+   * How the media travels: on the selected candidate pair a `relay` end means through the relay server.
+   *
+   * @returns {Promise<CallPath>} null if no pair is selected
+   */
+  async path() {
+    const stats = await this.#pc.getStats();
+    let pair;
+    for (const entry of stats.values()) {
+      if (entry.type === "transport" && entry.selectedCandidatePairId) pair = stats.get(entry.selectedCandidatePairId);
+    }
+    // Firefox marks the pair itself.
+    for (const entry of stats.values()) {
+      if (!pair && entry.type === "candidate-pair" && entry.selected) pair = entry;
+    }
+    const ends = [stats.get(pair?.localCandidateId), stats.get(pair?.remoteCandidateId)].filter(Boolean);
+    if (ends.length === 0) return null;
+    return ends.some((end) => end.candidateType === "relay") ? "relay" : "direct";
+  }
+
+  /** End it. Nothing is reported afterwards. */
+  close() {
+    this.#closed = true;
+    clearTimeout(this.#restartTimer);
+    this.#pc.onnegotiationneeded = null;
+    this.#pc.onicecandidate = null;
+    this.#pc.ontrack = null;
+    this.#pc.onconnectionstatechange = null;
+    this.#pc.close();
+  }
+
+  async #offer() {
+    try {
+      this.#makingOffer = true;
+      await this.#pc.setLocalDescription();
+      this.#sendDescription();
+    } catch (error) {
+      if (!this.#closed) console.warn("call: no offer", error.name);
+    } finally {
+      this.#makingOffer = false;
+    }
+  }
+
+  /** @param {import("./envelope.js").Description} message */
+  async #takeDescription({ type, sdp }) {
+    const pc = this.#pc;
+    const readyForOffer = !this.#makingOffer && (pc.signalingState === "stable" || this.#settingAnswer);
+    this.#ignoreOffer = type === "offer" && !readyForOffer && !this.#options.polite;
+    if (this.#ignoreOffer) return;
+    if (type === "answer" && pc.signalingState !== "have-local-offer") return; // the answer to a repeated offer
+    this.#settingAnswer = type === "answer";
+    try {
+      await pc.setRemoteDescription({ type, sdp });
+    } finally {
+      this.#settingAnswer = false;
+    }
+    this.#remoteRounds += 1;
+    for (const candidate of this.#early.splice(0)) await this.#addCandidate(candidate);
+    if (type !== "offer") return;
+    await this.#fillTransceivers();
+    await pc.setLocalDescription();
+    this.#sendDescription();
+  }
+
+  /** Send our tracks through the transceivers that the partner's offer made. */
+  async #fillTransceivers() {
+    if (!this.#options.polite) return;
+    for (const kind of ["audio", "video"]) {
+      const transceiver = this.#transceiver(kind);
+      if (transceiver === undefined || transceiver.direction === "sendrecv") continue;
+      transceiver.direction = "sendrecv";
+      // Sound and picture in one stream: only then do browsers keep them in step.
+      transceiver.sender.setStreams?.(this.#options.local.stream);
+      await transceiver.sender.replaceTrack(this.#tracks[kind]);
+    }
+  }
+
+  /** @param {import("./envelope.js").Candidate} message */
+  async #takeCandidate({ candidate, sdpMid, sdpMLineIndex, usernameFragment }) {
+    const init = { candidate, sdpMid, sdpMLineIndex, usernameFragment };
+    if (this.#pc.remoteDescription === null) {
+      if (this.#early.length < 200) this.#early.push(init);
+      return;
+    }
+    await this.#addCandidate(init);
+  }
+
+  /** @param {RTCIceCandidateInit} init */
+  async #addCandidate(init) {
+    try {
+      await this.#pc.addIceCandidate(init);
+    } catch (error) {
+      // Candidates of an offer that we ignored, or of a round that a restart has overtaken.
+      if (!this.#ignoreOffer && !this.#closed) console.warn("call: candidate refused by the browser", error.name);
+    }
+  }
+
+  #sendDescription() {
+    const description = this.#pc.localDescription;
+    if (this.#closed || description === null) return;
+    this.#options.send({ kind: "description", type: description.type, sdp: description.sdp });
+  }
+
+  /** @param {RTCIceCandidate | null} candidate */
+  #sendCandidate(candidate) {
+    if (candidate === null || this.#closed) return;
+    const { sdpMid, sdpMLineIndex, usernameFragment } = candidate;
+    this.#options.send({ kind: "candidate", candidate: candidate.candidate, sdpMid, sdpMLineIndex, usernameFragment });
+  }
+
+  #reportState() {
+    const state = this.#pc.connectionState;
+    if (state === "connected" || state === "disconnected" || state === "failed") this.#options.stateChanged(state);
+    else if (state === "connecting") this.#options.stateChanged("connecting");
+  }
+
+  /** @param {string} kind */
+  #transceiver(kind) {
+    return this.#pc.getTransceivers().find((transceiver) => transceiver.receiver.track.kind === kind);
+  }
+}

@@ -1,0 +1,207 @@
+/**
+ * The light pages: the form before the room, and the words after it.
+ */
+
+import { MAX_NAME_LENGTH, cleanName, formatCode, normaliseCode, parseCode, parseFragment } from "./codes.js";
+import { germanTime, hasText, text } from "./texts.js";
+
+const FIELDS_OF_PROBLEMS = { unknown_code: "code", code_missing: "code", name_missing: "name" };
+
+/**
+ * @typedef {object} EntryHandlers
+ * @property {(entry: { code: string, name: string }) => void} join with a code whose check symbol is right
+ * @property {() => void} cancel
+ * @property {() => void} rejoin
+ * @property {() => void} otherCode
+ * @property {(words: string) => void} announce
+ */
+
+export class EntryView {
+  /** @type {EntryHandlers} */ #handlers;
+  #entry = byId("entry");
+  #join = byId("join");
+  #ended = byId("ended");
+  #form = /** @type {HTMLFormElement} */ (byId("join-form"));
+  #name = /** @type {HTMLInputElement} */ (byId("name"));
+  #code = /** @type {HTMLInputElement} */ (byId("code"));
+  #button = /** @type {HTMLButtonElement} */ (byId("join-button"));
+  #cancel = byId("cancel-button");
+  #problem = byId("form-problem");
+  #words = byId("error-text");
+  #retry = byId("retry-text");
+  #endedText = byId("ended-text");
+  #countdownTimer = 0;
+  /** What is shown now, so that the same problem is neither announced nor focused twice. */
+  #shownProblem = "";
+  #shownPhase = "";
+  #busy = false;
+
+  /** @param {EntryHandlers} handlers */
+  constructor(handlers) {
+    this.#handlers = handlers;
+    this.#form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#submit();
+    });
+    this.#code.addEventListener("input", () => this.#regroup());
+    this.#code.addEventListener("paste", (event) => this.#paste(event));
+    for (const field of [this.#name, this.#code]) {
+      field.addEventListener("input", () => field.removeAttribute("aria-invalid"));
+    }
+    this.#cancel.addEventListener("click", () => handlers.cancel());
+    byId("rejoin-button").addEventListener("click", () => handlers.rejoin());
+    byId("other-code-button").addEventListener("click", () => handlers.otherCode());
+  }
+
+  /**
+   * Fill the fields from a link, and go where the next step is.
+   *
+   * @param {{ code: string, name: string }} entry
+   */
+  prefill({ code, name }) {
+    this.#showProblem(null);
+    this.#code.value = formatCode(code);
+    if (name !== "") this.#name.value = name;
+    (this.#name.value === "" ? this.#name : this.#button).focus();
+  }
+
+  /** A browser that lacks what a call needs. */
+  refuseBrowser() {
+    this.#button.disabled = true;
+    this.#showProblem({ code: "old_browser", retryAt: null });
+  }
+
+  /**
+   * @param {import("./room_machine.js").RoomView} view
+   */
+  render(view) {
+    const { phase, problem, seat } = view;
+    this.#entry.hidden = phase === "room";
+    this.#join.hidden = phase === "ended";
+    this.#ended.hidden = phase !== "ended";
+    const arrived = phase !== this.#shownPhase;
+    this.#shownPhase = phase;
+    this.#busy = phase === "joining";
+    this.#button.textContent = text(this.#busy ? "joining" : "join");
+    this.#button.setAttribute("aria-disabled", String(this.#busy));
+    this.#name.readOnly = this.#code.readOnly = this.#busy;
+    this.#cancel.hidden = !this.#busy;
+    if (phase === "ended" && arrived) {
+      const { date, time } = germanTime(seat?.end ?? "");
+      this.#endedText.textContent = text("ended", { end: `${date}, ${time}` });
+      this.#endedText.focus();
+    }
+    if (phase === "form" || phase === "joining") this.#showProblem(problem);
+    else this.#showProblem(null);
+  }
+
+  #submit() {
+    if (this.#busy) return;
+    const name = cleanName(this.#name.value.slice(0, MAX_NAME_LENGTH));
+    if (name === "") {
+      this.#showProblem({ code: "name_missing", retryAt: null });
+      return;
+    }
+    if (normaliseCode(this.#code.value) === "") {
+      this.#showProblem({ code: "code_missing", retryAt: null });
+      return;
+    }
+    const code = parseCode(this.#code.value);
+    if (code === null) {
+      // The check symbol is wrong: told here, without asking the server.
+      this.#showProblem({ code: "unknown_code", retryAt: null });
+      return;
+    }
+    this.#code.value = formatCode(code.text);
+    this.#handlers.join({ code: code.text, name });
+  }
+
+  /**
+   * @param {import("./room_machine.js").Problem | null} problem
+   */
+  #showProblem(problem) {
+    clearInterval(this.#countdownTimer);
+    const key = problem === null ? "" : JSON.stringify([problem.code, problem.retryAt]);
+    const isNew = key !== this.#shownProblem;
+    this.#shownProblem = key;
+    this.#problem.hidden = problem === null;
+    if (isNew) for (const field of [this.#name, this.#code]) this.#mark(field, false);
+    if (problem === null) return;
+    if (this.#words.parentElement?.closest("form") === null) this.#problem.querySelector(".problem-words")?.prepend(this.#words);
+
+    const show = () => {
+      const seconds = problem.retryAt === null ? 0 : Math.ceil((problem.retryAt - performance.now()) / 1000);
+      this.#words.textContent = problemWords(problem, seconds);
+      const retries = this.#busy && problem.retryAt !== null;
+      this.#retry.hidden = !retries;
+      this.#retry.textContent = retries ? text(seconds > 0 ? "retry_in" : "retry_now", { seconds }) : "";
+      if (seconds <= 0) clearInterval(this.#countdownTimer);
+    };
+    if (problem.retryAt !== null) this.#countdownTimer = setInterval(show, 500);
+    show();
+    if (!isNew) return;
+
+    const field = FIELDS_OF_PROBLEMS[problem.code] === "name" ? this.#name : FIELDS_OF_PROBLEMS[problem.code] ? this.#code : null;
+    if (field !== null) {
+      this.#mark(field, true);
+      field.focus();
+      if (field === this.#code) field.select();
+    } else if (!this.#busy) {
+      this.#problem.focus();
+    }
+    this.#handlers.announce([this.#words.textContent, this.#retry.textContent].join(" "));
+  }
+
+  /**
+   * @param {HTMLInputElement} field
+   * @param {boolean} invalid
+   */
+  #mark(field, invalid) {
+    field.toggleAttribute("aria-invalid", false);
+    field.setAttribute("aria-describedby", invalid ? `error-text ${field.id}-hint` : `${field.id}-hint`);
+    if (invalid) field.setAttribute("aria-invalid", "true");
+  }
+
+  /** Group the code while it is typed, and keep the caret behind the symbol it was behind. */
+  #regroup() {
+    const caret = this.#code.selectionStart ?? this.#code.value.length;
+    const before = normaliseCode(this.#code.value.slice(0, caret)).length;
+    const grouped = formatCode(this.#code.value);
+    if (grouped === this.#code.value) return;
+    this.#code.value = grouped;
+    const position = before + Math.floor(Math.max(0, before - 1) / 4);
+    this.#code.setSelectionRange(position, position);
+  }
+
+  /**
+   * Somebody who was told a link and pastes all of it means the code in it.
+   *
+   * @param {ClipboardEvent} event
+   */
+  #paste(event) {
+    const pasted = event.clipboardData?.getData("text") ?? "";
+    const at = pasted.indexOf("#");
+    const entry = at < 0 ? null : parseFragment(pasted.slice(at).trim());
+    if (entry === null) return;
+    event.preventDefault();
+    this.prefill({ code: entry.code, name: this.#name.value === "" ? entry.name : "" });
+  }
+}
+
+/**
+ * @param {import("./room_machine.js").Problem} problem
+ * @param {number} seconds until the next attempt
+ * @returns {string}
+ */
+function problemWords(problem, seconds) {
+  if (problem.code === "old_browser") return text("old_browser");
+  if (problem.code === "rate_limited" && seconds <= 0) return text("error_rate_limited_over");
+  const key = `error_${problem.code}`;
+  const { date, time } = germanTime(problem.start ?? "");
+  return text(hasText(key) ? key : "error_unexpected", { date, time, seconds, limit: problem.limit ?? 2 });
+}
+
+/** @param {string} id */
+function byId(id) {
+  return /** @type {HTMLElement} */ (document.getElementById(id));
+}

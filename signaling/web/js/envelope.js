@@ -1,0 +1,144 @@
+/**
+ * The envelope of what two participants say to each other through the server.
+ *
+ * For now base64 of UTF-8 JSON. It will be sealed end to end; nothing outside this module knows its inside.
+ * A partner is not trusted to be well-formed: whatever does not follow the protocol to the letter is null.
+ */
+
+import { cleanName } from "./codes.js";
+
+const MAX_BLOB_CHARACTERS = 60_000; // the server carries 64 KiB a message
+const MAX_SDP_CHARACTERS = 40_000;
+const MAX_CANDIDATE_CHARACTERS = 1_000;
+const EPOCH_PATTERN = /^[0-9a-f]{32}$/;
+
+/**
+ * An epoch names one page's side of one connection: 128 random bits, drawn anew by a reload and whenever a page
+ * gives a connection up. Two epochs together name one pair of RTCPeerConnections, so nobody applies a description
+ * or a candidate that was meant for an earlier one.
+ *
+ * @typedef {object} Hello
+ * @property {"hello"} kind
+ * @property {string} epoch of the sender
+ * @property {string | null} to epoch of the receiver, as far as the sender knows it
+ * @property {string} name
+ * @property {boolean} camera
+ * @property {boolean} microphone
+ *
+ * @typedef {object} Description
+ * @property {"description"} kind
+ * @property {string} epoch
+ * @property {string} to
+ * @property {"offer" | "answer"} type
+ * @property {string} sdp
+ *
+ * @typedef {object} Candidate
+ * @property {"candidate"} kind
+ * @property {string} epoch
+ * @property {string} to
+ * @property {string} candidate
+ * @property {string | null} sdpMid
+ * @property {number | null} sdpMLineIndex
+ * @property {string | null} usernameFragment
+ *
+ * @typedef {object} MediaState
+ * @property {"state"} kind
+ * @property {string} epoch
+ * @property {string} to
+ * @property {boolean} camera
+ * @property {boolean} microphone
+ *
+ * @typedef {object} Bye
+ * @property {"bye"} kind
+ * @property {string} epoch
+ * @property {string} to
+ *
+ * @typedef {Hello | Description | Candidate | MediaState | Bye} Message
+ */
+
+/** @returns {string} 128 random bits in hexadecimal */
+export function drawEpoch() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/**
+ * @param {Message} message
+ * @returns {string} the blob of a `relay` message
+ */
+export function closeEnvelope(message) {
+  const bytes = new TextEncoder().encode(JSON.stringify(message));
+  let binary = "";
+  for (const byte of bytes) binary += String.fromCharCode(byte);
+  return btoa(binary);
+}
+
+/**
+ * @param {unknown} blob from another client: may be anything
+ * @returns {Message | null}
+ */
+export function openEnvelope(blob) {
+  if (typeof blob !== "string" || blob.length > MAX_BLOB_CHARACTERS) return null;
+  let value;
+  try {
+    const bytes = Uint8Array.from(atob(blob), (c) => c.charCodeAt(0));
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch {
+    return null;
+  }
+  if (typeof value !== "object" || value === null || !isEpoch(value.epoch)) return null;
+  if (value.kind === "hello") return readHello(value);
+  if (!isEpoch(value.to)) return null;
+  switch (value.kind) {
+    case "description":
+      return readDescription(value);
+    case "candidate":
+      return readCandidate(value);
+    case "state":
+      return readState(value);
+    case "bye":
+      return { kind: "bye", epoch: value.epoch, to: value.to };
+    default:
+      return null;
+  }
+}
+
+/** @returns {Hello | null} */
+function readHello(value) {
+  const { epoch, to, name, camera, microphone } = value;
+  if (to !== null && !isEpoch(to)) return null;
+  if (typeof name !== "string" || typeof camera !== "boolean" || typeof microphone !== "boolean") return null;
+  const shown = cleanName(name);
+  if (shown === "") return null;
+  return { kind: "hello", epoch, to, name: shown, camera, microphone };
+}
+
+/** @returns {Description | null} */
+function readDescription({ epoch, to, type, sdp }) {
+  if (type !== "offer" && type !== "answer") return null;
+  if (!isText(sdp, MAX_SDP_CHARACTERS)) return null;
+  return { kind: "description", epoch, to, type, sdp };
+}
+
+/** @returns {Candidate | null} */
+function readCandidate({ epoch, to, candidate, sdpMid = null, sdpMLineIndex = null, usernameFragment = null }) {
+  if (!isText(candidate, MAX_CANDIDATE_CHARACTERS)) return null;
+  if (sdpMid !== null && !isText(sdpMid, 32)) return null;
+  if (sdpMLineIndex !== null && !(Number.isInteger(sdpMLineIndex) && sdpMLineIndex >= 0 && sdpMLineIndex < 64)) return null;
+  if (usernameFragment !== null && !isText(usernameFragment, 256)) return null;
+  return { kind: "candidate", epoch, to, candidate, sdpMid, sdpMLineIndex, usernameFragment };
+}
+
+/** @returns {MediaState | null} */
+function readState({ epoch, to, camera, microphone }) {
+  if (typeof camera !== "boolean" || typeof microphone !== "boolean") return null;
+  return { kind: "state", epoch, to, camera, microphone };
+}
+
+function isEpoch(value) {
+  return typeof value === "string" && EPOCH_PATTERN.test(value);
+}
+
+function isText(value, limit) {
+  return typeof value === "string" && value.length <= limit;
+}

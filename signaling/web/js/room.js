@@ -1,0 +1,324 @@
+/**
+ * The shell around the room machine: gives it time and events, and does what it says with socket, connection and devices.
+ */
+
+import { Call } from "./call.js";
+import { parseCode } from "./codes.js";
+import { closeEnvelope, drawEpoch, openEnvelope } from "./envelope.js";
+import { Media } from "./media.js";
+import { RoomMachine } from "./room_machine.js";
+import { clearSession, saveSession } from "./session.js";
+import { SignalingClient } from "./signaling_client.js";
+
+const FIRST_PATH_LOOK_MS = 300;
+const PATH_LOOK_MS = 4_000; // the path may change while the call runs
+const BOTH_ON = { camera: true, microphone: true };
+
+/**
+ * @typedef {import("./room_machine.js").RoomView & {
+ *   name: string,
+ *   path: import("./call.js").CallPath,
+ *   media: Media | null,
+ *   remoteStream: MediaStream | null,
+ * }} PageView
+ */
+
+export class Room {
+  #changed;
+  #machine = new RoomMachine({ drawEpoch });
+  /** @type {SignalingClient | null} */ #client = null;
+  /** @type {Call | null} */ #call = null;
+  /** @type {Media | null} */ #media = null;
+  /** @type {MediaStream | null} */ #remoteStream = null;
+  /** @type {import("./call.js").CallPath} */ #path = null;
+  /** @type {WakeLockSentinel | null} */ #wakeLock = null;
+  #code = "";
+  #name = "";
+  #resume = /** @type {string | null} */ (null);
+  #wanted = BOTH_ON;
+  #deadlineTimer = 0;
+  #pathTimer = 0;
+  #settling = false;
+
+  /** @param {{ changed: (view: PageView) => void }} options */
+  constructor({ changed }) {
+    this.#changed = changed;
+    document.addEventListener("visibilitychange", () => void this.#keepAwake());
+  }
+
+  /**
+   * @param {{ code: string, name: string, resume?: string | null, wanted?: { camera: boolean, microphone: boolean } }} entry
+   */
+  join({ code, name, resume = null, wanted = BOTH_ON }) {
+    this.#code = code;
+    this.#name = name;
+    this.#resume = resume;
+    this.#wanted = wanted;
+    this.#machine.join(name);
+    this.#settle();
+  }
+
+  /** Join again with the code and the name of the last time. */
+  rejoin() {
+    this.join({ code: this.#code, name: this.#name });
+  }
+
+  hangUp() {
+    this.#machine.hangUp();
+    this.#settle();
+  }
+
+  /** Stop trying to join. */
+  abandon() {
+    this.#machine.abandon();
+    this.#settle();
+  }
+
+  tryAgain() {
+    this.#machine.tryAgain(now());
+    this.#settle();
+  }
+
+  /** @param {import("./media.js").Device} device */
+  toggle(device) {
+    void this.#media?.toggle(device);
+  }
+
+  /** @returns {string} the code of the last attempt to join, normalised */
+  get code() {
+    return this.#code;
+  }
+
+  /** @returns {PageView} */
+  view() {
+    return { ...this.#machine.view(), name: this.#name, path: this.#path, media: this.#media, remoteStream: this.#remoteStream };
+  }
+
+  /** Do all that the machine has to say, then sleep until its deadline and show the result. */
+  #settle() {
+    if (this.#settling) return; // an action caused an event: the loop below sees what follows from it, in order
+    this.#settling = true;
+    let actions;
+    while ((actions = this.#machine.poll()).length > 0) for (const action of actions) this.#perform(action);
+    this.#settling = false;
+    clearTimeout(this.#deadlineTimer);
+    const { deadline } = this.#machine;
+    if (deadline !== null) {
+      this.#deadlineTimer = setTimeout(() => {
+        this.#machine.tick(now());
+        this.#settle();
+      }, Math.max(0, deadline - now()));
+    }
+    void this.#keepAwake();
+    this.#changed(this.view());
+  }
+
+  /** @param {import("./room_machine.js").Action} action */
+  #perform(action) {
+    switch (action.do) {
+      case "connect":
+        this.#connect();
+        break;
+      case "disconnect":
+        if (action.leave) this.#client?.leave();
+        else this.#client?.stop();
+        this.#client = null;
+        break;
+      case "start_media":
+        void this.#startMedia();
+        break;
+      case "stop_media":
+        this.#media?.stop();
+        this.#media = null;
+        break;
+      case "send":
+        this.#client?.send({ type: "relay", to: action.to, blob: closeEnvelope(action.message) });
+        break;
+      case "paired":
+        this.#client?.send({ type: "paired", peer: action.peer, ok: true });
+        break;
+      case "open_call":
+        this.#openCall(action.polite);
+        break;
+      case "close_call":
+        this.#closeCall();
+        break;
+      case "call_message":
+        this.#call?.receive(action.message);
+        break;
+      case "resync_call":
+        this.#call?.resync();
+        break;
+      case "restart_ice":
+        this.#call?.restartIce();
+        break;
+      case "probe_signaling":
+        this.#client?.reconnectNow();
+        break;
+      case "forget_session":
+        clearSession();
+        break;
+    }
+  }
+
+  #connect() {
+    const code = parseCode(this.#code);
+    if (code === null) throw new Error("only a code with a right check symbol gets here");
+    const url = new URL("/ws", location.href);
+    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+    url.hash = "";
+    const client = new SignalingClient({
+      url: url.href,
+      locator: code.locator,
+      resume: this.#resume,
+      handlers: this.#guard(() => this.#client === client, {
+        joined: (seat) => {
+          this.#resume = seat.resume;
+          this.#save();
+          this.#call?.refreshIceServers(seat.ice ?? []);
+          this.#machine.joined(seat, now());
+        },
+        peer: (peer) => this.#machine.peer(peer, now()),
+        relay: (from, blob) => {
+          const message = openEnvelope(blob);
+          if (message !== null) this.#machine.message(from, message, now());
+        },
+        refused: (refusal, retryInMs) => this.#machine.refused(refusal, retryInMs === null ? null : now() + retryInMs, now()),
+        away: (retryInMs) => this.#machine.signalingLost(now() + retryInMs),
+      }),
+    });
+    this.#client = client;
+    client.start();
+  }
+
+  async #startMedia() {
+    this.#media?.stop();
+    const media = new Media({
+      wanted: this.#wanted,
+      changed: () => {
+        if (this.#media === media) this.#mediaChanged();
+      },
+    });
+    this.#media = media;
+    await media.start();
+    if (this.#media !== media) return;
+    this.#mediaChanged();
+    this.#machine.mediaSettled(now());
+    this.#settle();
+  }
+
+  /** Hand tracks to the connection, the state to the partner, the wish to the next reload. */
+  #mediaChanged() {
+    const media = this.#media;
+    this.#wanted = { ...media.wanted };
+    if (this.#resume !== null) this.#save();
+    void this.#call?.replaceTrack("audio", media.track("microphone"));
+    // A camera that is off sends nothing at all, not even black pictures.
+    void this.#call?.replaceTrack("video", media.isOn("camera") ? media.track("camera") : null);
+    this.#machine.mediaChanged(media.isOn("camera"), media.isOn("microphone"));
+    this.#settle();
+  }
+
+  /** @param {boolean} polite */
+  #openCall(polite) {
+    this.#closeCall();
+    const media = this.#media;
+    const remoteStream = new MediaStream();
+    this.#remoteStream = remoteStream;
+    const call = new Call({
+      iceServers: this.#machine.view().seat?.ice ?? [],
+      polite,
+      local: {
+        stream: media?.stream ?? new MediaStream(),
+        audio: media?.track("microphone") ?? null,
+        video: media?.isOn("camera") ? media.track("camera") : null,
+      },
+      ...this.#guard(() => this.#call === call, {
+        send: (message) => this.#machine.callSays(message),
+        trackArrived: (track) => remoteStream.addTrack(track),
+        stateChanged: (state) => {
+          this.#machine.callChanged(state, now());
+          if (state === "connected") this.#watchPath(call, FIRST_PATH_LOOK_MS);
+        },
+      }),
+    });
+    this.#call = call;
+  }
+
+  #closeCall() {
+    clearTimeout(this.#pathTimer);
+    this.#call?.close();
+    this.#call = null;
+    this.#remoteStream = null;
+    this.#path = null;
+  }
+
+  /**
+   * @param {Call} call
+   * @param {number} inMs
+   */
+  #watchPath(call, inMs) {
+    clearTimeout(this.#pathTimer);
+    this.#pathTimer = setTimeout(async () => {
+      const path = await call.path().catch(() => null); // it may be closed while it is asked
+      if (this.#call !== call) return;
+      if (path !== null && path !== this.#path) {
+        this.#path = path;
+        this.#settle();
+      }
+      this.#watchPath(call, path === null && call.connected ? FIRST_PATH_LOOK_MS : PATH_LOOK_MS);
+    }, inMs);
+  }
+
+  #save() {
+    saveSession({ code: this.#code, name: this.#name, resume: this.#resume, wanted: this.#wanted });
+  }
+
+  /** A phone must not fall asleep in the middle of a talk. */
+  async #keepAwake() {
+    const wanted = this.#machine.view().phase === "room" && document.visibilityState === "visible";
+    if (!wanted) {
+      const lock = this.#wakeLock;
+      this.#wakeLock = null;
+      if (lock && lock !== PENDING_LOCK) void lock.release();
+      return;
+    }
+    if (!navigator.wakeLock || (this.#wakeLock && !this.#wakeLock.released)) return;
+    this.#wakeLock = PENDING_LOCK;
+    try {
+      const lock = await navigator.wakeLock.request("screen");
+      if (this.#wakeLock === PENDING_LOCK) this.#wakeLock = lock;
+      else void lock.release();
+    } catch {
+      // Low battery, or not allowed: the talk goes on without. Not asked again before the page is shown anew.
+    }
+  }
+
+  /**
+   * Events of a client, a connection or a device that has been replaced are not events of this room any more.
+   *
+   * @template {Record<string, (...values: any[]) => void>} H
+   * @param {() => boolean} current
+   * @param {H} handlers
+   * @returns {H}
+   */
+  #guard(current, handlers) {
+    const guarded = Object.entries(handlers).map(([name, handler]) => [
+      name,
+      (...values) => {
+        if (!current()) return;
+        handler(...values);
+        this.#settle();
+      },
+    ]);
+    return Object.fromEntries(guarded);
+  }
+}
+
+/** Stands for a lock that has been asked for. */
+const PENDING_LOCK = /** @type {WakeLockSentinel} */ (/** @type {unknown} */ ({ released: false }));
+
+/** @returns {number} monotonic milliseconds */
+function now() {
+  return performance.now();
+}

@@ -1,0 +1,570 @@
+/**
+ * What the room page does: a state machine without page, socket, clock or camera.
+ *
+ * Events go in with the time; `poll()` hands out what is to be done; `deadline` says when to call `tick` at the latest;
+ * `view()` says what is to be seen. Time is in milliseconds of one monotonic clock.
+ */
+
+const HINT_AFTER_MS = 60_000; // alone in the room
+const HELLO_AT_LATEST_MS = 8_000; // a question of the browser that nobody answers must not keep the partner waiting
+const ATTEMPT_MS = 15_000; // for ICE and DTLS
+const RESTART_AFTER_MS = 3_000; // most interruptions heal by themselves
+const PROBE_AFTER_MS = 8_000; // by then the socket may be as dead as the media
+const PARTNER_RETURNS_WITHIN_MS = 30_000; // as long as the server keeps a silent seat
+const NEVER_CONNECTED_RETURNS_WITHIN_MS = 3_000;
+const FAILURES_OF_A_CONNECTION = 2;
+const MAX_PEERS = 64;
+
+/** @typedef {import("./envelope.js").Message} Message */
+/** @typedef {import("./envelope.js").Hello} Hello */
+/** @typedef {import("./signaling_client.js").Seat} Seat */
+/** @typedef {import("./signaling_client.js").Refusal} Refusal */
+
+/**
+ * @typedef {{ do: "connect" }
+ *   | { do: "disconnect", leave: boolean }
+ *   | { do: "start_media" }
+ *   | { do: "stop_media" }
+ *   | { do: "send", to: string, message: Message }
+ *   | { do: "paired", peer: string }
+ *   | { do: "open_call", polite: boolean }
+ *   | { do: "close_call" }
+ *   | { do: "call_message", message: Message }
+ *   | { do: "resync_call" }
+ *   | { do: "restart_ice" }
+ *   | { do: "probe_signaling" }
+ *   | { do: "forget_session" }} Action
+ *
+ * @typedef {object} Peer
+ * @property {string} role
+ * @property {boolean} present
+ * @property {Hello | null} hello the last one
+ *
+ * @typedef {object} Problem
+ * @property {string} code of the server, or `unreachable`
+ * @property {string} [start]
+ * @property {number} [limit]
+ * @property {number | null} retryAt when the page tries again, or the person may
+ *
+ * @typedef {object} RoomView
+ * @property {"form" | "joining" | "room" | "ended"} phase
+ * @property {Problem | null} problem
+ * @property {Seat | null} seat
+ * @property {"none" | "connecting" | "connected" | "interrupted" | "no_path"} call
+ * @property {{ name: string, camera: boolean, microphone: boolean } | null} partner
+ * @property {boolean} waitingHint
+ * @property {boolean} rival somebody else claims the own seat
+ * @property {boolean} signalingAway
+ */
+
+export class RoomMachine {
+  #drawEpoch;
+  #name = "";
+  #epoch;
+  /** @type {"form" | "joining" | "room" | "ended"} */ #phase = "form";
+  /** @type {Problem | null} */ #problem = null;
+  /** Why the seat is lost, told when the running call ends. @type {Problem | null} */ #laterProblem = null;
+  /** @type {Seat | null} */ #seat = null;
+  #awayFromServer = false;
+  #camera = false;
+  #microphone = false;
+  #ready = false;
+  /** @type {number | null} */ #readyAt = null;
+  /** @type {Map<string, Peer>} */ #peers = new Map();
+  /** @type {{ pid: string, epoch: string, name: string, camera: boolean, microphone: boolean } | null} */ #partner = null;
+  /** @type {"none" | "connecting" | "connected" | "interrupted" | "no_path"} */ #call = "none";
+  /** Messages may have been lost since the call began: the next greeting asks to repeat them. */
+  #gap = false;
+  #everConnected = false;
+  #renewed = false;
+  #failures = 0;
+  /** @type {Set<string>} pairs of epochs that had their connection */ #usedPairs = new Set();
+  /** @type {Set<string>} */ #paired = new Set();
+  /** @type {number | null} */ #attemptEndsAt = null;
+  /** @type {number | null} */ #restartAt = null;
+  /** @type {number | null} */ #probeAt = null;
+  /** @type {number | null} */ #giveUpPartnerAt = null;
+  /** @type {number | null} */ #hintAt = null;
+  #hint = false;
+  /** @type {Action[]} */ #actions = [];
+
+  /** @param {{ drawEpoch: () => string }} options */
+  constructor({ drawEpoch }) {
+    this.#drawEpoch = drawEpoch;
+    this.#epoch = drawEpoch();
+  }
+
+  // ---- what the shell asks ------------------------------------------------------------------------------------------
+
+  /** @returns {Action[]} what is to be done now, in order */
+  poll() {
+    return this.#actions.splice(0);
+  }
+
+  /** @returns {number | null} call `tick` then */
+  get deadline() {
+    const times = [this.#readyAt, this.#attemptEndsAt, this.#restartAt, this.#probeAt, this.#giveUpPartnerAt, this.#hintAt];
+    const set = times.filter((time) => time !== null);
+    return set.length === 0 ? null : Math.min(...set);
+  }
+
+  /** @returns {RoomView} */
+  view() {
+    const rival = [...this.#peers.values()].some((peer) => peer.present && peer.role === this.#seat?.role);
+    const partner = this.#partner && { name: this.#partner.name, camera: this.#partner.camera, microphone: this.#partner.microphone };
+    return {
+      phase: this.#phase,
+      problem: this.#problem,
+      seat: this.#seat,
+      call: this.#call,
+      partner,
+      waitingHint: this.#hint,
+      rival,
+      signalingAway: this.#awayFromServer,
+    };
+  }
+
+  // ---- what the person does -----------------------------------------------------------------------------------------
+
+  /** @param {string} name */
+  join(name) {
+    if (this.#phase === "joining" || this.#phase === "room") this.#do({ do: "disconnect", leave: false });
+    this.#name = name;
+    this.#reset();
+    this.#phase = "joining";
+    this.#do({ do: "connect" });
+  }
+
+  /** Leave the room for good: the partner is told, the seat is given up. */
+  hangUp() {
+    if (this.#phase !== "room") return;
+    if (this.#partner !== null) this.#sendToPartner({ kind: "bye" });
+    this.#end();
+  }
+
+  /** Give an attempt to join, or a seat without a call, up and go back to the form. */
+  abandon() {
+    this.#closeCall();
+    this.#do({ do: "disconnect", leave: true });
+    this.#do({ do: "stop_media" });
+    this.#do({ do: "forget_session" });
+    this.#reset();
+    this.#phase = "form";
+  }
+
+  /**
+   * Try a connection that found no path once more.
+   *
+   * @param {number} now
+   */
+  tryAgain(now) {
+    if (this.#call !== "no_path") return;
+    this.#renewed = false;
+    this.#openCall(now);
+  }
+
+  /**
+   * @param {boolean} camera
+   * @param {boolean} microphone
+   */
+  mediaChanged(camera, microphone) {
+    if (camera === this.#camera && microphone === this.#microphone) return;
+    this.#camera = camera;
+    this.#microphone = microphone;
+    if (this.#phase === "room" && this.#partner !== null) this.#sendToPartner({ kind: "state", camera, microphone });
+  }
+
+  /**
+   * The devices are open, or known not to open. Greeting earlier would let ICE gather without the addresses that
+   * browsers give only to pages with a camera or microphone.
+   *
+   * @param {number} now
+   */
+  mediaSettled(now) {
+    this.#readyAt = null;
+    if (this.#phase !== "room" || this.#ready) return;
+    this.#ready = true;
+    for (const [pid, peer] of this.#peers) {
+      if (!peer.present || !this.#isPartnerRole(peer)) continue;
+      this.#greet(pid);
+      if (peer.hello !== null) this.#consider(pid, peer.hello, now);
+    }
+  }
+
+  // ---- what the server says -----------------------------------------------------------------------------------------
+
+  /**
+   * @param {Seat} seat
+   * @param {number} now
+   */
+  joined(seat, now) {
+    const first = this.#phase !== "room";
+    if (this.#seat !== null && this.#seat.pid !== seat.pid) this.#paired.clear();
+    this.#seat = seat;
+    this.#phase = "room";
+    this.#problem = null;
+    this.#laterProblem = null;
+    this.#awayFromServer = false;
+    // Everybody who is here is announced again; who is not, has left meanwhile.
+    for (const [pid, peer] of this.#peers) {
+      peer.present = false;
+      if (pid !== this.#partner?.pid) this.#peers.delete(pid);
+    }
+    if (first) {
+      this.#readyAt = now + HELLO_AT_LATEST_MS;
+      this.#do({ do: "start_media" });
+    }
+    this.#lookAround(now);
+  }
+
+  /**
+   * The socket is lost. The call lives on.
+   *
+   * @param {number} retryAt
+   */
+  signalingLost(retryAt) {
+    this.#awayFromServer = true;
+    this.#gap = true;
+    this.#probeAt = null;
+    if (this.#phase === "joining") this.#problem = { code: "unreachable", retryAt };
+  }
+
+  /**
+   * @param {Refusal} refusal
+   * @param {number | null} retryAt when the client tries again by itself
+   * @param {number} now
+   */
+  refused(refusal, retryAt, now) {
+    this.#awayFromServer = true;
+    this.#gap = true;
+    this.#probeAt = null;
+    const { code, start, limit } = refusal;
+    if (retryAt !== null) {
+      if (this.#phase === "joining") this.#problem = { code, start, limit, retryAt };
+      return;
+    }
+    const wait = typeof refusal.retry_after === "number" ? now + refusal.retry_after * 1000 : null;
+    const problem = { code, start, limit, retryAt: wait };
+    if (this.#call === "connected") this.#laterProblem = problem; // two people who talk are not torn apart
+    else this.#backToForm(problem);
+  }
+
+  /**
+   * @param {{ pid: string, role: string, present: boolean }} announced
+   * @param {number} now
+   */
+  peer({ pid, role, present }, now) {
+    if (this.#phase !== "room") return;
+    const known = this.#peers.get(pid);
+    if (pid === this.#partner?.pid) this.#gap = true;
+    if (present) {
+      if (known === undefined && this.#peers.size >= MAX_PEERS) return;
+      const peer = { role, present, hello: known?.hello ?? null };
+      this.#peers.set(pid, peer);
+      if (this.#ready && this.#isPartnerRole(peer)) this.#greet(pid);
+    } else if (known !== undefined) {
+      known.present = false;
+      if (pid !== this.#partner?.pid) this.#peers.delete(pid);
+    }
+    this.#lookAround(now);
+  }
+
+  /**
+   * @param {string} from
+   * @param {Message} message
+   * @param {number} now
+   */
+  message(from, message, now) {
+    const peer = this.#peers.get(from);
+    if (this.#phase !== "room" || peer === undefined || !this.#isPartnerRole(peer)) return;
+    if (message.kind === "hello") {
+      peer.hello = message;
+      if (!this.#ready) return;
+      if (message.to !== this.#epoch) this.#greet(from);
+      this.#consider(from, message, now);
+      return;
+    }
+    const current = from === this.#partner?.pid && message.epoch === this.#partner.epoch && message.to === this.#epoch;
+    if (!current) return; // meant for an earlier connection
+    switch (message.kind) {
+      case "description":
+      case "candidate":
+        if (this.#call !== "no_path") this.#do({ do: "call_message", message });
+        break;
+      case "state":
+        this.#partner = { ...this.#partner, camera: message.camera, microphone: message.microphone };
+        break;
+      case "bye":
+        this.#end();
+        break;
+    }
+  }
+
+  // ---- what the connection says -------------------------------------------------------------------------------------
+
+  /**
+   * Give a message of the own connection its addresses.
+   *
+   * @param {object} message
+   */
+  callSays(message) {
+    if (this.#partner !== null) this.#sendToPartner(message);
+  }
+
+  /**
+   * @param {"connecting" | "connected" | "disconnected" | "failed"} state
+   * @param {number} now
+   */
+  callChanged(state, now) {
+    if (this.#partner === null || this.#call === "none" || this.#call === "no_path") return;
+    switch (state) {
+      case "connected":
+        this.#call = "connected";
+        this.#everConnected = true;
+        this.#renewed = false;
+        this.#failures = 0;
+        this.#attemptEndsAt = this.#restartAt = this.#probeAt = null;
+        break;
+      case "disconnected":
+        this.#interrupted(now);
+        if (this.#phase === "room") this.#restartAt ??= now + RESTART_AFTER_MS;
+        break;
+      case "failed":
+        this.#interrupted(now);
+        this.#failed(now);
+        break;
+    }
+    this.#lookAround(now);
+  }
+
+  /** @param {number} now */
+  tick(now) {
+    if (isDue(this.#readyAt, now)) this.mediaSettled(now);
+    if (isDue(this.#hintAt, now)) {
+      this.#hintAt = null;
+      this.#hint = true;
+    }
+    if (isDue(this.#restartAt, now)) {
+      this.#restartAt = null;
+      this.#attemptEndsAt = now + ATTEMPT_MS;
+      if (this.#canReachPartner()) this.#do({ do: "restart_ice" });
+    }
+    if (isDue(this.#probeAt, now)) {
+      this.#probeAt = null;
+      this.#do({ do: "probe_signaling" });
+    }
+    if (isDue(this.#attemptEndsAt, now)) {
+      this.#attemptEndsAt = null;
+      this.#failed(now);
+    }
+    if (isDue(this.#giveUpPartnerAt, now)) {
+      this.#giveUpPartnerAt = null;
+      this.#dropPartner(now);
+    }
+  }
+
+  // ---- inside -------------------------------------------------------------------------------------------------------
+
+  /** @param {Action} action */
+  #do(action) {
+    this.#actions.push(action);
+  }
+
+  #reset() {
+    this.#epoch = this.#drawEpoch();
+    this.#problem = this.#laterProblem = this.#seat = this.#partner = null;
+    this.#awayFromServer = this.#ready = this.#gap = this.#everConnected = this.#renewed = this.#hint = false;
+    this.#camera = this.#microphone = false;
+    this.#peers.clear();
+    this.#paired.clear();
+    this.#usedPairs.clear();
+    this.#call = "none";
+    this.#failures = 0;
+    this.#readyAt = this.#attemptEndsAt = this.#restartAt = this.#probeAt = this.#giveUpPartnerAt = this.#hintAt = null;
+  }
+
+  #end() {
+    const seat = this.#seat;
+    this.#closeCall();
+    this.#do({ do: "disconnect", leave: true });
+    this.#do({ do: "stop_media" });
+    this.#do({ do: "forget_session" });
+    this.#reset();
+    this.#seat = seat;
+    this.#phase = "ended";
+  }
+
+  /** @param {Problem} problem */
+  #backToForm(problem) {
+    this.#closeCall();
+    this.#do({ do: "disconnect", leave: false });
+    this.#do({ do: "stop_media" });
+    this.#do({ do: "forget_session" });
+    this.#reset();
+    this.#phase = "form";
+    this.#problem = problem;
+  }
+
+  /** @param {Peer} peer */
+  #isPartnerRole(peer) {
+    return peer.role !== this.#seat?.role;
+  }
+
+  #partnerIsPresent() {
+    return this.#partner !== null && this.#peers.get(this.#partner.pid)?.present === true;
+  }
+
+  #canReachPartner() {
+    return !this.#awayFromServer && this.#partnerIsPresent();
+  }
+
+  /** @param {string} pid */
+  #greet(pid) {
+    /** @type {Hello} */
+    const hello = {
+      kind: "hello",
+      epoch: this.#epoch,
+      to: this.#peers.get(pid)?.hello?.epoch ?? null,
+      name: this.#name,
+      camera: this.#camera,
+      microphone: this.#microphone,
+    };
+    this.#do({ do: "send", to: pid, message: hello });
+  }
+
+  /** @param {object} message */
+  #sendToPartner(message) {
+    const { pid, epoch } = this.#partner;
+    this.#do({ do: "send", to: pid, message: { ...message, epoch: this.#epoch, to: epoch } });
+  }
+
+  /**
+   * Somebody greets: take them as the partner unless another one is being talked to.
+   *
+   * @param {string} pid
+   * @param {Hello} hello
+   * @param {number} now
+   */
+  #consider(pid, hello, now) {
+    const samePage = this.#partner?.epoch === hello.epoch;
+    if (this.#partner !== null && !samePage && pid !== this.#partner.pid && this.#partnerIsPresent()) return;
+    const { epoch, name, camera, microphone } = hello;
+    this.#partner = { pid, epoch, name, camera, microphone };
+    this.#giveUpPartnerAt = null;
+    if (!this.#paired.has(pid)) {
+      this.#paired.add(pid);
+      this.#do({ do: "paired", peer: pid });
+    }
+    if (samePage && this.#call !== "none") {
+      // Only the way through the server was interrupted, even if it gave the partner a new pid.
+      if (this.#call !== "no_path" && this.#gap && hello.to === this.#epoch) {
+        this.#gap = false;
+        this.#do({ do: "resync_call" });
+        if (this.#call !== "connected") this.#attemptEndsAt = now + ATTEMPT_MS;
+      }
+    } else {
+      this.#openCall(now);
+    }
+    this.#lookAround(now);
+  }
+
+  /**
+   * Begin a connection with the partner, in place of the present one if there is one.
+   *
+   * @param {number} now
+   */
+  #openCall(now) {
+    if (this.#call !== "none") this.#do({ do: "close_call" });
+    const pair = () => `${this.#epoch} ${this.#partner.epoch}`;
+    if (this.#usedPairs.has(pair())) {
+      // The partner may still hold the other half of the earlier connection of these two; a new epoch replaces it.
+      this.#epoch = this.#drawEpoch();
+      this.#greet(this.#partner.pid);
+    }
+    this.#usedPairs.add(pair());
+    this.#call = "connecting";
+    this.#gap = false;
+    this.#failures = 0;
+    this.#restartAt = this.#probeAt = null;
+    this.#attemptEndsAt = now + ATTEMPT_MS;
+    this.#do({ do: "open_call", polite: this.#seat.role !== "organiser" });
+  }
+
+  #closeCall() {
+    if (this.#call !== "none") this.#do({ do: "close_call" });
+    this.#call = "none";
+    this.#attemptEndsAt = this.#restartAt = this.#probeAt = null;
+  }
+
+  /** @param {number} now */
+  #dropPartner(now) {
+    this.#closeCall();
+    if (this.#partner !== null && !this.#partnerIsPresent()) this.#peers.delete(this.#partner.pid);
+    this.#partner = null;
+    this.#everConnected = this.#renewed = false;
+    // Whoever of the earlier connection comes back must see that this side has ended it.
+    this.#epoch = this.#drawEpoch();
+    for (const [pid, peer] of this.#peers) {
+      if (!peer.present || peer.hello === null || !this.#isPartnerRole(peer)) continue;
+      this.#greet(pid);
+      this.#consider(pid, peer.hello, now);
+    }
+    this.#lookAround(now);
+  }
+
+  /** @param {number} now */
+  #interrupted(now) {
+    if (this.#call === "connected") {
+      this.#call = "interrupted";
+      this.#probeAt = now + PROBE_AFTER_MS;
+    }
+    if (this.#laterProblem !== null) this.#backToForm(this.#laterProblem);
+  }
+
+  /** An attempt has come to nothing. @param {number} now */
+  #failed(now) {
+    if (this.#call !== "connecting" && this.#call !== "interrupted") return;
+    if (!this.#canReachPartner()) return; // the greeting after the interruption starts the next attempt
+    this.#failures += 1;
+    this.#restartAt = null;
+    if (this.#failures < FAILURES_OF_A_CONNECTION) {
+      this.#attemptEndsAt = now + ATTEMPT_MS;
+      this.#do({ do: "restart_ice" });
+    } else if (this.#everConnected && !this.#renewed) {
+      this.#renewed = true;
+      this.#openCall(now);
+      this.#call = "interrupted";
+    } else {
+      this.#do({ do: "close_call" });
+      this.#call = "no_path";
+      this.#attemptEndsAt = this.#probeAt = null;
+    }
+  }
+
+  /** Who is here, and what follows from it. @param {number} now */
+  #lookAround(now) {
+    if (this.#phase !== "room") return;
+    const here = this.#partnerIsPresent() || this.#awayFromServer;
+    if (this.#partner !== null && !here && this.#call !== "connected") {
+      this.#giveUpPartnerAt ??= now + (this.#everConnected ? PARTNER_RETURNS_WITHIN_MS : NEVER_CONNECTED_RETURNS_WITHIN_MS);
+      if (this.#call === "connecting" && this.#everConnected) this.#call = "interrupted";
+    } else {
+      this.#giveUpPartnerAt = null;
+    }
+    const alone = this.#partner === null && ![...this.#peers.values()].some((peer) => peer.present && this.#isPartnerRole(peer));
+    if (!alone) {
+      this.#hint = false;
+      this.#hintAt = null;
+    } else if (!this.#hint) {
+      this.#hintAt ??= now + HINT_AFTER_MS;
+    }
+  }
+}
+
+/**
+ * @param {number | null} time
+ * @param {number} now
+ */
+function isDue(time, now) {
+  return time !== null && time <= now;
+}

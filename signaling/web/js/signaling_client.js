@@ -1,0 +1,216 @@
+/**
+ * The WebSocket to the server: joins a seat, takes it back after an interruption, hands messages out.
+ *
+ * A lost socket is nobody's fault and no event of the call: it comes back by itself with growing pauses.
+ */
+
+const FIRST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 15_000;
+const OPENING_TIMEOUT_MS = 10_000;
+const STEADY_AFTER_MS = 10_000; // a socket that lived this long starts the pauses anew
+const DRAIN_SPREAD_MS = 2_000;
+
+/** Errors that pass by themselves. */
+const PASSING_ERRORS = new Set(["overload", "rate_limited"]);
+
+/**
+ * @typedef {object} Seat
+ * @property {string} room
+ * @property {string} pid
+ * @property {"organiser" | "participant"} role
+ * @property {string} tier
+ * @property {string[]} features
+ * @property {string} start UTC instant
+ * @property {string} end UTC instant
+ * @property {string} resume
+ * @property {RTCIceServer[]} ice
+ *
+ * @typedef {object} Refusal
+ * @property {string} code
+ * @property {number} [retry_after] seconds
+ * @property {string} [start] UTC instant
+ * @property {number} [limit]
+ *
+ * @typedef {object} SignalingHandlers
+ * @property {(seat: Seat) => void} joined
+ * @property {(peer: { pid: string, role: string, present: boolean }) => void} peer
+ * @property {(from: string, blob: unknown) => void} relay
+ * @property {(refusal: Refusal, retryInMs: number | null) => void} refused with the pause before the next attempt by itself
+ * @property {(retryInMs: number) => void} away the socket is lost; the pause before the next attempt
+ */
+
+export class SignalingClient {
+  #url;
+  #locator;
+  #resume;
+  /** @type {SignalingHandlers} */ #handlers;
+  /** @type {WebSocket | null} */ #socket = null;
+  #joined = false;
+  #everJoined = false;
+  #stopped = false;
+  #draining = false;
+  #failures = 0;
+  #retryTimer = 0;
+  #openingTimer = 0;
+  #steadyTimer = 0;
+  #onOnline = () => this.reconnectNow();
+
+  /**
+   * @param {{ url: string, locator: string, resume: string | null, handlers: SignalingHandlers }} options
+   */
+  constructor({ url, locator, resume, handlers }) {
+    this.#url = url;
+    this.#locator = locator;
+    this.#resume = resume;
+    this.#handlers = handlers;
+  }
+
+  /** Open the socket; from now on the client stays connected until `leave` or `stop`. */
+  start() {
+    window.addEventListener("online", this.#onOnline);
+    this.#open();
+  }
+
+  /**
+   * Send a message if the seat is taken right now. What is lost meanwhile is not kept: after an interruption the
+   * participants greet each other again and repeat what still matters.
+   *
+   * @param {object} message
+   */
+  send(message) {
+    if (this.#joined && this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
+  }
+
+  /** Drop a socket that may be dead without knowing it, and take the seat back by a new one. */
+  reconnectNow() {
+    if (this.#stopped) return;
+    this.#release();
+    this.#open();
+  }
+
+  /** Give the seat up and stop. */
+  leave() {
+    this.send({ type: "leave" });
+    this.stop();
+  }
+
+  /** Stop without giving the seat up. */
+  stop() {
+    this.#stopped = true;
+    window.removeEventListener("online", this.#onOnline);
+    this.#release();
+  }
+
+  #open() {
+    const socket = new WebSocket(this.#url);
+    this.#socket = socket;
+    this.#draining = false;
+    // Old sockets may still deliver events after they were given up; only the current one is heard.
+    socket.onopen = () => {
+      if (socket !== this.#socket) return;
+      const join = { type: "join", loc: this.#locator };
+      if (this.#resume !== null) join.resume = this.#resume;
+      socket.send(JSON.stringify(join));
+    };
+    socket.onmessage = (event) => {
+      if (socket === this.#socket) this.#receive(event.data);
+    };
+    socket.onclose = () => {
+      if (socket !== this.#socket) return;
+      this.#release();
+      this.#comeBack(this.#draining ? Math.random() * DRAIN_SPREAD_MS : 0);
+    };
+    this.#openingTimer = setTimeout(() => {
+      this.#release();
+      this.#comeBack(0);
+    }, OPENING_TIMEOUT_MS);
+  }
+
+  /** Forget the current socket and everything that waits for it. */
+  #release() {
+    clearTimeout(this.#retryTimer);
+    clearTimeout(this.#openingTimer);
+    clearTimeout(this.#steadyTimer);
+    const socket = this.#socket;
+    this.#socket = null;
+    this.#joined = false;
+    socket?.close(1000);
+  }
+
+  /** @param {number} atLeastMs */
+  #comeBack(atLeastMs) {
+    const pause = Math.max(atLeastMs, this.#nextPause());
+    this.#handlers.away(pause);
+    this.#retryAfter(pause);
+  }
+
+  /** Growing, and scattered, so that a restarted server is not met by everybody at once. */
+  #nextPause() {
+    const longest = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** this.#failures);
+    this.#failures += 1;
+    return longest * (0.5 + Math.random() / 2);
+  }
+
+  /** @param {number} pauseMs */
+  #retryAfter(pauseMs) {
+    if (this.#stopped) return; // a handler may have ended it all
+    clearTimeout(this.#retryTimer);
+    this.#retryTimer = setTimeout(() => this.#open(), pauseMs);
+  }
+
+  /** @param {unknown} data */
+  #receive(data) {
+    let message;
+    try {
+      message = JSON.parse(String(data));
+    } catch {
+      return;
+    }
+    if (typeof message !== "object" || message === null) return;
+    switch (message.type) {
+      case "joined":
+        this.#take(message);
+        break;
+      case "peer":
+        if (typeof message.pid === "string" && typeof message.role === "string") {
+          this.#handlers.peer({ pid: message.pid, role: message.role, present: message.present === true });
+        }
+        break;
+      case "relay":
+        if (typeof message.from === "string") this.#handlers.relay(message.from, message.blob);
+        break;
+      case "drain":
+        this.#draining = true;
+        break;
+      case "error":
+        this.#refuse(message);
+        break;
+    }
+  }
+
+  /** @param {Seat} seat */
+  #take(seat) {
+    clearTimeout(this.#openingTimer);
+    this.#joined = true;
+    this.#everJoined = true;
+    this.#resume = seat.resume;
+    this.#steadyTimer = setTimeout(() => (this.#failures = 0), STEADY_AFTER_MS);
+    this.#handlers.joined(seat);
+  }
+
+  /** @param {Refusal} refusal */
+  #refuse(refusal) {
+    this.#release();
+    const retries = refusal.code === "overload" || (this.#everJoined && PASSING_ERRORS.has(refusal.code));
+    if (!retries) {
+      this.stop();
+      this.#handlers.refused(refusal, null);
+      return;
+    }
+    const asked = typeof refusal.retry_after === "number" ? refusal.retry_after * 1000 : 0;
+    // The scatter grows with the pause: a server that is too busy must not be asked by all at the same second.
+    const pause = Math.max(asked * (1 + Math.random() / 4), this.#nextPause());
+    this.#handlers.refused(refusal, pause);
+    this.#retryAfter(pause);
+  }
+}

@@ -1,0 +1,265 @@
+/**
+ * The dark page: the two pictures, what is going on, and the control bar.
+ */
+
+import { germanTime, text } from "./texts.js";
+
+const DEVICES = /** @type {const} */ (["camera", "microphone"]);
+const ICONS = "/img/icons.svg";
+
+/** A short loss of the server is nobody's concern while nothing depends on it. */
+const AWAY_SHOWN_AFTER_MS = 3_000;
+
+/**
+ * @typedef {object} StageHandlers
+ * @property {(device: "camera" | "microphone") => void} toggle
+ * @property {() => void} hangUp
+ * @property {() => void} tryAgain
+ * @property {(words: string) => void} announce
+ */
+
+export class StageView {
+  /** @type {StageHandlers} */ #handlers;
+  #stage = byId("stage");
+  #status = byId("connection-status");
+  #remoteTile = byId("remote-tile");
+  #remoteVideo = /** @type {HTMLVideoElement} */ (byId("remote-video"));
+  #localVideo = /** @type {HTMLVideoElement} */ (byId("local-video"));
+  #soundButton = byId("sound-button");
+  #callProblem = byId("call-problem");
+  #errorText = byId("error-text");
+  #notice = byId("device-notice");
+  #shownNotice = "";
+  #closedNotice = "";
+  #shownStatus = "";
+  #shownWaiting = "";
+  #shownPartner = /** @type {string | null} */ (null);
+  #shown = false;
+  #soundBlocked = false;
+  /** @type {number | null} */ #awaySince = null;
+  #awayTimer = 0;
+  /** @type {import("./room.js").PageView | null} */ #view = null;
+
+  /** @param {StageHandlers} handlers */
+  constructor(handlers) {
+    this.#handlers = handlers;
+    for (const device of DEVICES) byId(`${device}-button`).addEventListener("click", () => handlers.toggle(device));
+    byId("hangup-button").addEventListener("click", () => handlers.hangUp());
+    byId("try-again-button").addEventListener("click", () => handlers.tryAgain());
+    byId("notice-close").addEventListener("click", () => {
+      this.#closedNotice = this.#shownNotice;
+      this.#notice.hidden = true;
+      byId("camera-button").focus();
+    });
+    this.#soundButton.addEventListener("click", () => {
+      this.#soundBlocked = false;
+      this.#remoteVideo.muted = false;
+      void this.#play();
+    });
+  }
+
+  /** @param {import("./room.js").PageView} view */
+  render(view) {
+    this.#view = view;
+    const inRoom = view.phase === "room";
+    const entered = inRoom && !this.#shown;
+    this.#shown = inRoom;
+    this.#stage.hidden = !inRoom;
+    document.documentElement.classList.toggle("dark", inRoom);
+    if (!inRoom) {
+      this.#clear();
+      return;
+    }
+    const withPartner = view.partner !== null && view.call !== "none";
+    this.#stage.dataset.mode = view.call === "no_path" ? "problem" : withPartner ? "call" : "waiting";
+    this.#stage.dataset.call = view.call;
+    this.#renderLocal(view);
+    this.#renderRemote(view, withPartner);
+    this.#renderStatus(view);
+    this.#renderWaiting(view, withPartner);
+    this.#renderProblem(view);
+    this.#renderNotice(view);
+    if (entered) byId("stage-heading").focus();
+  }
+
+  /** Nothing of an earlier talk stays on a page that has left it. */
+  #clear() {
+    this.#remoteVideo.srcObject = null;
+    this.#localVideo.srcObject = null;
+    this.#shownStatus = this.#shownWaiting = this.#shownNotice = this.#closedNotice = "";
+    this.#shownPartner = null;
+    this.#soundBlocked = false;
+    byId("remote-name").textContent = "";
+    clearTimeout(this.#awayTimer);
+    this.#awaySince = null;
+  }
+
+  /** @param {import("./room.js").PageView} view */
+  #renderLocal({ media, name }) {
+    const stream = media?.track("camera") ? media.stream : null;
+    if (this.#localVideo.srcObject !== stream) {
+      this.#localVideo.srcObject = stream;
+      if (stream !== null) void this.#localVideo.play().catch(() => {}); // muted: refused only while it is replaced
+    }
+    const on = { camera: media?.isOn("camera") ?? false, microphone: media?.isOn("microphone") ?? false };
+    byId("local-placeholder").hidden = on.camera;
+    byId("local-initials").textContent = initials(name);
+    byId("local-microphone-off").toggleAttribute("hidden", on.microphone);
+    for (const device of DEVICES) {
+      const button = byId(`${device}-button`);
+      button.setAttribute("aria-pressed", String(on[device]));
+      button.title = text(`${device}_turn_${on[device] ? "off" : "on"}`);
+      button.classList.toggle("control-faulty", Boolean(media?.faults[device]));
+      button.querySelector("use")?.setAttribute("href", `${ICONS}#${device}${on[device] ? "" : "-off"}`);
+    }
+  }
+
+  /**
+   * @param {import("./room.js").PageView} view
+   * @param {boolean} withPartner
+   */
+  #renderRemote({ partner, call, remoteStream }, withPartner) {
+    this.#remoteTile.hidden = !withPartner || call === "no_path";
+    if (this.#remoteVideo.srcObject !== remoteStream) {
+      this.#remoteVideo.srcObject = remoteStream;
+      this.#remoteVideo.muted = this.#soundBlocked;
+      if (remoteStream !== null) void this.#play();
+    }
+    const name = partner?.name ?? "";
+    if (byId("remote-name").textContent !== name) byId("remote-name").textContent = name;
+    byId("remote-initials").textContent = initials(name);
+    const cameraOff = partner !== null && !partner.camera;
+    byId("remote-placeholder").hidden = call !== "connecting" && !cameraOff;
+    byId("remote-camera-off").hidden = !cameraOff;
+    byId("remote-microphone-off").toggleAttribute("hidden", partner === null || partner.microphone);
+    this.#soundButton.hidden = !this.#soundBlocked || remoteStream === null;
+    const here = withPartner ? name : null;
+    if (here !== null && here !== this.#shownPartner) this.#handlers.announce(text("partner_joined", { name }));
+    this.#shownPartner = here;
+  }
+
+  /** Browsers may refuse to play sound before the person has touched the page: then picture first, and a button. */
+  async #play() {
+    try {
+      await this.#remoteVideo.play();
+    } catch (error) {
+      if (error.name !== "NotAllowedError" || this.#remoteVideo.muted) return; // replaced by the next stream meanwhile
+      this.#soundBlocked = true;
+      this.#remoteVideo.muted = true;
+      void this.#remoteVideo.play().catch(() => {});
+    }
+    this.#soundButton.hidden = !this.#soundBlocked;
+  }
+
+  /** @param {import("./room.js").PageView} view */
+  #renderStatus(view) {
+    const words = this.#statusWords(view);
+    this.#status.hidden = words === "";
+    this.#status.textContent = words;
+    this.#status.dataset.tone = words === text("status_interrupted") ? "warning" : view.call === "connected" ? "good" : "plain";
+    if (words !== this.#shownStatus && words !== "") this.#handlers.announce(words);
+    this.#shownStatus = words;
+  }
+
+  /** @param {import("./room.js").PageView} view */
+  #statusWords({ call, path, signalingAway }) {
+    if (call === "connected") return text(path === null ? "status_connected" : `status_${path}`);
+    if (call === "interrupted") return text("status_interrupted");
+    if (call === "connecting") return text("status_connecting");
+    if (call === "no_path" || !signalingAway) {
+      this.#awaySince = null;
+      return "";
+    }
+    // Alone in the room, and the server does not answer.
+    this.#awaySince ??= performance.now();
+    const shownIn = this.#awaySince + AWAY_SHOWN_AFTER_MS - performance.now();
+    clearTimeout(this.#awayTimer);
+    if (shownIn <= 0) return text("status_interrupted");
+    this.#awayTimer = setTimeout(() => this.#view && this.#renderStatus(this.#view), shownIn + 10);
+    return "";
+  }
+
+  /**
+   * @param {import("./room.js").PageView} view
+   * @param {boolean} withPartner
+   */
+  #renderWaiting({ seat, waitingHint, rival, media }, withPartner) {
+    byId("waiting").hidden = withPartner;
+    if (withPartner) {
+      this.#shownWaiting = "";
+      return;
+    }
+    const planned = germanTime(seat?.start ?? "");
+    byId("waiting-text").textContent = text("waiting");
+    byId("waiting-planned").textContent = planned.date === "" ? "" : text("waiting_planned", planned);
+    const hint = rival ? text("error_code_in_use") : waitingHint ? text("waiting_hint") : "";
+    byId("waiting-hint").hidden = hint === "";
+    byId("waiting-hint").textContent = hint;
+    const asking = media?.asking === true;
+    byId("media-question").hidden = !asking;
+    const words = [text("waiting"), hint].join(" ").trim();
+    if (words !== this.#shownWaiting) this.#handlers.announce(words);
+    this.#shownWaiting = words;
+  }
+
+  /** @param {import("./room.js").PageView} view */
+  #renderProblem({ call }) {
+    const noPath = call === "no_path";
+    const arrived = noPath && this.#callProblem.hidden;
+    this.#callProblem.hidden = !noPath;
+    if (!arrived) return;
+    this.#errorText.textContent = text("error_no_path");
+    this.#callProblem.prepend(this.#errorText); // one element for errors, wherever they happen
+    this.#callProblem.focus();
+    this.#handlers.announce(text("error_no_path"));
+  }
+
+  /** @param {import("./room.js").PageView} view */
+  #renderNotice({ media }) {
+    const lines = media === null || media.asking ? [] : noticeLines(media.faults);
+    const key = lines.join("\n");
+    if (media?.asking) return; // what was said stays until the answer is known
+    if (key === "") this.#closedNotice = "";
+    this.#notice.hidden = key === "" || key === this.#closedNotice;
+    if (key === this.#shownNotice) return;
+    this.#shownNotice = key;
+    byId("device-notice-words").replaceChildren(
+      ...lines.map((line) => {
+        const paragraph = document.createElement("p");
+        paragraph.textContent = line;
+        return paragraph;
+      }),
+    );
+    if (key !== "") this.#handlers.announce(lines.join(" "));
+  }
+}
+
+/**
+ * Each device that does not work, with the one thing to do about it.
+ *
+ * @param {Record<"camera" | "microphone", import("./media.js").Fault | null>} faults
+ * @returns {string[]}
+ */
+function noticeLines({ camera, microphone }) {
+  if (camera === "insecure") return [text("camera_insecure")];
+  if (camera !== null && camera === microphone && camera !== "lost") return [text(`both_${camera}`)];
+  const lines = [];
+  if (camera !== null) lines.push(text(`camera_${camera}`));
+  if (microphone !== null) lines.push(text(`microphone_${microphone}`));
+  return lines;
+}
+
+/**
+ * @param {string} name
+ * @returns {string} the first letters of the first and the last word, titles left out
+ */
+function initials(name) {
+  const words = name.split(" ").filter((word) => /^\p{L}/u.test(word) && !word.endsWith("."));
+  const chosen = words.length > 1 ? [words[0], words[words.length - 1]] : words;
+  return chosen.map((word) => [...word][0].toLocaleUpperCase("de-DE")).join("");
+}
+
+/** @param {string} id */
+function byId(id) {
+  return /** @type {HTMLElement} */ (document.getElementById(id));
+}

@@ -1,0 +1,278 @@
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from aiohttp import WSMessage, WSMsgType, WSServerHandshakeError
+
+from signaling.appointments import Seat, Tier
+from signaling.io import outbound, websocket
+from signaling.io.store import AppointmentStore, StoreError
+from tests.unit.signaling.io.bench import KEY, START, WAIT_SECONDS, Bench, Browser
+
+
+async def test_a_consultation_begins(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    locators = await bench.plan(Tier.PLUS)
+    organiser, participant, first, second = await bench.pair(locators)
+    assert first["role"] == "organiser"
+    assert first["room"] == second["room"]
+    assert first["features"] == ["screen"]
+    assert first["start"] == "2026-11-22T09:00:00Z"
+    assert first["end"] == "2026-11-23T09:00:00Z"
+    assert first["ice"] == [
+        {"urls": ["stun:127.0.0.1:3478"]},
+        {
+            "urls": [
+                "turn:127.0.0.1:3478?transport=udp",
+                "turn:127.0.0.1:3478?transport=tcp",
+                "turns:127.0.0.1:5349?transport=tcp",
+            ],
+            "username": f"{int(START.timestamp()) + 600}:fixed",
+            "credential": "password",
+        },
+    ]
+    assert bench.metric("pairings_total", result="confirmed") == 1
+    assert bench.metric("rooms", tier="plus") == 1
+    for browser in (organiser, participant):
+        await browser.send(type="leave")
+    assert (await participant.receive())["present"] is False
+    assert await participant.closed() == 1000
+    assert bench.metric("rooms", tier="plus") == 0
+    assert caplog.messages == ["room opened, plus", "room closed after 0 s, plus, paired"]
+
+
+async def test_whoever_waits_is_told_when_the_other_comes_and_goes(bench: Bench) -> None:
+    locators = await bench.plan()
+    waiting, partner = await bench.browser(), await bench.browser()
+    await waiting.join(locators[1])
+    joined = await partner.join(locators[0])
+    peer = {"type": "peer", "pid": joined["pid"], "role": "organiser", "present": True}
+    assert await waiting.receive() == peer
+    await partner.socket.close()
+    assert await waiting.receive() == peer | {"present": False}
+
+
+async def test_each_refusal_is_told_and_closed_with_1008(bench: Bench) -> None:
+    locators = await bench.plan()
+    pair = await bench.pair(locators)
+    early, _ = await bench.plan(start=START + timedelta(hours=1))
+    ended, _ = await bench.plan(start=START - timedelta(hours=24))
+    expected = {
+        locators[0]: {"type": "error", "code": "code_in_use"},
+        "000000": {"type": "error", "code": "unknown_code"},
+        early: {"type": "error", "code": "too_early", "start": "2026-11-22T10:00:00Z"},
+        ended: {"type": "error", "code": "expired"},
+    }
+    for locator, error in expected.items():
+        browser = await bench.browser()
+        assert await browser.join(locator) == error
+        assert await browser.closed() == 1008
+        assert bench.metric("joins_total", outcome=error["code"]) == 1
+    assert not any(browser.socket.closed for browser in pair[:2])
+
+
+async def test_many_unknown_codes_are_limited(bench: Bench) -> None:
+    for _ in range(10):
+        assert (await (await bench.browser()).join("000000"))["code"] == "unknown_code"
+    browser = await bench.browser()
+    assert await browser.join("000000") == {"type": "error", "code": "rate_limited", "retry_after": 6}
+    assert await browser.closed() == 1008
+
+
+async def test_too_many_sockets_are_told_overload(store: AppointmentStore, web_root: Path) -> None:
+    async with Bench(store, web_root, max_clients=2) as bench:
+        browsers = [await bench.browser() for _ in range(3)]
+        assert await browsers[2].receive() == {"type": "error", "code": "overload", "retry_after": 5}
+        assert await browsers[2].closed() == 1008
+
+
+async def test_far_too_many_sockets_are_not_even_opened(
+    store: AppointmentStore, web_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(websocket, "SPARE_SOCKETS", 0)
+    async with Bench(store, web_root, max_clients=2) as bench:
+        browsers = [await bench.browser() for _ in range(2)]
+        with pytest.raises(WSServerHandshakeError) as caught:
+            await bench.browser()
+        assert caught.value.status == 503
+        assert len(browsers) == 2
+
+
+async def test_a_claim_is_resumed_within_its_hold(bench: Bench) -> None:
+    locators = await bench.plan()
+    organiser, participant, first, second = await bench.pair(locators)
+    await participant.socket.close()
+    assert (await organiser.receive())["present"] is False
+    bench.pass_time(29)
+    again = await bench.browser()
+    resumed = await again.join(locators[1], resume=second["resume"])
+    assert resumed["pid"] == second["pid"]
+    assert (await again.receive())["pid"] == first["pid"]
+    assert await organiser.receive() == {
+        "type": "peer",
+        "pid": second["pid"],
+        "role": "participant",
+        "present": True,
+    }
+
+
+async def test_a_claim_is_forgotten_after_thirty_seconds(bench: Bench) -> None:
+    locators = await bench.plan()
+    organiser, participant, _, second = await bench.pair(locators)
+    await participant.socket.close()
+    assert (await organiser.receive())["present"] is False
+    bench.pass_time(30)
+    assert bench.metric("claims_ended_total", departure="hold_expired") == 1
+    again = await bench.browser()
+    assert (await again.join(locators[1], resume=second["resume"]))["pid"] != second["pid"]
+
+
+async def test_a_reload_takes_the_seat_from_the_old_socket(bench: Bench) -> None:
+    locators = await bench.plan()
+    organiser, participant, _, second = await bench.pair(locators)
+    again = await bench.browser()
+    assert (await again.join(locators[1], resume=second["resume"]))["pid"] == second["pid"]
+    assert (await participant.receive())["code"] == "code_in_use"
+    assert await participant.closed() == 1008
+    assert (await organiser.receive())["present"] is True
+
+
+async def test_who_does_not_join_in_ten_seconds_is_closed(bench: Bench) -> None:
+    browser = await bench.browser()
+    bench.pass_time(10)
+    assert (await browser.receive())["code"] == "bad_message"
+    assert await browser.closed() == 1008
+    assert bench.metric("messages_refused_total", fault="no_join") == 1
+
+
+@pytest.mark.parametrize(
+    ("send", "fault"),
+    [
+        (lambda browser: browser.socket.send_bytes(b"{}"), "not_text"),
+        (lambda browser: browser.socket.send_str("{}"), "malformed"),
+        (lambda browser: browser.socket.send_str(" " * 65_537), "too_long"),
+        (lambda browser: browser.send(type="paired", peer="x", ok=True), "unexpected"),
+    ],
+)
+async def test_a_bad_message_is_told(bench: Bench, send: Callable[[Browser], Awaitable[None]], fault: str) -> None:
+    browser = await bench.browser()
+    await send(browser)
+    assert await browser.receive() == {"type": "error", "code": "bad_message"}
+    assert await browser.closed() == 1008
+    assert bench.metric("messages_refused_total", fault=fault) == 1
+    assert bench.metric("clients") == 0
+
+
+async def test_a_message_beyond_the_buffer_closes_with_1009(bench: Bench) -> None:
+    browser = await bench.browser()
+    await browser.socket.send_str(" " * 200_000)
+    assert await browser.closed() == 1009
+
+
+async def test_the_longest_message_is_relayed(bench: Bench) -> None:
+    organiser, participant, first, second = await bench.pair(await bench.plan())
+    blob = "x" * 65_000
+    await organiser.send(type="relay", to=second["pid"], blob=blob)
+    assert await participant.receive() == {"type": "relay", "from": first["pid"], "blob": blob}
+    assert bench.metric("relayed_bytes_total") == 65_000 + 8
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://example.org", "null", "", "http://127.0.0.1", "http://127.0.0.1:1/", "ws://127.0.0.1"]
+)
+async def test_a_foreign_page_opens_no_socket(bench: Bench, origin: str) -> None:
+    headers = {"Origin": origin}
+    with pytest.raises(WSServerHandshakeError) as caught:
+        await bench.session.ws_connect(f"{bench.url}/ws", headers=headers)
+    assert caught.value.status == 403
+
+
+async def test_no_origin_is_no_page(bench: Bench) -> None:
+    with pytest.raises(WSServerHandshakeError) as caught:
+        await bench.session.ws_connect(f"{bench.url}/ws")
+    assert caught.value.status == 403
+
+
+async def test_the_scheme_and_the_case_of_the_origin_do_not_matter(bench: Bench) -> None:
+    # Behind a proxy that speaks TLS, the page is https and this socket is not.
+    headers = {"Origin": "https://Room.Example.org", "Host": "room.example.ORG"}
+    socket = await bench.session.ws_connect(f"{bench.url}/ws", headers=headers)
+    joined = await Browser(socket).join((await bench.plan())[0])
+    assert joined["ice"][0]["urls"] == ["stun:room.example.org:3478"]
+
+
+@pytest.mark.parametrize("host", ["exa mple", "a_b", "[::1", "evil?transport=udp"])
+async def test_a_malformed_host_is_a_bad_request(bench: Bench, host: str) -> None:
+    headers = {"Host": host, "Origin": f"http://{host}"}
+    with pytest.raises(WSServerHandshakeError) as caught:
+        await bench.session.ws_connect(f"{bench.url}/ws", headers=headers)
+    assert caught.value.status == 400
+
+
+async def test_a_configured_relay_is_told_instead_of_the_page(store: AppointmentStore, web_root: Path) -> None:
+    async with Bench(store, web_root, ice={"host": "2001:db8::7"}) as bench:
+        joined = await (await bench.browser()).join((await bench.plan())[0])
+        assert joined["ice"][0]["urls"] == ["stun:[2001:db8::7]:3478"]
+
+
+class BrokenStore(AppointmentStore):
+    async def find(self, locator: str) -> Seat | None:
+        del locator
+        raise StoreError("broken")
+
+
+class HangingStore(AppointmentStore):
+    async def find(self, locator: str) -> Seat | None:
+        del locator
+        return await asyncio.Future()
+
+
+async def test_a_broken_store_is_told_as_overload(web_root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = BrokenStore("sqlite+aiosqlite:///:memory:", KEY)
+    await store.open()
+    async with Bench(store, web_root) as bench:
+        assert (await (await bench.browser()).join("000000"))["code"] == "overload"
+        assert bench.metric("store_failures_total") == 1
+    assert "000000" not in caplog.text
+    await store.close()
+
+
+async def test_a_hanging_store_is_told_as_overload(web_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "LOOKUP_TIMEOUT_SECONDS", 0.0)
+    store = HangingStore("sqlite+aiosqlite:///:memory:", KEY)
+    await store.open()
+    async with Bench(store, web_root) as bench:
+        assert (await (await bench.browser()).join("000000"))["code"] == "overload"
+    await store.close()
+
+
+async def test_a_slow_reader_is_cut_off_and_its_claim_held(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    organiser, participant, _, second = await bench.pair(await bench.plan())
+    monkeypatch.setattr(outbound, "MAX_QUEUED_BYTES", 200)
+    await organiser.send(type="relay", to=second["pid"], blob="x" * 200)
+    gone = {"type": "peer", "pid": second["pid"], "role": "participant", "present": False}
+    assert await organiser.receive() == gone
+    assert bench.metric("slow_readers_total") == 1
+    assert (await participant.socket.receive(timeout=WAIT_SECONDS)).type in {WSMsgType.CLOSED, WSMsgType.ERROR}
+
+
+async def test_messages_after_the_refusal_are_ignored(bench: Bench) -> None:
+    browser = await bench.browser()
+    await browser.socket.send_str("{}")
+    for _ in range(5):
+        await browser.socket.send_str("{}")
+    received: list[WSMessage] = []
+    while (message := await browser.socket.receive(timeout=WAIT_SECONDS)).type is WSMsgType.TEXT:
+        received.append(message)
+    assert len(received) == 1
+    assert bench.metric("messages_refused_total", fault="malformed") == 1
+
+
+async def test_a_socket_of_no_ip_transport_has_a_key_too() -> None:
+    class Request:
+        remote = None
+
+    assert websocket._limiter_key(Request()) == b""  # type: ignore[arg-type]

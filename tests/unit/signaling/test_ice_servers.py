@@ -1,0 +1,120 @@
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from signaling.ice_servers import InvalidHost, RelayPorts, list_ice_servers, parse_host, resolve_host
+
+PORTS = RelayPorts(udp=(3478, 3479), tcp=(3478, 3479), tls=(5349, 5350))
+
+
+class CountingIssuer:
+    def __init__(self) -> None:
+        self.issued = 0
+
+    def issue(self, now_unix: int) -> tuple[str, str]:
+        self.issued += 1
+        return f"{now_unix + 600}:{self.issued}", "secret-password"
+
+
+def test_the_list_has_one_entry_for_stun_and_one_for_turn() -> None:
+    stun, turn = list_ice_servers("relay.example.org", PORTS, CountingIssuer(), 1_000)
+    assert stun.model_dump(mode="json", exclude_none=True) == {"urls": ["stun:relay.example.org:3478"]}
+    assert turn.model_dump(mode="json") == {
+        "urls": [
+            "turn:relay.example.org:3478?transport=udp",
+            "turn:relay.example.org:3478?transport=tcp",
+            "turns:relay.example.org:5349?transport=tcp",
+        ],
+        "username": "1600:1",
+        "credential": "secret-password",
+    }
+
+
+def test_an_ipv6_host_stands_in_brackets() -> None:
+    stun, turn = list_ice_servers("2001:db8::1", PORTS, CountingIssuer(), 0)
+    assert stun.urls == ("stun:[2001:db8::1]:3478",)
+    assert turn.urls[2] == "turns:[2001:db8::1]:5349?transport=tcp"
+
+
+def test_without_a_relay_no_credential_is_issued() -> None:
+    issuer = CountingIssuer()
+    assert list_ice_servers("example.org", RelayPorts(), issuer, 0) == ()
+    assert issuer.issued == 0
+
+
+def test_without_udp_there_is_no_stun_url() -> None:
+    (turn,) = list_ice_servers("example.org", RelayPorts(tls=(443,)), CountingIssuer(), 0)
+    assert turn.urls == ("turns:example.org:443?transport=tcp",)
+
+
+def test_repr_hides_the_credential() -> None:
+    assert "secret-password" not in repr(list_ice_servers("example.org", PORTS, CountingIssuer(), 0))
+
+
+@pytest.mark.parametrize(
+    ("header", "host"),
+    [
+        ("localhost:8080", "localhost"),
+        ("Video.Example.ORG", "video.example.org"),
+        ("203.0.113.7:443", "203.0.113.7"),
+        ("[2001:DB8:0::1]:8080", "2001:db8::1"),
+        ("[::1]", "::1"),
+        ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+    ],
+)
+def test_the_host_of_the_request_is_read(header: str, host: str) -> None:
+    assert resolve_host("", header) == host
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        ":80",
+        "a b",
+        "exa_mple.org",
+        "-a.example",
+        "a..b",
+        "example.org.",
+        "example.org:0",
+        "example.org:65536",
+        "example.org:80:80",
+        "example.org/path",
+        "user@example.org",
+        "1.2.3",
+        "01.2.3.4",
+        "256.1.1.1",
+        "[fe80::1%25eth0]",
+        "[1.2.3.4]",
+        "[::1",
+        "::1",
+        "example.org\n",
+        "b\u00fccher.example",
+        "a" * 64 + ".example",
+        "a." * 126 + "aa",
+        "example.org?transport=udp",
+    ],
+)
+def test_a_malformed_host_header_is_refused(header: str) -> None:
+    with pytest.raises(InvalidHost):
+        resolve_host("", header)
+
+
+def test_the_configured_host_wins_but_the_header_is_checked_too() -> None:
+    assert resolve_host("relay.example.org", "localhost") == "relay.example.org"
+    with pytest.raises(InvalidHost):
+        resolve_host("relay.example.org", "no host")
+
+
+@pytest.mark.parametrize("host", ["fe80::1%eth0", "", "a:b"])
+def test_parse_host_refuses(host: str) -> None:
+    with pytest.raises(InvalidHost):
+        parse_host(host)
+
+
+@given(st.text(max_size=60))
+def test_resolve_host_raises_nothing_but_its_own_error(text: str) -> None:
+    with contextlib.suppress(InvalidHost):
+        assert set(resolve_host("", text)) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-:")

@@ -1,0 +1,359 @@
+import json
+from datetime import timedelta
+
+import pytest
+
+from signaling import events
+from signaling.appointments import Role, Tier
+from signaling.lobby import JOIN_DEADLINE_SECONDS, OVERLOAD_RETRY_SECONDS
+from signaling.messages import ErrorCode, MessageFault
+from tests.unit.signaling.harness import START, Harness
+
+
+@pytest.fixture
+def harness() -> Harness:
+    return Harness()
+
+
+def test_a_seat_is_described_as_the_protocol_says(harness: Harness) -> None:
+    organiser, _ = harness.plan(1, Tier.PLUS)
+    client = harness.join(organiser)
+    joined = harness.joined(client)
+    assert joined["room"] == "AQEBAQEBAQEBAQEBAQEBAQ"
+    assert (joined["role"], joined["tier"], joined["features"]) == ("organiser", "plus", ["screen"])
+    assert (joined["start"], joined["end"]) == ("2026-11-22T09:00:00Z", "2026-11-23T09:00:00Z")
+    assert joined["ice"] == [{"urls": ["stun:example.org:3478"]}]
+    assert len(harness.inbox[client]) == 1, "nobody else is there"
+
+
+def test_both_learn_of_each_other_whoever_comes_first(harness: Harness) -> None:
+    organiser, participant = harness.plan(1)
+    first, second = harness.join(participant), harness.join(organiser)
+    assert harness.inbox[first][1:] == [
+        {"type": "peer", "pid": harness.pid(second), "role": "organiser", "present": True}
+    ]
+    assert harness.inbox[second][1:] == [
+        {"type": "peer", "pid": harness.pid(first), "role": "participant", "present": True}
+    ]
+
+
+def test_a_blob_reaches_the_peer_unopened(harness: Harness) -> None:
+    organiser, participant = map(harness.join, harness.plan(1))
+    harness.send(organiser, type="relay", to=harness.pid(participant), blob="aGVsbG8=")
+    assert harness.inbox[participant][-1] == {"type": "relay", "from": harness.pid(organiser), "blob": "aGVsbG8="}
+    assert events.BlobRelayed(8) in harness.events
+
+
+def test_a_blob_reaches_no_other_room_no_own_role_and_nobody_absent(harness: Harness) -> None:
+    locator, participant = harness.plan(1)
+    organiser, same_seat, absent = harness.join(locator), harness.join(locator), harness.join(participant)
+    stranger = harness.join(harness.plan(2)[1])
+    harness.disconnect(absent)
+    for client in (organiser, same_seat, absent, stranger):
+        before = {other: len(messages) for other, messages in harness.inbox.items()}
+        harness.send(organiser, type="relay", to=harness.pid(client), blob="x")
+        assert before == {other: len(messages) for other, messages in harness.inbox.items()}
+    assert harness.events.count(events.BlobDropped()) == 4
+    assert organiser not in harness.closed
+
+
+def test_a_confirmed_seat_refuses_a_second_client(harness: Harness) -> None:
+    locators = harness.plan(1)
+    organiser, participant = map(harness.join, locators)
+    harness.pair(organiser, participant)
+    late = harness.join(locators[0])
+    assert harness.error(late) == {"type": "error", "code": "code_in_use"}
+    assert harness.events[-2:] == [events.JoinRefused(ErrorCode.CODE_IN_USE), events.ClientDisconnected()]
+    assert organiser not in harness.closed
+
+
+def test_pairing_sends_the_guessers_away(harness: Harness) -> None:
+    locators = harness.plan(1)
+    guesser = harness.join(locators[1])
+    organiser, participant = map(harness.join, locators)
+    harness.pair(organiser, participant)
+    assert harness.error(guesser)["code"] == "code_in_use"
+    gone = {"type": "peer", "pid": harness.pid(guesser), "role": "participant", "present": False}
+    assert harness.inbox[organiser][-1] == harness.inbox[participant][-1] == gone
+    assert harness.events.count(events.PairingConfirmed(Tier.BASIS)) == 1
+    assert events.ClaimEnded(events.Departure.EVICTED) in harness.events
+
+
+def test_a_guesser_cannot_keep_the_participant_out(harness: Harness) -> None:
+    locators = harness.plan(1)
+    guesser, organiser = harness.join(locators[1]), harness.join(locators[0])
+    harness.send(guesser, type="paired", peer=harness.pid(organiser), ok=True)
+    harness.send(organiser, type="paired", peer=harness.pid(guesser), ok=False)
+    assert events.PairingFailed() in harness.events
+    participant = harness.join(locators[1])
+    assert {"type": "peer", "pid": harness.pid(guesser), "role": "participant", "present": True} in harness.inbox[
+        participant
+    ]
+    harness.pair(organiser, participant)
+    assert harness.error(guesser)["code"] == "code_in_use"
+
+
+def test_a_crowded_seat_tells_overload() -> None:
+    harness = Harness(claims_per_seat=2)
+    organiser, _ = harness.plan(1)
+    clients = [harness.join(organiser) for _ in range(3)]
+    assert harness.error(clients[2]) == {
+        "type": "error",
+        "code": "overload",
+        "retry_after": OVERLOAD_RETRY_SECONDS,
+    }
+    harness.disconnect(clients[0])
+    assert harness.pid(harness.join(organiser)), "the silent claim makes room"
+    assert events.ClaimEnded(events.Departure.DISPLACED) in harness.events
+
+
+def test_a_token_takes_the_claim_back_with_the_same_pid(harness: Harness) -> None:
+    locators = harness.plan(1)
+    organiser, participant = map(harness.join, locators)
+    harness.pair(organiser, participant)
+    harness.disconnect(participant)
+    assert harness.inbox[organiser][-1]["present"] is False
+    harness.advance(29.9)
+    again = harness.join(locators[1], resume=harness.token(participant))
+    assert harness.pid(again) == harness.pid(participant)
+    assert harness.token(again) == harness.token(participant)
+    assert harness.inbox[organiser][-1] == {
+        "type": "peer",
+        "pid": harness.pid(participant),
+        "role": "participant",
+        "present": True,
+    }
+    assert harness.error(harness.join(locators[1]))["code"] == "code_in_use", "it is still confirmed"
+    assert events.SeatClaimed(Role.PARTICIPANT, resumed=True) in harness.events
+
+
+def test_nothing_comes_before_joined_when_a_confirmed_claim_sends_a_newcomer_away(harness: Harness) -> None:
+    locators = harness.plan(1)
+    organiser, participant = map(harness.join, locators)
+    harness.pair(organiser, participant)
+    harness.disconnect(participant)
+    newcomer = harness.join(locators[1])
+    again = harness.join(locators[1], resume=harness.token(participant))
+    assert harness.error(newcomer)["code"] == "code_in_use"
+    assert [message["type"] for message in harness.inbox[again]] == ["joined", "peer"]
+    assert [message["present"] for message in harness.inbox[organiser][1:]] == [True, False, True, False, True]
+
+
+def test_a_token_takes_over_from_a_socket_that_still_looks_open(harness: Harness) -> None:
+    locators = harness.plan(1)
+    organiser, participant = map(harness.join, locators)
+    harness.pair(organiser, participant)
+    again = harness.join(locators[1], resume=harness.token(participant))
+    assert harness.pid(again) == harness.pid(participant)
+    assert harness.error(participant)["code"] == "code_in_use"
+    harness.disconnect(participant)
+    assert harness.inbox[organiser][-1]["present"] is True, "the end of the old socket is no news"
+
+
+def test_a_claim_is_forgotten_after_its_hold(harness: Harness) -> None:
+    locators = harness.plan(1)
+    client = harness.join(locators[0])
+    harness.disconnect(client)
+    harness.advance(30)
+    assert events.ClaimEnded(events.Departure.HOLD_EXPIRED) in harness.events
+    assert harness.events[-1] == events.RoomClosed(Tier.BASIS, 30.0, paired=False)
+    again = harness.join(locators[0], resume=harness.token(client))
+    assert harness.pid(again) != harness.pid(client), "an unknown token is an ordinary join"
+
+
+def test_a_token_opens_no_other_seat_and_no_other_room(harness: Harness) -> None:
+    locators = harness.plan(1)
+    client = harness.join(locators[0])
+    harness.disconnect(client)
+    for locator in (locators[1], *harness.plan(2)):
+        assert harness.pid(harness.join(locator, resume=harness.token(client))) != harness.pid(client)
+
+
+def test_leaving_forgets_the_claim_at_once(harness: Harness) -> None:
+    locators = harness.plan(1)
+    organiser, participant = map(harness.join, locators)
+    harness.pair(organiser, participant)
+    harness.send(participant, type="leave")
+    assert harness.closed[participant] == 1000
+    assert harness.inbox[organiser][-1]["present"] is False
+    again = harness.join(locators[1], resume=harness.token(participant))
+    assert harness.pid(again) != harness.pid(participant)
+    harness.send(again, type="leave")
+    harness.send(organiser, type="leave")
+    assert harness.events[-1] == events.RoomClosed(Tier.BASIS, 0.0, paired=True)
+
+
+def test_leaving_before_joining_is_no_fault(harness: Harness) -> None:
+    client = harness.connect()
+    harness.send(client, type="leave")
+    assert harness.closed[client] == 1000
+
+
+def test_an_unknown_code_is_told(harness: Harness) -> None:
+    client = harness.join("ZZZZZZ")
+    assert harness.error(client) == {"type": "error", "code": "unknown_code"}
+
+
+def test_the_eleventh_unknown_code_of_a_minute_is_not_looked_up(harness: Harness) -> None:
+    organiser, _ = harness.plan(1)
+    for _ in range(10):
+        assert harness.error(harness.join("ZZZZZZ"))["code"] == "unknown_code"
+    assert harness.error(harness.join(organiser)) == {"type": "error", "code": "rate_limited", "retry_after": 6}
+    assert harness.joined(harness.join(organiser, address="192.0.2.2")), "another address is not concerned"
+    harness.advance(6)
+    assert harness.joined(harness.join(organiser))
+
+
+def test_known_codes_are_not_limited(harness: Harness) -> None:
+    organiser, _ = harness.plan(1)
+    for _ in range(50):
+        harness.send(harness.join(organiser), type="leave")
+    assert not [event for event in harness.events if isinstance(event, events.JoinRefused)]
+
+
+def test_parallel_attempts_do_not_slip_past_the_limit(harness: Harness) -> None:
+    harness.answer_lookups = False
+    clients = [harness.join("ZZZZZZ") for _ in range(15)]
+    assert [client in harness.closed for client in clients] == [False] * 10 + [True] * 5
+
+
+def test_too_early_names_the_start(harness: Harness) -> None:
+    organiser, _ = harness.plan(1, start=START + timedelta(minutes=30, seconds=1))
+    assert harness.error(harness.join(organiser)) == {
+        "type": "error",
+        "code": "too_early",
+        "start": "2026-11-22T09:30:01Z",
+    }
+
+
+def test_an_ended_code_is_expired(harness: Harness) -> None:
+    organiser, _ = harness.plan(1, start=START - timedelta(hours=24))
+    assert harness.error(harness.join(organiser)) == {"type": "error", "code": "expired"}
+
+
+def test_more_clients_than_allowed_are_told_overload() -> None:
+    harness = Harness(max_clients=2)
+    first, _ = harness.connect(), harness.connect()
+    assert harness.error(harness.connect())["code"] == "overload"
+    harness.disconnect(first)
+    assert harness.connect() not in harness.closed
+
+
+def test_a_store_that_fails_is_told_as_overload(harness: Harness) -> None:
+    harness.answer_lookups = False
+    client = harness.join("ZZZZZZ")
+    lookup = harness.lobby.poll_lookup()
+    assert lookup is not None
+    harness.lobby.fail_lookup(lookup.client, harness.now)
+    harness.settle()
+    assert harness.error(client)["code"] == "overload"
+    harness.answer_lookups = True
+    for _ in range(10):
+        assert harness.error(harness.join("ZZZZZZ"))["code"] == "unknown_code", "the failed attempt did not count"
+
+
+def test_a_client_that_is_gone_before_its_lookup_is_not_seated(harness: Harness) -> None:
+    organiser, _ = harness.plan(1)
+    harness.answer_lookups = False
+    client = harness.join(organiser)
+    harness.disconnect(client)
+    harness.answer_lookups = True
+    harness.settle()
+    assert not [event for event in harness.events if isinstance(event, events.SeatClaimed)]
+
+
+def test_who_does_not_join_in_time_is_closed(harness: Harness) -> None:
+    client = harness.connect()
+    harness.advance(JOIN_DEADLINE_SECONDS - 0.1)
+    assert client not in harness.closed
+    harness.advance(0.1)
+    assert harness.error(client)["code"] == "bad_message"
+    assert events.MessageRefused(MessageFault.NO_JOIN) in harness.events
+
+
+def test_who_has_joined_may_be_silent(harness: Harness) -> None:
+    client = harness.join(harness.plan(1)[0])
+    harness.advance(3600)
+    assert client not in harness.closed
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("no json", MessageFault.MALFORMED),
+        ('{"type":"relay","to":"x","blob":"y"}', MessageFault.UNEXPECTED),
+        ('{"type":"paired","peer":"x","ok":true}', MessageFault.UNEXPECTED),
+        (" " * 65_537, MessageFault.TOO_LONG),
+    ],
+)
+def test_a_first_message_that_is_no_join_ends_the_attempt(harness: Harness, text: str, fault: MessageFault) -> None:
+    client = harness.connect()
+    harness.send_text(client, text)
+    assert harness.error(client) == {"type": "error", "code": "bad_message"}
+    assert events.MessageRefused(fault) in harness.events
+
+
+def test_a_second_join_is_a_bad_message_and_the_seat_is_held(harness: Harness) -> None:
+    organiser, participant = harness.plan(1)
+    client, partner = harness.join(organiser), harness.join(participant)
+    harness.send(client, type="join", loc=organiser)
+    assert harness.error(client)["code"] == "bad_message"
+    assert harness.inbox[partner][-1]["present"] is False
+    assert harness.pid(harness.join(organiser, resume=harness.token(client))) == harness.pid(client)
+
+
+def test_a_join_while_the_first_is_looked_up_is_a_bad_message(harness: Harness) -> None:
+    harness.answer_lookups = False
+    client = harness.join("ZZZZZZ")
+    harness.send(client, type="join", loc="ZZZZZZ")
+    assert harness.error(client)["code"] == "bad_message"
+
+
+def test_a_binary_message_is_a_bad_message(harness: Harness) -> None:
+    client = harness.connect()
+    for _ in range(2):
+        harness.lobby.receive_binary(client, harness.now)
+        harness.settle()
+    assert harness.error(client)["code"] == "bad_message"
+    assert harness.events.count(events.MessageRefused(MessageFault.NOT_TEXT)) == 1
+
+
+def test_a_flood_of_messages_is_closed(harness: Harness) -> None:
+    organiser, participant = map(harness.join, harness.plan(1))
+    for _ in range(199):  # and the join
+        harness.send(organiser, type="relay", to=harness.pid(participant), blob="x")
+    assert organiser not in harness.closed
+    harness.send(organiser, type="relay", to=harness.pid(participant), blob="x")
+    assert harness.error(organiser)["code"] == "bad_message"
+    assert events.MessageRefused(MessageFault.TOO_FAST) in harness.events
+
+
+def test_draining_sends_everybody_away_and_lets_nobody_in(harness: Harness) -> None:
+    clients = [*map(harness.join, harness.plan(1)), harness.connect()]
+    harness.lobby.drain(harness.now)
+    harness.settle()
+    clients.append(harness.connect())
+    for client in clients:
+        assert harness.inbox[client][-1] == {"type": "drain"}
+        assert harness.closed[client] == 1001
+    assert harness.events.count(events.ClaimEnded(events.Departure.DRAINED)) == 2
+    assert [event for event in harness.events if isinstance(event, events.RoomClosed)]
+    assert harness.lobby.poll_timeout() is None
+
+
+def test_the_silent_claims_are_bounded() -> None:
+    harness = Harness(max_clients=2)
+    for number in range(5):
+        harness.disconnect(harness.join(harness.plan(number)[0]))
+    assert harness.events.count(events.ClaimEnded(events.Departure.DISPLACED)) == 3
+
+
+def test_no_event_carries_a_locator_pid_token_or_room(harness: Harness) -> None:
+    organiser, participant = map(harness.join, harness.plan(1))
+    harness.pair(organiser, participant)
+    harness.disconnect(organiser)
+    harness.send(participant, type="leave")
+    harness.advance(60)
+    told = json.dumps([repr(event) for event in harness.events])
+    for private in ("A00001", "B00001", *(harness.joined(organiser)[key] for key in ("pid", "resume", "room"))):
+        assert private not in told

@@ -1,0 +1,107 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from signaling.appointments import Appointment, Role, Tier
+from signaling.room import Claim, Pairing, Room, SeatCrowded, SeatTaken
+
+APPOINTMENT = Appointment(bytes(16), Tier.BASIS, datetime(2026, 11, 22, 9, 0, tzinfo=UTC))
+
+
+@pytest.fixture
+def room() -> Room:
+    return Room(APPOINTMENT, claims_per_seat=2, opened_at=0.0)
+
+
+def claim(room: Room, pid: str, role: Role, client: int = 1) -> Claim:
+    new = Claim(pid, role, f"token-{pid}", client)
+    room.add(new)
+    return new
+
+
+def confirm(room: Room, one: Claim, other: Claim) -> list[Claim]:
+    room.report(one, other.pid, ok=True)
+    pairing, rivals = room.report(other, one.pid, ok=True)
+    assert pairing is Pairing.CONFIRMED
+    return rivals
+
+
+def test_a_pair_is_confirmed_by_both_reports_only(room: Room) -> None:
+    organiser, participant = claim(room, "o", Role.ORGANISER), claim(room, "p", Role.PARTICIPANT)
+    assert room.report(organiser, "p", ok=True) == (Pairing.NOTED, [])
+    assert room.report(organiser, "p", ok=True) == (Pairing.NOTED, [])
+    assert [claim.confirmed for claim in room.claims()] == [False, False]
+    assert room.report(participant, "o", ok=True) == (Pairing.CONFIRMED, [])
+    assert [claim.confirmed for claim in room.claims()] == [True, True]
+    assert room.report(participant, "o", ok=True) == (Pairing.NOTED, [])
+
+
+def test_a_failed_report_takes_an_earlier_one_back(room: Room) -> None:
+    organiser, participant = claim(room, "o", Role.ORGANISER), claim(room, "p", Role.PARTICIPANT)
+    room.report(organiser, "p", ok=True)
+    assert room.report(organiser, "p", ok=False)[0] is Pairing.FAILED
+    assert room.report(participant, "o", ok=True)[0] is Pairing.NOTED
+
+
+def test_nobody_pairs_on_the_own_seat_or_with_a_stranger(room: Room) -> None:
+    one, other = claim(room, "a", Role.ORGANISER), claim(room, "b", Role.ORGANISER)
+    assert room.report(one, other.pid, ok=True)[0] is Pairing.IGNORED
+    assert room.report(one, "nobody", ok=True)[0] is Pairing.IGNORED
+    assert room.report(one, one.pid, ok=True)[0] is Pairing.IGNORED
+
+
+def test_confirming_evicts_every_other_claim_of_both_seats(room: Room) -> None:
+    organiser, participant = claim(room, "o", Role.ORGANISER), claim(room, "p", Role.PARTICIPANT)
+    guesser, other = claim(room, "x", Role.ORGANISER), claim(room, "y", Role.PARTICIPANT)
+    assert set(confirm(room, organiser, participant)) == {guesser, other}
+    assert room.claims() == [organiser, participant]
+
+
+def test_only_a_confirmed_claim_with_a_socket_takes_the_seat(room: Room) -> None:
+    organiser, participant = claim(room, "o", Role.ORGANISER), claim(room, "p", Role.PARTICIPANT)
+    confirm(room, organiser, participant)
+    with pytest.raises(SeatTaken):
+        claim(room, "x", Role.PARTICIPANT)
+    room.detach(participant)
+    newcomer = claim(room, "x", Role.PARTICIPANT)
+    assert confirm(room, organiser, newcomer) == [participant]
+
+
+def test_a_confirmed_claim_that_comes_back_evicts_the_newcomer(room: Room) -> None:
+    organiser, participant = claim(room, "o", Role.ORGANISER), claim(room, "p", Role.PARTICIPANT)
+    confirm(room, organiser, participant)
+    room.detach(participant)
+    newcomer = claim(room, "x", Role.PARTICIPANT)
+    assert room.reclaim(participant) == [newcomer]
+    assert participant.client is None, "the next socket is not known to the room yet"
+
+
+def test_reports_from_before_a_lost_socket_do_not_count(room: Room) -> None:
+    organiser, participant = claim(room, "o", Role.ORGANISER), claim(room, "p", Role.PARTICIPANT)
+    room.report(organiser, "p", ok=True)
+    room.detach(participant)
+    assert room.report(organiser, "p", ok=True)[0] is Pairing.IGNORED
+    assert room.reclaim(participant) == []
+    participant.client = 2
+    assert room.report(participant, "o", ok=True)[0] is Pairing.NOTED
+
+
+def test_a_full_seat_makes_room_by_the_longest_silent_claim(room: Room) -> None:
+    first, second = claim(room, "a", Role.ORGANISER), claim(room, "b", Role.ORGANISER)
+    with pytest.raises(SeatCrowded):
+        claim(room, "c", Role.ORGANISER)
+    room.detach(second)
+    room.detach(first)
+    assert room.add(Claim("c", Role.ORGANISER, "t", 3)) is second
+    assert room.add(Claim("d", Role.ORGANISER, "t", 4)) is first
+
+
+def test_a_token_opens_only_its_own_seat(room: Room) -> None:
+    organiser = claim(room, "o", Role.ORGANISER)
+    assert room.find_by_token(Role.ORGANISER, "token-o") is organiser
+    assert room.find_by_token(Role.PARTICIPANT, "token-o") is None
+    assert room.find_by_token(Role.ORGANISER, "token-x") is None
+
+
+def test_repr_hides_the_token(room: Room) -> None:
+    assert "token" not in repr(claim(room, "o", Role.ORGANISER))
