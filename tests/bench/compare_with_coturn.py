@@ -98,7 +98,7 @@ def redconnect(lab: Lab, folder: Path) -> Target:
     }
     path = folder / "bench.yaml"
     path.write_text(json.dumps(settings))
-    command = [str(ROOT / ".venv" / "bin" / "redconnect"), "serve", "--config", str(path)]
+    command = [sys.executable, "-m", "config.cli", "serve", "--config", str(path)]
     return Target("redconnect", 3479, command)
 
 
@@ -191,7 +191,7 @@ def running(lab: Lab, target: Target) -> Iterator[int]:
     """Start a server inside its namespace, wait for its first answer, stop it."""
     words = lab.command(lab.server, "chrt", "-f", "1", "taskset", "-c", CPU, *target.command)
     # ip, chrt and taskset each exec the next program, so the child's PID is the server's.
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT)
     try:
         await_binding(lab, target, process)
         yield process.pid

@@ -1,0 +1,33 @@
+"""Fixtures of the end-to-end tests: a browser, a running service, a network of namespaces."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Playwright, sync_playwright
+
+from tests.support.browser import chromium
+from tests.support.service import Service, free_port, run_service
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    with chromium(playwright) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The whole service on this machine, on free ports."""
+    port = free_port()
+    settings = {
+        "signaling": {"port": port, "public_url": f"http://localhost:{port}"},
+        "relay": {"udp_ports": [free_port()], "tcp_ports": [free_port()], "tls_ports": [free_port()]},
+    }
+    with run_service(tmp_path_factory.mktemp("service"), settings) as started:
+        yield started

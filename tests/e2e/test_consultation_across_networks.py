@@ -1,0 +1,135 @@
+"""Consultations between network namespaces: two clients and the server, each in its own."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Playwright
+
+from tests.support.browser import CHROMIUM, FirefoxInside, Participant, chromium, watch_both
+from tests.support.lab import SERVER_NAME, Lab, open_lab
+from tests.support.service import Service, run_service
+
+PAGE = f"https://{SERVER_NAME}:8443"
+PATHS = {
+    "turn-udp": ({"scheme": "turn:", "suffix": "transport=udp"}, "udp"),
+    "turn-tcp": ({"scheme": "turn:", "suffix": "transport=tcp"}, "tcp"),
+    "turns": ({"scheme": "turns:", "suffix": "transport=tcp"}, "tls"),
+}
+
+
+class Scene:
+    """A lab with a running service, and a browser at each end."""
+
+    def __init__(self, playwright: Playwright, lab: Lab, service: Service, folder: Path) -> None:
+        self._playwright = playwright
+        self.lab = lab
+        self._folder = folder
+        self.service = service
+
+    def chromium_in(self, namespace: str) -> AbstractContextManager[Browser]:
+        return chromium(self._playwright, self.lab.wrapper(namespace, CHROMIUM, self._folder))
+
+    def firefox_in(self, namespace: str) -> FirefoxInside:
+        return FirefoxInside(self.lab, namespace, self._folder)
+
+
+@pytest.fixture(scope="module", params=["closed", "routed"])
+def scene(
+    request: pytest.FixtureRequest, playwright: Playwright, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Scene]:
+    """`closed`: the clients reach the server, but not each other. `routed`: they reach each other, too."""
+    folder = tmp_path_factory.mktemp("scene")
+    with open_lab(routed=request.param == "routed") as lab:
+        settings = {
+            "relay": {"relay_addresses": [lab.server_ip]},
+            # Chromium looks up the hosts of turn: URLs without /etc/hosts, and there is no DNS in the lab.
+            "signaling": {"port": 8443, "https": True, "public_url": PAGE, "ice": {"host": lab.server_ip}},
+        }
+        with run_service(folder, settings, lab.server) as service:
+            yield Scene(playwright, lab, service, folder)
+
+
+def consult(scene: Scene, doctor: Participant, patient: Participant, seconds: int) -> None:
+    codes = scene.service.create_appointment()
+    patient.open(codes.participant_link)
+    patient.join("Petra Muster")
+    doctor.open(codes.organiser_link)
+    doctor.join("Dr. Anna Beispiel")
+    for participant in (doctor, patient):
+        participant.await_connected()
+    watch_both(doctor, patient, seconds)
+
+
+def relayed_bytes(service: Service, transport: str) -> dict[str, float]:
+    metrics = service.metrics()
+    name = "redconnect_relay_payload_bytes_total"
+    return {way: metrics[f'{name}{{direction="{way}",transport="{transport}"}}'] for way in ("to_peer", "to_client")}
+
+
+def hang_up(doctor: Participant, patient: Participant) -> None:
+    doctor.hang_up()
+    for participant in (doctor, patient):
+        participant.text("ended-text")
+        assert participant.complaints == []
+        participant.close()
+
+
+@pytest.mark.parametrize("scene", ["closed"], indirect=True)
+@pytest.mark.parametrize("path", PATHS)
+def test_behind_closed_firewalls_pictures_flow_through_our_relay(scene: Scene, path: str) -> None:
+    wish, protocol = PATHS[path]
+    before = relayed_bytes(scene.service, protocol)
+    with scene.chromium_in(scene.lab.alice) as alice, scene.chromium_in(scene.lab.bob) as bob:
+        doctor = Participant(alice, wish={**wish, "relayOnly": True})
+        patient = Participant(bob, wish={**wish, "relayOnly": True})
+        consult(scene, doctor, patient, seconds=10)
+        for participant in (doctor, patient):
+            figures = participant.figures()
+            assert (figures["local"], figures["remote"], figures["relayProtocol"]) == ("relay", "relay", protocol)
+        after = relayed_bytes(scene.service, protocol)
+        for way, earlier in before.items():
+            assert after[way] - earlier > 100_000
+        hang_up(doctor, patient)
+
+
+@pytest.mark.parametrize("scene", ["closed"], indirect=True)
+def test_behind_closed_firewalls_the_browsers_find_the_relay_by_themselves(scene: Scene) -> None:
+    with scene.chromium_in(scene.lab.alice) as alice, scene.chromium_in(scene.lab.bob) as bob:
+        doctor, patient = Participant(alice), Participant(bob)
+        consult(scene, doctor, patient, seconds=3)
+        kinds = {(figures["local"], figures["remote"]) for figures in (doctor.figures(), patient.figures())}
+        assert all("relay" in pair for pair in kinds)
+        assert doctor.text("connection-status") == "Über Vermittlungsserver verbunden"
+        hang_up(doctor, patient)
+
+
+@pytest.mark.parametrize("scene", ["routed"], indirect=True)
+def test_where_the_networks_are_open_media_goes_directly_and_never_through_the_relay(scene: Scene) -> None:
+    with scene.chromium_in(scene.lab.alice) as alice, scene.chromium_in(scene.lab.bob) as bob:
+        doctor, patient = Participant(alice), Participant(bob)
+        consult(scene, doctor, patient, seconds=10)
+        for participant in (doctor, patient):
+            figures = participant.figures()
+            assert "relay" not in (figures["local"], figures["remote"])
+            assert participant.text("connection-status") == "Direkt verbunden"
+        hang_up(doctor, patient)
+
+
+@pytest.mark.parametrize(
+    ("scene", "wish"),
+    [
+        pytest.param("routed", {}, id="direct"),
+        pytest.param("closed", {**PATHS["turn-udp"][0], "relayOnly": True}, id="turn-udp"),
+    ],
+    indirect=["scene"],
+)
+def test_firefox_and_chromium_talk(scene: Scene, wish: dict[str, Any]) -> None:
+    with scene.firefox_in(scene.lab.alice) as alice, scene.chromium_in(scene.lab.bob) as bob:
+        doctor, patient = alice.participant(wish), Participant(bob, wish=wish)
+        consult(scene, doctor, patient, seconds=10)
+        is_relayed = patient.figures()["local"] == "relay"
+        assert is_relayed == bool(wish)
+        hang_up(doctor, patient)

@@ -1,0 +1,240 @@
+"""Real browsers with fake cameras, driven through Playwright, and what a test wants to know of their connections."""
+
+import contextlib
+import itertools
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, Self, cast
+
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+
+from tests.support.lab import Lab
+
+CHROMIUM: Final = "/usr/bin/chromium"
+FIREFOX: Final = "/usr/bin/firefox-esr"
+_CHROMIUM_OPTIONS: Final = [
+    "--no-sandbox",
+    "--use-fake-device-for-media-stream=device-count=2",
+    "--use-fake-ui-for-media-stream",
+    "--ignore-certificate-errors",
+    "--allow-loopback-in-peer-connection",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+_FIREFOX_PREFERENCES: Final[dict[str, str | float | bool]] = {
+    "media.navigator.streams.fake": True,
+    "media.navigator.permission.disabled": True,
+    "media.autoplay.default": 0,
+    "media.peerconnection.ice.obfuscate_host_addresses": False,
+}
+# The page itself has no hook for tests: this wraps the browser's own class before any script of the page runs, so that
+# a test can choose the path and read the statistics.
+_OBSERVER: Final = """
+(() => {
+  const Native = window.RTCPeerConnection;
+  window.__connections = [];
+  window.RTCPeerConnection = class extends Native {
+    constructor(configuration) {
+      const wish = window.__wish ?? {};
+      const adapted = { ...configuration };
+      if (wish.relayOnly) adapted.iceTransportPolicy = "relay";
+      if (wish.scheme) {
+        adapted.iceServers = (configuration.iceServers ?? []).map((server) => ({
+          ...server,
+          urls: [server.urls].flat().filter((url) => url.startsWith(wish.scheme) && url.endsWith(wish.suffix)),
+        })).filter((server) => server.urls.length > 0);
+      }
+      super(adapted);
+      window.__connections.push(this);
+    }
+  };
+  window.__figures = async () => {
+    const figures = { framesDecoded: 0, totalAudioEnergy: 0, state: "none" };
+    const connection = window.__connections.at(-1);
+    if (!connection) return figures;
+    figures.state = connection.connectionState;
+    const stats = await connection.getStats();
+    let pair = null;
+    for (const entry of stats.values()) {
+      if (entry.type === "transport" && entry.selectedCandidatePairId) pair = stats.get(entry.selectedCandidatePairId);
+      if (entry.type === "candidate-pair" && entry.selected) pair = entry;
+      if (entry.type !== "inbound-rtp") continue;
+      figures.framesDecoded += entry.framesDecoded ?? 0;
+      figures.totalAudioEnergy += entry.totalAudioEnergy ?? 0;
+    }
+    if (pair) {
+      const local = stats.get(pair.localCandidateId);
+      figures.local = local.candidateType;
+      figures.relayProtocol = local.relayProtocol ?? null;
+      figures.remote = stats.get(pair.remoteCandidateId)?.candidateType ?? null;
+    }
+    return figures;
+  };
+  // For `wait_for_function`, which takes a promise for a truth.
+  window.__latest = { framesDecoded: 0, state: "none" };
+  setInterval(async () => { window.__latest = await window.__figures(); }, 200);
+})();
+"""
+CONNECT_MS: Final = 30_000
+
+
+@contextlib.contextmanager
+def chromium(playwright: Playwright, program: Path | str = CHROMIUM) -> Iterator[Browser]:
+    """Debian's Chromium, or a script that starts it elsewhere."""
+    browser = playwright.chromium.launch(executable_path=program, args=_CHROMIUM_OPTIONS)
+    try:
+        yield browser
+    finally:
+        browser.close()
+
+
+@contextlib.contextmanager
+def firefox(playwright: Playwright, program: Path | str = FIREFOX) -> Iterator[Browser]:
+    """Debian's Firefox ESR, or a script that starts it elsewhere."""
+    browser = playwright.firefox.launch(
+        channel="moz-firefox", executable_path=program, firefox_user_prefs=_FIREFOX_PREFERENCES
+    )
+    try:
+        yield browser
+    finally:
+        browser.close()
+
+
+class FirefoxInside:
+    """Firefox in a namespace, with a Playwright of its own there.
+
+    Playwright speaks to Firefox over a loopback port, and each namespace has its own loopback; and a thread can drive
+    one Playwright only. So there is a thread that enters the namespace, starts a driver and does what it is told.
+    """
+
+    def __init__(self, lab: Lab, namespace: str, folder: Path) -> None:
+        self._lab = lab
+        self._namespace = namespace
+        self._program = lab.wrapper(namespace, FIREFOX, folder)
+        self._stack = contextlib.ExitStack()
+        self._thread = ThreadPoolExecutor(max_workers=1)
+
+    def __enter__(self) -> Self:
+        self._thread.submit(self._start).result()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.submit(self._stack.close).result()
+        self._thread.shutdown()
+
+    def participant(self, wish: dict[str, Any]) -> "Participant":
+        """A participant whose methods run in that thread."""
+        made = self._thread.submit(lambda: Participant(self._browser, wish=wish)).result()
+        return cast("Participant", _Elsewhere(self._thread, made))
+
+    def _start(self) -> None:
+        with self._lab.inside(self._namespace):
+            playwright = self._stack.enter_context(sync_playwright())
+        self._browser = self._stack.enter_context(firefox(playwright, self._program))
+
+
+class _Elsewhere:
+    """Passes every call on to another thread."""
+
+    def __init__(self, thread: ThreadPoolExecutor, target: object) -> None:
+        self._thread = thread
+        self._target = target
+
+    def __getattr__(self, name: str) -> object:
+        found = getattr(self._target, name)
+        if not callable(found):
+            return found
+        return lambda *args, **kwargs: self._thread.submit(found, *args, **kwargs).result()
+
+
+class Participant:
+    """One person in front of one page: drives it as a person would, and reads what a person cannot see."""
+
+    def __init__(
+        self, browser: Browser, *, wish: dict[str, Any] | None = None, viewport: tuple[int, int] = (1280, 800)
+    ) -> None:
+        self.context: BrowserContext = browser.new_context(
+            ignore_https_errors=True,
+            locale="de-DE",
+            viewport={"width": viewport[0], "height": viewport[1]},
+        )
+        if wish:
+            self.context.add_init_script(f"window.__wish = {json.dumps(wish)};")
+        self.context.add_init_script(_OBSERVER)
+        self.page: Page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
+        self.page.on("console", self._note_console)
+        self.requested: list[str] = []
+        self.page.on("request", lambda request: self.requested.append(request.url))
+
+    def open(self, link: str) -> None:
+        """Follow a link."""
+        self.page.goto(link)
+
+    def join(self, name: str, code: str | None = None) -> None:
+        """Fill in the form and press the button."""
+        self.page.get_by_test_id("name-input").fill(name)
+        if code is not None:
+            self.page.get_by_test_id("code-input").fill(code)
+        self.page.get_by_test_id("join-button").click()
+
+    def text(self, test_id: str) -> str:
+        """What an element says, once it is visible."""
+        element = self.page.get_by_test_id(test_id)
+        element.wait_for(state="visible", timeout=CONNECT_MS)
+        return element.inner_text()
+
+    def await_connected(self) -> None:
+        """Wait until the connection to the partner stands."""
+        self.page.wait_for_function("() => window.__latest.state === 'connected'", timeout=CONNECT_MS)
+
+    def figures(self) -> dict[str, Any]:
+        """Statistics of the newest connection."""
+        figures: dict[str, Any] = self.page.evaluate("() => window.__figures()")
+        return figures
+
+    def begin_watch(self) -> None:
+        """From the first picture on, take a figure every second."""
+        self.page.wait_for_function("() => window.__latest.framesDecoded > 0", timeout=CONNECT_MS)
+        self.page.evaluate(
+            """() => {
+              window.__samples = [];
+              const take = async () => window.__samples.push((await window.__figures()).framesDecoded);
+              window.__watch = setInterval(take, 1000);
+            }"""
+        )
+
+    def end_watch(self, seconds: int) -> list[int]:
+        """The decoded frames at each second, once there are enough of them."""
+        self.page.wait_for_function(
+            "(count) => window.__samples.length > count", arg=seconds, timeout=(seconds + 20) * 1000
+        )
+        samples: list[int] = self.page.evaluate("() => { clearInterval(window.__watch); return window.__samples; }")
+        return samples
+
+    def hang_up(self) -> None:
+        """Press the receiver button."""
+        self.page.get_by_test_id("hangup-button").click()
+
+    def close(self) -> None:
+        """Close the tab."""
+        self.context.close()
+
+    def _note_console(self, message: Any) -> None:  # noqa: ANN401  # ConsoleMessage, or BiDi's twin of it
+        if message.type == "error" or "Content Security Policy" in message.text:
+            self.complaints.append(f"{message.type}: {message.text}")
+
+
+def watch_both(first: Participant, second: Participant, seconds: int = 10) -> None:
+    """Both sides decode pictures during every one of the next seconds."""
+    for participant in (first, second):
+        participant.begin_watch()
+    for participant in (first, second):
+        samples = participant.end_watch(seconds)
+        standstill = [later - earlier for earlier, later in itertools.pairwise(samples)]
+        assert min(standstill) > 0, f"the picture stood still: {samples}"

@@ -1,0 +1,139 @@
+"""The real service as a child process, on free ports or inside a namespace, stopped as systemd would stop it."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+START_SECONDS: Final = 30.0
+STOP_SECONDS: Final = 5.0  # what the product promises after SIGTERM
+
+
+class Codes(NamedTuple):
+    """What `redconnect appointment create` printed."""
+
+    organiser: str
+    organiser_link: str
+    participant: str
+    participant_link: str
+
+
+class Service:
+    """A running `redconnect serve`. Use `run_service`."""
+
+    def __init__(
+        self, process: subprocess.Popen[str], config: Path, prefix: list[str], settings: dict[str, Any]
+    ) -> None:
+        self.process = process
+        self.config = config
+        self._prefix = prefix
+        self._admin_port = settings["admin"]["port"]
+
+    @property
+    def pid(self) -> int:
+        """The PID of the service itself."""
+        return self.process.pid
+
+    def command(self, *words: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run another redconnect command with the same configuration."""
+        return subprocess.run(
+            [*self._prefix, sys.executable, "-m", "config.cli", *words, "--config", str(self.config)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=ROOT,
+            env={**os.environ, **(environment or {})},
+            check=False,
+        )
+
+    def create_appointment(self, start: str = "now", *options: str) -> Codes:
+        """Create an appointment on the command line, as an operator would."""
+        result = self.command("appointment", "create", "--start", start, "--json", *options)
+        assert result.returncode == 0, result.stderr
+        created = json.loads(result.stdout)
+        organiser, participant = created["organiser"], created["participant"]
+        return Codes(organiser["code"], organiser["link"], participant["code"], participant["link"])
+
+    def metrics(self) -> dict[str, float]:
+        """Every sample of `/metrics`, by name and labels as they are written there."""
+        samples = {}
+        for line in self.admin("/metrics").splitlines():
+            if line and not line.startswith("#"):
+                name, _, value = line.rpartition(" ")
+                samples[name] = float(value)
+        return samples
+
+    def admin(self, path: str) -> str:
+        """The body of an admin page, fetched from inside the service's namespace."""
+        script = "import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1]).read().decode())"
+        url = f"http://127.0.0.1:{self._admin_port}{path}"
+        result = subprocess.run(
+            [*self._prefix, sys.executable, "-c", script, url], capture_output=True, text=True, timeout=20, check=False
+        )
+        if result.returncode:
+            raise ConnectionError(result.stderr[-300:])
+        return result.stdout
+
+    def stop(self) -> str:
+        """SIGTERM; returns what was logged. The service must end cleanly within five seconds."""
+        self.process.terminate()
+        _, logged = self.process.communicate(timeout=STOP_SECONDS)
+        assert self.process.returncode == 0, f"exit status {self.process.returncode}: {logged[-2000:]}"
+        return logged
+
+
+@contextlib.contextmanager
+def run_service(folder: Path, settings: dict[str, Any], namespace: str | None = None) -> Iterator[Service]:
+    """Start the service, wait until it says that it is ready, stop it at the end.
+
+    Args:
+        folder: takes the configuration and the state.
+        settings: what differs from the defaults; `state_dir` and a free admin port are added.
+        namespace: where to run; None for here.
+    """
+    settings = {"state_dir": str(folder / "var"), "admin": {"port": free_port()}, **settings}
+    config = folder / "redconnect.yaml"
+    config.write_text(json.dumps(settings))  # JSON is YAML, too
+    prefix = ["ip", "netns", "exec", namespace] if namespace else []
+    process = subprocess.Popen(
+        [*prefix, sys.executable, "-m", "config.cli", "serve", "--config", str(config)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    service = Service(process, config, prefix, settings)
+    try:
+        _await_ready(service)
+        yield service
+        if process.poll() is None:
+            service.stop()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate(timeout=STOP_SECONDS)
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """A port that is free right now, on every address."""
+    with socket.socket(socket.AF_INET6, kind) as sock:
+        sock.bind(("::", 0))
+        return int(sock.getsockname()[1])
+
+
+def _await_ready(service: Service) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if service.process.poll() is not None:
+            raise RuntimeError(f"the service ended at its start: {service.process.communicate()[1][-2000:]}")
+        with contextlib.suppress(ConnectionError, subprocess.TimeoutExpired):
+            if json.loads(service.admin("/readyz"))["ready"]:
+                return
+    raise RuntimeError(f"the service was not ready within {START_SECONDS} s")
