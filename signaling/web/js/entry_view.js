@@ -88,7 +88,7 @@ export class EntryView {
     this.#cancel.hidden = !this.#busy;
     if (phase === "ended" && arrived) {
       const { date, time } = germanTime(seat?.end ?? "");
-      this.#endedText.textContent = text("ended", { end: `${date}, ${time}` });
+      this.#endedText.textContent = text("ended", { end: `${date}, ${time} Uhr` });
       this.#endedText.focus();
     }
     if (phase === "form" || phase === "joining") this.#showProblem(problem);

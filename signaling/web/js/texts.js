@@ -48,7 +48,7 @@ const de = {
   stage_heading: "Videosprechstunde",
   stage_label: "Videobild",
   waiting: "Bitte warten – Ihr Gesprächspartner ist noch nicht da.",
-  waiting_planned: "Geplanter Beginn: {date}, {time} (deutsche Zeit)",
+  waiting_planned: "Geplanter Beginn: {date}, {time} Uhr (deutsche Zeit)",
   waiting_hint: "Falls beide warten: Die Codes müssen zum selben Termin gehören.",
   media_question: "Bitte erlauben Sie im Browser den Zugriff auf Kamera und Mikrofon.",
   you: "Sie",
