@@ -1,11 +1,11 @@
 """Fixtures of the end-to-end tests: a browser, a running service, a network of namespaces."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Browser, Playwright, sync_playwright
 
-from tests.support.browser import chromium
+from tests.support.browser import Participant, chromium
 from tests.support.service import Service, free_port, run_service
 
 
@@ -31,3 +31,27 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     }
     with run_service(tmp_path_factory.mktemp("service"), settings) as started:
         yield started
+
+
+@pytest.fixture
+def invite(browser: Browser) -> Iterator[Callable[..., Participant]]:
+    """Makes participants, and closes their tabs at the end: a forgotten camera costs the next test its CPU."""
+    invited: list[Participant] = []
+
+    def make(**options: object) -> Participant:
+        invited.append(Participant(browser, **options))  # type: ignore[arg-type]  # passed on as they are
+        return invited[-1]
+
+    yield make
+    for participant in invited:
+        participant.close()
+
+
+@pytest.fixture
+def doctor(invite: Callable[..., Participant]) -> Participant:
+    return invite()
+
+
+@pytest.fixture
+def patient(invite: Callable[..., Participant]) -> Participant:
+    return invite()

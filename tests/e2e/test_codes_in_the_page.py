@@ -1,21 +1,23 @@
 """The access codes of the page and those of Python are the same codes."""
 
 import random
+from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 
 from signaling.codes import LOCATOR_BITS, SECRET_BITS, AccessCode, InvalidCode, link, locator_from, secret_from
+from tests.support.browser import Participant
 from tests.support.service import Service
 
 SAMPLES = 500
 
 
 @pytest.fixture
-def page(browser: Browser, service: Service) -> Page:
-    page = browser.new_context().new_page()
-    page.goto(service.create_appointment().organiser_link.partition("#")[0])
-    return page
+def page(invite: Callable[..., Participant], service: Service) -> Page:
+    visitor = invite()
+    visitor.open(service.create_appointment().organiser_link.partition("#")[0])
+    return visitor.page
 
 
 def random_codes() -> list[AccessCode]:

@@ -1,20 +1,9 @@
 """The patient's and the doctor's journey in two real browser windows, as after `make run`."""
 
-import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from tests.support.browser import Participant, watch_both
 from tests.support.service import Service
-
-
-@pytest.fixture
-def doctor(browser: Browser) -> Participant:
-    return Participant(browser)
-
-
-@pytest.fixture
-def patient(browser: Browser) -> Participant:
-    return Participant(browser)
 
 
 def test_two_links_lead_to_a_consultation_that_ends_when_one_hangs_up(

@@ -1,12 +1,12 @@
 """Every way in that leads nowhere says so, in the words that were agreed."""
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
 
 from config.announce import create_appointment
 from signaling.appointments import Tier
@@ -20,8 +20,8 @@ IN_USE = "Dieser Zugangscode wird bereits verwendet. Arzt und Patient benötigen
 
 
 @pytest.fixture
-def person(browser: Browser, service: Service) -> Participant:
-    participant = Participant(browser)
+def person(invite: Callable[..., Participant], service: Service) -> Participant:
+    participant = invite()
     participant.open(service.create_appointment().organiser_link.partition("#")[0])
     return participant
 
@@ -54,10 +54,9 @@ def test_a_code_has_expired_a_day_after_the_planned_start(person: Participant, s
 
 
 def test_a_code_that_a_running_consultation_uses_is_refused(
-    browser: Browser, person: Participant, service: Service
+    doctor: Participant, patient: Participant, person: Participant, service: Service
 ) -> None:
     codes = service.create_appointment()
-    doctor, patient = Participant(browser), Participant(browser)
     doctor.open(codes.organiser_link)
     doctor.join("Dr. Anna Beispiel")
     patient.open(codes.participant_link)
@@ -70,26 +69,24 @@ def test_a_code_that_a_running_consultation_uses_is_refused(
 
 
 def test_two_people_with_the_same_code_are_told_while_they_wait(
-    browser: Browser, person: Participant, service: Service
+    doctor: Participant, person: Participant, service: Service
 ) -> None:
     codes = service.create_appointment()
-    other = Participant(browser)
-    other.open(codes.organiser_link)
-    other.join("Dr. Anna Beispiel")
-    other.text("waiting-text")
+    doctor.open(codes.organiser_link)
+    doctor.join("Dr. Anna Beispiel")
+    doctor.text("waiting-text")
     person.join("Petra Muster", codes.organiser)
-    for participant in (other, person):
+    for participant in (doctor, person):
         assert participant.text("waiting-hint") == IN_USE
 
 
 def test_codes_of_two_appointments_leave_both_waiting_with_a_hint_after_a_minute(
-    browser: Browser, person: Participant, service: Service
+    doctor: Participant, person: Participant, service: Service
 ) -> None:
-    other = Participant(browser)
-    other.open(service.create_appointment().organiser_link.partition("#")[0])
+    doctor.open(service.create_appointment().organiser_link.partition("#")[0])
     codes = {
         person: service.create_appointment().participant,
-        other: service.create_appointment().organiser,
+        doctor: service.create_appointment().organiser,
     }
     for participant, code in codes.items():
         participant.page.clock.install()
