@@ -3,7 +3,7 @@
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.panel import Panel
@@ -13,7 +13,9 @@ from config.german_time import format_short
 from config.schema import Settings
 from signaling.appointments import Tier
 from signaling.codes import SECRET_BITS, AccessCode, link, secret_from
-from signaling.io.store import AppointmentStore
+
+if TYPE_CHECKING:
+    from signaling.io.store import AppointmentStore
 
 _PANEL_MARGIN: Final = 6  # frame and padding on both sides
 
@@ -28,7 +30,7 @@ class CreatedAppointment:
     participant: AccessCode
 
 
-async def create_appointment(store: AppointmentStore, start: datetime, tier: Tier) -> CreatedAppointment:
+async def create_appointment(store: "AppointmentStore", start: datetime, tier: Tier) -> CreatedAppointment:
     """Create an appointment; its secret is drawn here, so that the store never sees it.
 
     Args:

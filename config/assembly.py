@@ -7,10 +7,9 @@ import logging
 import secrets
 import signal
 import sys
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import prometheus_client
 import uvloop
@@ -21,18 +20,21 @@ from config.admin import AdminServer, Check
 from config.announce import create_appointment, print_demo
 from config.schema import Settings
 from config.state import State
-from relay.io.service import RelayService
 from signaling.appointments import Tier
-from signaling.ice_servers import RelayPorts
-from signaling.io.service import SignalingService
-from signaling.io.store import AppointmentStore, StoreError
 from stun.credentials import issue_credential
+
+if TYPE_CHECKING:
+    from signaling.io.store import AppointmentStore
 
 _LOGGER: Final = logging.getLogger(__name__)
 _FAILED: Final = 1
 _TURN_ALPN: Final = ("stun.turn", "stun.nat-discovery")  # RFC 7443
 _HTTP_ALPN: Final = ("http/1.1",)
 _IDENTITY_BYTES: Final = 9
+
+
+class CannotStart(Exception):
+    """A part did not start; the message says in one line why."""
 
 
 class TurnCredentials:
@@ -54,7 +56,7 @@ def run_service(settings: Settings, state: State, *, demo: bool) -> int:
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
         uvloop.run(_run(settings, state, demo=demo))
-    except (OSError, StoreError) as error:
+    except (OSError, CannotStart) as error:
         _LOGGER.error("cannot start: %s", error)  # noqa: TRY400  # a traceback would not help the operator
         return _FAILED
     return 0
@@ -67,22 +69,15 @@ async def _run(settings: Settings, state: State, *, demo: bool) -> None:
         loop.add_signal_handler(number, stop.set)
     registry = CollectorRegistry()
     checks: dict[str, Check] = {}
+    store: AppointmentStore | None = None
     async with AsyncExitStack() as stack:
         if "relay" in settings.services:
-            relay = _build_relay(settings, state, registry)
-            await relay.start()
-            stack.push_async_callback(relay.stop)
-            checks["relay"] = lambda: relay.ready
-        store = None
+            checks["relay"] = await _start_relay(settings, state, registry, stack)
         if "signaling" in settings.services:
-            store = AppointmentStore(state.database_url, state.locator_key)
-            stack.push_async_callback(store.close)
-            await store.open()
-            signaling = _build_signaling(settings, state, registry, store)
-            await signaling.start()
-            stack.push_async_callback(signaling.stop)
-            checks["signaling"] = lambda: signaling.ready
-        await _start_admin(settings, registry, checks, stack)
+            checks["signaling"], store = await _start_signaling(settings, state, registry, stack)
+        admin = AdminServer(settings.admin, registry, checks)
+        await admin.start()
+        stack.push_async_callback(admin.stop)
         if demo and store is not None:
             created = await create_appointment(store, datetime.now(UTC), Tier.BASIS)
             print_demo(Console(highlight=False), created, settings)
@@ -92,16 +87,10 @@ async def _run(settings: Settings, state: State, *, demo: bool) -> None:
     _LOGGER.info("stopped")
 
 
-async def _start_admin(
-    settings: Settings, registry: CollectorRegistry, checks: Mapping[str, Check], stack: AsyncExitStack
-) -> None:
-    admin = AdminServer(settings.admin, registry, checks)
-    await admin.start()
-    stack.push_async_callback(admin.stop)
+async def _start_relay(settings: Settings, state: State, registry: CollectorRegistry, stack: AsyncExitStack) -> Check:
+    from relay.io.service import RelayService
 
-
-def _build_relay(settings: Settings, state: State, registry: CollectorRegistry) -> RelayService:
-    return RelayService(
+    relay = RelayService(
         settings.relay,
         secrets=[state.turn_secret],
         # Derived, so that relays which share the secret accept each other's nonces and nobody configures a second one.
@@ -109,14 +98,27 @@ def _build_relay(settings: Settings, state: State, registry: CollectorRegistry) 
         tls=state.server_context(_TURN_ALPN) if settings.relay.tls_ports else None,
         registry=registry,
     )
+    await relay.start()
+    stack.push_async_callback(relay.stop)
+    return lambda: relay.ready
 
 
-def _build_signaling(
-    settings: Settings, state: State, registry: CollectorRegistry, store: AppointmentStore
-) -> SignalingService:
+async def _start_signaling(
+    settings: Settings, state: State, registry: CollectorRegistry, stack: AsyncExitStack
+) -> tuple[Check, "AppointmentStore"]:
+    from signaling.ice_servers import RelayPorts
+    from signaling.io.service import SignalingService
+    from signaling.io.store import AppointmentStore, StoreError
+
+    store = AppointmentStore(state.database_url, state.locator_key)
+    stack.push_async_callback(store.close)
+    try:
+        await store.open()
+    except StoreError as error:
+        raise CannotStart(f"{error}; check database_url and state_dir") from error
     relay = settings.relay
     has_relay = "relay" in settings.services or bool(settings.signaling.ice.host)
-    return SignalingService(
+    signaling = SignalingService(
         settings.signaling,
         store,
         issuer=TurnCredentials(state.turn_secret, settings.signaling.ice.credential_lifetime_seconds),
@@ -124,3 +126,6 @@ def _build_signaling(
         registry=registry,
         ssl_context=state.server_context(_HTTP_ALPN) if settings.signaling.https else None,
     )
+    await signaling.start()
+    stack.push_async_callback(signaling.stop)
+    return (lambda: signaling.ready), store

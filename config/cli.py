@@ -9,7 +9,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 import yaml
@@ -27,8 +27,10 @@ from config.state import State, StateError, open_state
 from config.version import current_version
 from signaling.appointments import EntryWindow, Tier
 from signaling.codes import MAX_NAME_CHARACTERS, link
-from signaling.io.store import AppointmentStore, StoreError
 from stun.credentials import issue_credential
+
+if TYPE_CHECKING:
+    from signaling.io.store import AppointmentStore
 
 MAX_CREDENTIAL_SECONDS: Final = 604_800
 
@@ -91,7 +93,7 @@ def serve(
         _fail("--demo needs `signaling` among the services", _MISUSED)
     configure_logging(settings.log)
     state = _open(settings)
-    from config.assembly import run_service  # noqa: PLC0415 (the other commands need neither sockets nor uvloop)
+    from config.assembly import run_service  # the other commands need neither sockets nor uvloop
 
     raise typer.Exit(run_service(settings, state, demo=demo))
 
@@ -187,14 +189,16 @@ def create(
 
 
 def _create(state: State, start: datetime, tier: Tier) -> CreatedAppointment:
+    from signaling.io.store import AppointmentStore, StoreError  # the other commands need no database
+
+    store = AppointmentStore(state.database_url, state.locator_key)
     try:
-        return asyncio.run(_create_in_store(state, start, tier))
+        return asyncio.run(_create_in_store(store, start, tier))
     except StoreError as error:
         _fail(f"{error}: {type(error.__cause__).__name__}; check database_url and state_dir", _FAILED)
 
 
-async def _create_in_store(state: State, start: datetime, tier: Tier) -> CreatedAppointment:
-    store = AppointmentStore(state.database_url, state.locator_key)
+async def _create_in_store(store: "AppointmentStore", start: datetime, tier: Tier) -> CreatedAppointment:
     try:
         await store.open()
         return await create_appointment(store, start, tier)

@@ -8,8 +8,6 @@ from typing import Annotated, Final, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
 
 from relay.settings import RelaySettings
 from signaling.settings import SignalingSettings
@@ -52,15 +50,22 @@ def _is_long_enough(value: SecretStr) -> SecretStr:
     return value
 
 
+def _check_database_url(url: str) -> None:
+    from sqlalchemy import make_url  # a relay has no database and need not pay 20 MiB for it
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        make_url(url)
+    except (ArgumentError, ValueError):  # whose text holds the password
+        raise ValueError("cannot be read as a database URL") from None
+
+
 def _is_known_database(value: SecretStr) -> SecretStr:
     url = value.get_secret_value()
     if url and not url.startswith(_DATABASE_SCHEMES):
         raise ValueError(f"does not begin with {' or '.join(_DATABASE_SCHEMES)}")
     if url:
-        try:
-            make_url(url)
-        except (ArgumentError, ValueError):  # whose text holds the password
-            raise ValueError("cannot be read as a database URL") from None
+        _check_database_url(url)
     if url.startswith("postgresql") and importlib.util.find_spec("asyncpg") is None:
         raise ValueError("PostgreSQL needs the Python package asyncpg, which is not installed")
     return value
