@@ -120,9 +120,10 @@ class Allocator:
         """The handle of the opened relay, or None with the port given back because somebody else holds it."""
         try:
             return self._datapath.open_relay(path, self._addresses[family], port, expires_at)
-        except PortTaken:
+        except BaseException as error:
             self.pools[family].give_back(port)
-            return None
-        except OSError as error:  # out of descriptors or memory: another port would not help
-            self.pools[family].give_back(port)
-            raise InsufficientCapacity("system") from error
+            if isinstance(error, PortTaken):
+                return None
+            if isinstance(error, OSError):  # out of descriptors or memory: another port would not help
+                raise InsufficientCapacity("system") from error
+            raise

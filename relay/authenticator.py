@@ -44,24 +44,29 @@ class Authenticator:
         username, realm, nonce = request.get(USERNAME), request.get(REALM), request.get(NONCE)
         if username is None or realm is None or nonce is None:
             raise BadRequest("incomplete_credentials")
-        try:
-            self._nonces.verify(nonce, client, unix_time)
-        except StaleNonceError as error:
-            raise StaleNonce("stale_nonce") from error
         if realm != self._credentials.realm:
             raise Unauthenticated("wrong_realm")
         try:
             keys = self._credentials.keys(username, unix_time)
         except CredentialError as error:
             raise Unauthenticated(error.reason.value) from error
-        for key in keys:
-            try:
-                request.verify(key)
-            except IntegrityError:
-                continue  # another of the shared secrets may fit
-            return Identity(username, key)
-        raise Unauthenticated("wrong_password")
+        key = _fitting_key(request, keys)
+        try:  # last: whoever does not know the password learns nothing from an old nonce, and gets 401
+            self._nonces.verify(nonce, client, unix_time)
+        except StaleNonceError as error:
+            raise StaleNonce("stale_nonce") from error
+        return Identity(username, key)
 
     def challenge(self, client: TransportAddress, unix_time: float) -> tuple[bytes, bytes]:
         """REALM and a fresh NONCE, as 401 and 438 carry them."""
         return REALM.pack(self.realm), NONCE.pack(self._nonces.issue(client, unix_time))
+
+
+def _fitting_key(request: Message, keys: tuple[bytes, ...]) -> bytes:
+    for key in keys:
+        try:
+            request.verify(key)
+        except IntegrityError:
+            continue  # another of the shared secrets may fit
+        return key
+    raise Unauthenticated("wrong_password")

@@ -45,6 +45,15 @@ _SPECIAL: Final = {
     Rule.BROADCAST: ("255.255.255.255/32",),
     Rule.DOCUMENTATION: ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "3fff::/20"),
     Rule.BENCHMARKING: ("198.18.0.0/15", "2001:2::/48"),
+    Rule.TRANSITION: (
+        "::/96",  # IPv4-compatible
+        "::ffff:0:0/96",  # IPv4-mapped
+        "::ffff:0:0:0/96",  # IPv4-translated (RFC 2765)
+        "64:ff9b::/96",  # NAT64
+        "64:ff9b:1::/48",  # local-use NAT64
+        "2002::/16",  # 6to4
+        "2001::/32",  # Teredo
+    ),
     Rule.SPECIAL: (
         "192.0.0.0/24",  # IETF protocol assignments
         "192.31.196.0/24",  # AS112-v4
@@ -54,18 +63,9 @@ _SPECIAL: Final = {
         "240.0.0.0/4",  # reserved
         "100::/64",  # discard-only
         "100:0:0:1::/64",  # dummy IPv6 prefix
-        "2001::/23",  # IETF protocol assignments: Teredo, benchmarking, ORCHID and others
+        "2001::/23",  # IETF protocol assignments: ORCHID and others
         "2620:4f:8000::/48",  # direct delegation AS112
         "5f00::/16",  # segment routing SIDs
-    ),
-    Rule.TRANSITION: (
-        "::/96",  # IPv4-compatible
-        "::ffff:0:0/96",  # IPv4-mapped
-        "::ffff:0:0:0/96",  # IPv4-translated (RFC 2765)
-        "64:ff9b::/96",  # NAT64
-        "64:ff9b:1::/48",  # local-use NAT64
-        "2002::/16",  # 6to4
-        "2001::/32",  # Teredo
     ),
 }
 _DENIED: Final[tuple[tuple[_Network, Rule], ...]] = tuple(

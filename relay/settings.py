@@ -46,7 +46,7 @@ class RelaySettings(BaseModel, frozen=True, extra="forbid"):
     realm: str = Field(
         "redconnect",
         min_length=1,
-        max_length=64,
+        max_length=24,  # so that a challenge stays below three times the Allocate of Chromium, which has 28 bytes
         pattern=r"^[\x21-\x7e]+$",
         description="realm of the long-term credentials",
     )
@@ -81,6 +81,12 @@ class RelaySettings(BaseModel, frozen=True, extra="forbid"):
     def _ports_are_ordered(self) -> Self:
         if self.port_min > self.port_max:
             raise ValueError("port_min must not lie above port_max")
+        return self
+
+    @model_validator(mode="after")
+    def _lifetimes_are_ordered(self) -> Self:
+        if self.default_lifetime_seconds > self.max_lifetime_seconds:
+            raise ValueError("default_lifetime_seconds must not lie above max_lifetime_seconds")
         return self
 
     @model_validator(mode="after")

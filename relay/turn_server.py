@@ -58,7 +58,7 @@ from stun.message import Message, decode_message, encode_error, encode_message, 
 from stun.registry import ErrorCode, MessageClass, Method
 
 _UDP_PROTOCOL: Final = 17  # REQUESTED-TRANSPORT (RFC 8656 §18.8)
-
+_MAX_AMPLIFICATION: Final = 3  # bytes to a stranger's address, which may be forged, per byte that came from it
 
 _Handler = Callable[[Message, FiveTuple, Identity, float], tuple[bytes, ...]]
 
@@ -237,8 +237,17 @@ class TurnServer:
             with_reason=path.transport is not Transport.UDP,
             key=identity.key if identity is not None else None,
         )
+        code, cause = rejection.code, rejection.cause
+        if (
+            identity is None
+            and path.transport is Transport.UDP
+            and len(response) > _MAX_AMPLIFICATION * len(request.raw)
+        ):
+            # No client asks for a challenge with so little: even the barest Allocate has REQUESTED-TRANSPORT.
+            code, cause = ErrorCode.BAD_REQUEST, "too_small_for_a_challenge"
+            response = encode_error(request, code)
         self._respond(response, path)
-        self._observe(RequestRefused(Method(request.method), rejection.code, rejection.cause))
+        self._observe(RequestRefused(Method(request.method), code, cause))
 
     def _allocate(self, request: Message, path: FiveTuple, identity: Identity, now: float) -> tuple[bytes, ...]:
         """RFC 8656 §7.2."""

@@ -272,6 +272,9 @@ class Relay:
         permission = self._permissions.get(text)
         if permission is None:
             permission = self._permissions[text] = _Permission(int.from_bytes(ip))
+            for channel in self._channels.values():  # they outlive it, and speak again with a new one
+                if channel.address[0] == text:
+                    channel.permission = permission
         permission.expires_at = expires_at
         permission.live_until = min(expires_at, self._expires_at)
         for channel in self._channels.values():
@@ -370,9 +373,13 @@ class PlainDataPath:
                 raise PortTaken(error.errno, "the relayed port is taken") from error
             raise
         relayed = socket_address(address.advertised, port)
-        relay = Relay(self, path, sock, relayed, self._clients.sender(path))
+        try:
+            relay = Relay(self, path, sock, relayed, self._clients.sender(path))
+            self._clients.attach(path, relay)
+        except BaseException:  # the client has gone in the meantime
+            sock.close()
+            raise
         relay.set_expiry(expires_at)
-        self._clients.attach(path, relay)
         self._relays[relay.handle] = self._by_relayed[relayed] = relay
         self._loop.add_reader(relay.handle, relay.on_readable)
         return relay.handle

@@ -1,0 +1,16 @@
+"""What all tests share: how hard Hypothesis works, chosen by HYPOTHESIS_PROFILE (default, fuzz)."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# A shared CI machine stalls now and then; a slow example is no fault of the code.
+settings.register_profile(
+    "default",
+    max_examples=100,
+    deadline=None,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("fuzz", settings.get_profile("default"), max_examples=20_000, derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

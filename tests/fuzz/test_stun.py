@@ -1,0 +1,75 @@
+"""Parsers of `stun` against mutated messages. HYPOTHESIS_PROFILE=fuzz turns it up."""
+
+import contextlib
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stun.attributes import ATTRIBUTES
+from stun.demux import MAX_FRAME, StreamDecoder, decode_channel_data, encode_channel_data
+from stun.errors import IntegrityError, MessageParseError
+from stun.message import MAX_ATTRIBUTES, decode_message, encode_message
+from stun.registry import HEADER_LENGTH
+from tests.support.mutations import messages, mutated
+
+frames = st.one_of(messages, st.builds(encode_channel_data, st.integers(0x4000, 0x7FFE), st.binary(max_size=100)))
+streams = st.lists(frames.map(lambda frame: frame + bytes(-len(frame) % 4)), max_size=5).map(b"".join)
+
+
+@given(mutated(messages))
+def test_a_mutated_message_decodes_or_raises_a_parse_error(raw: bytes) -> None:
+    try:
+        message = decode_message(raw)
+    except MessageParseError:
+        return
+    assert len(message.attributes) <= MAX_ATTRIBUTES
+    for number, value in message.attributes:
+        if number in ATTRIBUTES:
+            with contextlib.suppress(MessageParseError):
+                ATTRIBUTES[number].decode(value, message.transaction_id)
+    if message.integrity is not None:
+        with contextlib.suppress(IntegrityError):
+            message.verify(b"a key")
+
+
+@given(mutated(messages))
+def test_what_decodes_encodes_to_something_that_decodes_alike(raw: bytes) -> None:
+    with contextlib.suppress(MessageParseError):
+        message = decode_message(raw)
+        packed = (
+            number.to_bytes(2) + len(value).to_bytes(2) + value + bytes(-len(value) % 4)
+            for number, value in message.attributes
+        )
+        again = decode_message(encode_message(*message[:3], packed, fingerprint=message.has_fingerprint))
+        assert again[:4] == message[:4]
+        assert again.has_fingerprint == message.has_fingerprint
+
+
+@given(mutated(streams), st.lists(st.integers(0, 1 << 20), max_size=10))
+def test_a_mutated_stream_gives_the_same_frames_however_it_is_cut(raw: bytes, cuts: list[int]) -> None:
+    whole, failed = _decode([raw])
+    edges = [0, *sorted(cut % (len(raw) + 1) for cut in cuts), len(raw)]
+    pieces, failed_in_pieces = _decode([raw[begin:end] for begin, end in itertools.pairwise(edges)])
+    assert failed == failed_in_pieces
+    # Of a stream that turns into junk, frames in the same piece as the junk are not handed out.
+    assert pieces == whole if not failed else whole == []
+    for frame in pieces:
+        with contextlib.suppress(MessageParseError):
+            if frame[0] < 4:
+                assert len(frame) >= HEADER_LENGTH
+                decode_message(frame)
+            else:
+                decode_channel_data(frame)
+
+
+def _decode(chunks: list[bytes]) -> tuple[list[bytes], bool]:
+    decoder = StreamDecoder()
+    found: list[bytes] = []
+    for chunk in chunks:
+        try:
+            found += decoder.receive(chunk)
+        except MessageParseError:
+            return found, True
+        assert decoder.buffered < MAX_FRAME
+    return found, False

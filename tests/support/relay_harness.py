@@ -1,0 +1,169 @@
+"""A whole TURN server without I/O: simulated time, a recording forwarding plane, and clients that speak to it."""
+
+import itertools
+from typing import Any
+
+from relay.allocator import Allocator
+from relay.authenticator import Authenticator
+from relay.datapath import RelayAddress
+from relay.events import Event
+from relay.five_tuple import FiveTuple, Transport
+from relay.peer_policy import PeerPolicy
+from relay.settings import RelaySettings
+from relay.turn_server import TurnServer
+from stun.address import IPV6, TransportAddress
+from stun.attributes import (
+    CHANNEL_NUMBER,
+    LIFETIME,
+    REQUESTED_ADDRESS_FAMILY,
+    REQUESTED_TRANSPORT,
+    XOR_PEER_ADDRESS,
+)
+from stun.credentials import CredentialBook
+from stun.nonce import NonceSealer
+from stun.registry import Method
+from tests.support.fake_datapath import FakeDataPath, FakeRelay
+from tests.support.turn_client import Field, Response, TurnClient
+
+USERS = {"alice": "wonderland", "bob": "builder"}
+SECRET = b"a shared secret of thirty-two bytes, or more"
+NONCE_KEY = b"key of the nonces"
+RELAY_V4 = TransportAddress.parse("198.41.0.4", 0).ip
+RELAY_V6 = TransportAddress.parse("2a02:8109::4", 0).ip
+SERVER = TransportAddress.parse("198.41.0.4", 3478)
+START_UNIX = 1_763_800_000.0
+
+
+def peer(text: str, port: int = 4000) -> TransportAddress:
+    return TransportAddress.parse(text, port)
+
+
+class RelayHarness:
+    """Plays the shell of one TURN server."""
+
+    def __init__(self, *, families: int = 2, peers: dict[str, Any] | None = None, **settings: Any) -> None:  # noqa: ANN401
+        self.settings = RelaySettings.model_validate(
+            {"users": USERS, "port_min": 50_000, "port_max": 50_099, "peers": peers or {}, **settings}
+        )
+        self.now = 1_000.0
+        self.plane = FakeDataPath()
+        self.events: list[Event] = []
+        addresses = [RelayAddress(RELAY_V4, RELAY_V4), RelayAddress(RELAY_V6, RELAY_V6)][:families]
+        numbers = itertools.count(1)
+        self.allocator = Allocator(
+            self.settings,
+            self.plane,
+            addresses,
+            # Multiples of a large odd number scatter over the ports, and never repeat as tokens.
+            lambda size: (next(numbers) * 2_654_435_761 % (1 << 8 * size)).to_bytes(size),
+        )
+        self.policy = PeerPolicy(allow=self.settings.peers.allow, deny=self.settings.peers.deny)
+        self.server = TurnServer(
+            self.settings,
+            authenticator=Authenticator(
+                CredentialBook(self.settings.realm, USERS, [SECRET]),
+                NonceSealer([NONCE_KEY], self.settings.nonce_lifetime_seconds),
+            ),
+            policy=self.policy,
+            datapath=self.plane,
+            allocator=self.allocator,
+        )
+        self._client_ports = itertools.count(10_000)
+
+    @property
+    def unix_time(self) -> float:
+        return START_UNIX + self.now
+
+    def client(
+        self, username: str = "alice", password: str | None = None, transport: Transport = Transport.UDP
+    ) -> "RelayedClient":
+        """A client at an address of its own."""
+        address = peer("91.198.174.192", next(self._client_ports))
+        password = USERS.get(username, "") if password is None else password
+        return RelayedClient(self, FiveTuple(transport, SERVER, address), TurnClient(username, password))
+
+    def receive(self, data: bytes, path: FiveTuple) -> list[bytes]:
+        """Hand bytes to the server; returns what it answers, all of which must go to the sender."""
+        self.server.receive(data, path, self.now, self.unix_time)
+        return self._drain(path)
+
+    def disconnect(self, path: FiveTuple) -> None:
+        self.server.disconnect(path, self.now)
+        self._drain(path)
+
+    def close(self) -> None:
+        self.server.close(self.now)
+        self._drain(None)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, waking the server whenever it wants to be woken."""
+        end = self.now + seconds
+        while (due := self.server.poll_timeout()) is not None and due <= end:
+            self.now = max(self.now, due)
+            self.server.handle_timeout(self.now)
+            self._drain(None)
+            following = self.server.poll_timeout()
+            assert following is None or following > self.now, "a timeout stays in the past"
+        self.now = end
+
+    def jump(self, seconds: float) -> None:
+        """Let time pass without waking the server, as a busy loop would."""
+        self.now += seconds
+
+    def _drain(self, path: FiveTuple | None) -> list[bytes]:
+        answers = []
+        while (transmit := self.server.poll_transmit()) is not None:
+            assert transmit.path == path, "an answer went elsewhere"
+            answers.append(transmit.data)
+        while (event := self.server.poll_event()) is not None:
+            self.events.append(event)
+        return answers
+
+
+class RelayedClient:
+    """A TURN client wired to a harness."""
+
+    def __init__(self, harness: RelayHarness, path: FiveTuple, turn: TurnClient) -> None:
+        self.harness = harness
+        self.path = path
+        self.turn = turn
+
+    def send(self, data: bytes) -> list[bytes]:
+        return self.harness.receive(data, self.path)
+
+    def ask_once(self, method: int, *fields: Field, transaction_id: bytes | None = None) -> Response:
+        """One request, exactly one answer."""
+        (answer,) = self.send(self.turn.build(method, *fields, transaction_id=transaction_id))
+        return self.turn.read(answer)
+
+    def ask(self, method: int, *fields: Field, transaction_id: bytes | None = None) -> Response:
+        """As `ask_once`, after a challenge if there was none yet."""
+        if self.turn.nonce is None:
+            assert self.ask_once(Method.ALLOCATE, (REQUESTED_TRANSPORT, 17)).code == 401
+        return self.ask_once(method, *fields, transaction_id=transaction_id)
+
+    def allocate(self, *fields: Field, transaction_id: bytes | None = None) -> Response:
+        return self.ask(Method.ALLOCATE, (REQUESTED_TRANSPORT, 17), *fields, transaction_id=transaction_id)
+
+    def allocate_v6(self) -> Response:
+        return self.allocate((REQUESTED_ADDRESS_FAMILY, IPV6))
+
+    def refresh(self, lifetime: int | None = None, *fields: Field) -> Response:
+        wish: tuple[Field, ...] = () if lifetime is None else ((LIFETIME, lifetime),)
+        return self.ask(Method.REFRESH, *wish, *fields)
+
+    def permit(self, *peers: TransportAddress) -> Response:
+        return self.ask(Method.CREATE_PERMISSION, *((XOR_PEER_ADDRESS, each) for each in peers))
+
+    def bind(self, number: int, to: TransportAddress) -> Response:
+        return self.ask(Method.CHANNEL_BIND, (CHANNEL_NUMBER, number), (XOR_PEER_ADDRESS, to))
+
+    @property
+    def relay(self) -> FakeRelay:
+        """What the forwarding plane holds for this client."""
+        (relay,) = [relay for relay in self.harness.plane.relays.values() if relay.path == self.path]
+        return relay
+
+    @property
+    def has_relay(self) -> bool:
+        return any(relay.path == self.path for relay in self.harness.plane.relays.values())

@@ -1,0 +1,56 @@
+import pytest
+
+from relay import channel_binding, permission
+from relay.allocation import Allocation
+from relay.channel_binding import ChannelBinding
+from relay.datapath import RelayAddress
+from relay.five_tuple import FiveTuple, Transport
+from relay.permission import Permission
+from stun.address import IPV4, IPV6, TransportAddress
+
+CLIENT = TransportAddress.parse("192.0.2.1", 5000)
+SERVER = TransportAddress.parse("192.0.2.9", 3478)
+PEER = TransportAddress.parse("198.51.100.1", 4000)
+INSIDE, OUTSIDE = bytes((10, 0, 0, 1)), bytes((203, 0, 113, 1))
+
+
+@pytest.fixture
+def allocation() -> Allocation:
+    path = FiveTuple(Transport.UDP, SERVER, CLIENT)
+    return Allocation(path, "alice", bytes(12), RelayAddress(INSIDE, OUTSIDE), 50_000, 7, 100.0, 700.0)
+
+
+def test_lifetimes_are_those_of_the_rfc() -> None:
+    assert permission.LIFETIME == 300.0
+    assert channel_binding.LIFETIME == 600.0
+
+
+def test_peers_see_the_advertised_address(allocation: Allocation) -> None:
+    assert allocation.relayed == TransportAddress(OUTSIDE, 50_000)
+    assert allocation.family == IPV4
+    allocation.relay_address = RelayAddress(bytes(16), bytes(16))
+    assert allocation.family == IPV6
+
+
+@pytest.mark.parametrize(("now", "live"), [(399.9, True), (400.0, False), (400.1, False)])
+def test_permissions_and_channels_end_at_their_instant(allocation: Allocation, now: float, *, live: bool) -> None:
+    allocation.permissions[PEER.ip] = Permission(400.0)
+    binding = allocation.channels[0x4000] = allocation.peers[PEER] = ChannelBinding(0x4000, PEER, 400.0)
+    assert allocation.has_permission(PEER.ip, now) is live
+    assert allocation.live_channel(0x4000, now) is (binding if live else None)
+    assert allocation.live_peer(PEER, now) is (binding if live else None)
+
+
+def test_nothing_is_live_that_was_never_there(allocation: Allocation) -> None:
+    assert not allocation.has_permission(PEER.ip, 0.0)
+    assert allocation.live_channel(0x4000, 0.0) is None
+    assert allocation.live_peer(PEER, 0.0) is None
+
+
+def test_the_next_deadline_is_the_first_expiry_of_all(allocation: Allocation) -> None:
+    assert allocation.next_deadline() == 700.0
+    allocation.channels[0x4000] = ChannelBinding(0x4000, PEER, 650.0)
+    assert allocation.next_deadline() == 650.0
+    allocation.permissions[PEER.ip] = Permission(350.0)
+    allocation.permissions[INSIDE] = Permission(500.0)
+    assert allocation.next_deadline() == 350.0
