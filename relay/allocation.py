@@ -15,12 +15,13 @@ class Allocation:
         "channels",
         "created_at",
         "expires_at",
+        "family",
         "handle",
         "path",
         "peers",
         "permissions",
         "port",
-        "relay_address",
+        "relayed",
         "reservation_token",
         "transaction_id",
         "username",
@@ -40,7 +41,6 @@ class Allocation:
         self.path = path
         self.username = username
         self.transaction_id = transaction_id  # of the Allocate request: a retransmission is answered alike
-        self.relay_address = relay_address
         self.port = port
         self.handle = handle
         self.created_at = created_at
@@ -50,16 +50,8 @@ class Allocation:
         self.channels: dict[int, ChannelBinding] = {}
         self.peers: dict[TransportAddress, ChannelBinding] = {}  # the same bindings, by peer
         self.bucket: int | None = None
-
-    @property
-    def relayed(self) -> TransportAddress:
-        """The relayed transport address, as peers see it."""
-        return TransportAddress(self.relay_address.advertised, self.port)
-
-    @property
-    def family(self) -> int:
-        """Address family of the relayed transport address, as on the wire."""
-        return self.relayed.family
+        self.relayed = TransportAddress(relay_address.advertised, port)  # as peers see it
+        self.family = self.relayed.family
 
     def has_permission(self, ip: bytes, now: float) -> bool:
         """Whether a live permission lets this peer IP address through."""

@@ -1,12 +1,12 @@
 """How the server knows one client from another (RFC 8656 §3)."""
 
-from enum import Enum
+from enum import StrEnum
 from typing import NamedTuple
 
 from stun.address import TransportAddress
 
 
-class Transport(Enum):
+class Transport(StrEnum):
     """What carries the messages between client and server."""
 
     UDP = "udp"

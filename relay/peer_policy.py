@@ -4,6 +4,7 @@ Every address is reduced to one canonical form first (an IPv6 address that embed
 both), then checked against the IANA special-purpose registries (RFC 6890 and successors).
 """
 
+import functools
 import ipaddress
 from collections.abc import Iterable
 from enum import Enum
@@ -71,6 +72,7 @@ _SPECIAL: Final = {
 _DENIED: Final[tuple[tuple[_Network, Rule], ...]] = tuple(
     (ipaddress.ip_network(text), rule) for rule, texts in _SPECIAL.items() for text in texts
 )
+_MAX_REMEMBERED: Final = 4096  # verdicts
 _ISATAP_MARKS: Final = (0x00005EFE, 0x02005EFE)  # interface identifiers of RFC 5214
 _GLOBAL_IPV6: Final = ipaddress.IPv6Network("2000::/3")
 
@@ -105,6 +107,8 @@ class PeerPolicy:
         self._named = frozenset(network.network_address.packed for network in self._allow if network.num_addresses == 1)
         self._own = frozenset(own) | frozenset(own_relays)
         self._own_relays = frozenset(own_relays)
+        # A client names each peer twice and more often (CreatePermission, ChannelBind, refreshes).
+        self.verdict = functools.lru_cache(maxsize=_MAX_REMEMBERED)(self._judge)
 
     def check(self, peer: TransportAddress) -> None:
         """Let a peer pass, or say which rule denies it.
@@ -116,7 +120,7 @@ class PeerPolicy:
         if rule is not None:
             raise Forbidden(f"peer_{rule.value}")
 
-    def verdict(self, ip: bytes) -> Rule | None:
+    def _judge(self, ip: bytes) -> Rule | None:
         """The rule that denies a packed IP address, or None if it is allowed."""
         address = ipaddress.ip_address(ip)
         forms = (*_embedded(address), address)  # the innermost address tells best what somebody tried to reach

@@ -60,6 +60,9 @@ from stun.registry import ErrorCode, MessageClass, Method
 _UDP_PROTOCOL: Final = 17  # REQUESTED-TRANSPORT (RFC 8656 §18.8)
 _MAX_AMPLIFICATION: Final = 3  # bytes to a stranger's address, which may be forged, per byte that came from it
 
+_BINDING: Final = Method.BINDING
+_BINDING_ANSWERED: Final = {transport: RequestAnswered(Method.BINDING, transport) for transport in Transport}
+
 _Handler = Callable[[Message, FiveTuple, Identity, float], tuple[bytes, ...]]
 
 
@@ -183,9 +186,9 @@ class TurnServer:
     # Requests
 
     def _answer(self, request: Message, path: FiveTuple, now: float, unix_time: float) -> None:
-        if request.method == Method.BINDING:
-            self._respond(answer_binding(request, path.client), path)
-            self._observe(RequestAnswered(Method.BINDING, path.transport))
+        if request.method == _BINDING:
+            self._outbox.append(Transmit(answer_binding(request, path.client), path))
+            self._events.append(_BINDING_ANSWERED[path.transport])
             return
         handler = self._handlers.get(request.method)
         if handler is None:

@@ -1,9 +1,16 @@
 """The Binding method: tell a client the address that it is seen from (RFC 8489 §2, §6.3)."""
 
-from stun.address import TransportAddress
+import struct
+from typing import Final
+
+from stun.address import IPV4, TransportAddress
 from stun.attributes import XOR_MAPPED_ADDRESS
 from stun.message import Message, encode_message, encode_unknown_attributes
-from stun.registry import MessageClass, Method
+from stun.registry import HEADER_LENGTH, MAGIC_COOKIE, MessageClass, Method, message_type
+
+_SUCCESS_TYPE: Final = message_type(Method.BINDING, MessageClass.SUCCESS)
+_COOKIE: Final = int.from_bytes(MAGIC_COOKIE)
+_SHORT_ANSWER: Final = struct.Struct("!HH4s12sHHHHI")  # header, then XOR-MAPPED-ADDRESS with an IPv4 address
 
 
 def answer_binding(request: Message, client: TransportAddress) -> bytes:
@@ -11,6 +18,19 @@ def answer_binding(request: Message, client: TransportAddress) -> bytes:
 
     No SOFTWARE and no reason phrase: the answer to a stranger must not be much larger than the request.
     """
+    ip, port = client
+    if len(request.raw) == HEADER_LENGTH and len(ip) == 4:  # what browsers send
+        return _SHORT_ANSWER.pack(
+            _SUCCESS_TYPE,
+            _SHORT_ANSWER.size - HEADER_LENGTH,
+            MAGIC_COOKIE,
+            request.transaction_id,
+            XOR_MAPPED_ADDRESS.type,
+            8,
+            IPV4,
+            port ^ _COOKIE >> 16,
+            int.from_bytes(ip) ^ _COOKIE,
+        )
     unknown = request.unknown_attributes()
     if unknown:
         return encode_unknown_attributes(request, unknown)

@@ -1,7 +1,7 @@
 """Stateless nonces, bound to the client's address (RFC 8489 §9.2.4, §9.2.5)."""
 
-import base64
 import binascii
+import hashlib
 import hmac
 import struct
 from collections.abc import Sequence
@@ -23,15 +23,15 @@ class NonceSealer:
     """
 
     def __init__(self, keys: Sequence[bytes], lifetime: int) -> None:
-        if not keys or min(map(len, keys)) < 16:
-            raise ValueError("a nonce key needs at least 16 bytes")
+        if not keys or not all(16 <= len(key) <= 64 for key in keys):
+            raise ValueError("a nonce key has 16 to 64 bytes")
         self._keys = tuple(keys)
         self._lifetime = lifetime  # seconds
 
     def issue(self, client: TransportAddress, unix_time: float) -> str:
         """A nonce of 24 characters for this client address."""
         expiry = _EXPIRY.pack(int(unix_time) + self._lifetime)
-        return base64.urlsafe_b64encode(expiry + _mac(self._keys[0], expiry, client)).decode()
+        return binascii.b2a_base64(expiry + _mac(self._keys[0], expiry, client), newline=False).decode()
 
     def verify(self, nonce: str, client: TransportAddress, unix_time: float) -> None:
         """Accept only what `issue` made for this address and what has not expired.
@@ -42,7 +42,7 @@ class NonceSealer:
         if len(nonce) != NONCE_LENGTH or not nonce.isascii():
             raise StaleNonceError("not a nonce of ours")
         try:
-            sealed = base64.b64decode(nonce, altchars=b"-_", validate=True)
+            sealed = binascii.a2b_base64(nonce, strict_mode=True)
         except binascii.Error as error:
             raise StaleNonceError("not a nonce of ours") from error
         expiry, mac = sealed[:4], sealed[4:]
@@ -53,4 +53,5 @@ class NonceSealer:
 
 
 def _mac(key: bytes, expiry: bytes, client: TransportAddress) -> bytes:
-    return hmac.digest(key, expiry + client.port.to_bytes(2) + client.ip, "sha256")[:_MAC_BYTES]
+    # Keyed BLAKE2 is a MAC by itself (RFC 7693 §2.9) and takes a third of the time of HMAC through OpenSSL.
+    return hashlib.blake2b(expiry + client.port.to_bytes(2) + client.ip, key=key, digest_size=_MAC_BYTES).digest()

@@ -11,7 +11,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from enum import Enum
+from enum import StrEnum
 from typing import Final, Protocol
 
 from relay.datapath import RelayAddress, Traffic
@@ -38,7 +38,7 @@ _CHANNEL_HEADER: Final = struct.Struct("!HH")
 _FAMILIES: Final = {4: socket.AF_INET, 16: socket.AF_INET6}
 
 
-class Drop(Enum):
+class Drop(StrEnum):
     """Why a packet was not relayed; a bounded set, fit for a metric label."""
 
     NO_ALLOCATION = "no_allocation"

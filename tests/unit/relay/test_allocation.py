@@ -28,8 +28,12 @@ def test_lifetimes_are_those_of_the_rfc() -> None:
 def test_peers_see_the_advertised_address(allocation: Allocation) -> None:
     assert allocation.relayed == TransportAddress(OUTSIDE, 50_000)
     assert allocation.family == IPV4
-    allocation.relay_address = RelayAddress(bytes(16), bytes(16))
-    assert allocation.family == IPV6
+
+
+def test_the_family_is_that_of_the_relayed_address() -> None:
+    path = FiveTuple(Transport.UDP, SERVER, CLIENT)
+    address = RelayAddress(bytes(16), bytes(16))
+    assert Allocation(path, "alice", bytes(12), address, 50_000, 7, 100.0, 700.0).family == IPV6
 
 
 @pytest.mark.parametrize(("now", "live"), [(399.9, True), (400.0, False), (400.1, False)])
