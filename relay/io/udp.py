@@ -7,11 +7,14 @@ from collections.abc import Callable
 from typing import Final
 
 from relay.five_tuple import FiveTuple, Transport
-from relay.io.datapath.plain import BATCH, MAX_DATAGRAM, Drop, PlainDataPath, Relay, Sender, SocketAddress
+from relay.io.datapath.plain import MAX_BATCH, MAX_DATAGRAM, Drop, PlainDataPath, Relay, Sender, SocketAddress
 from stun.address import TransportAddress
 
 RECEIVE_BUFFER_BYTES: Final = 4 << 20  # a burst of many clients must wait here, not get lost
 _SO_RCVBUFFORCE: Final = 33  # Linux; missing in the socket module
+
+
+_UDP: Final = Transport.UDP
 
 
 class UdpListener:
@@ -34,6 +37,7 @@ class UdpListener:
         self._buffer = bytearray(MAX_DATAGRAM)
         self._view = memoryview(self._buffer)
         self._family = sock.family
+        self._batch = 1
         _enlarge_receive_buffer(sock)
         loop.add_reader(sock.fileno(), self._on_readable)
 
@@ -65,10 +69,11 @@ class UdpListener:
         now = time.monotonic()
         recv_into = self._sock.recvfrom_into
         buffer, view, relays, drops = self._buffer, self._view, self._relays, self._plane.drops
-        for _ in range(BATCH):
+        for count in range(self._batch):
             try:
                 size, address = recv_into(buffer)
             except BlockingIOError:
+                self._batch = count or 1
                 return
             except OSError:
                 continue  # an ICMP error of an earlier answer: it has been read, the next one may be data
@@ -86,7 +91,8 @@ class UdpListener:
                     if relay is not None and relay.from_client_indication(view, size, now):
                         continue
                 client = TransportAddress(socket.inet_pton(self._family, address[0]), address[1])
-                self._upcall(bytes(view[:size]), FiveTuple(Transport.UDP, self.address, client))
+                self._upcall(bytes(view[:size]), FiveTuple(_UDP, self.address, client))
+        self._batch = min(2 * self._batch, MAX_BATCH)
 
     def _socket_address(self, client: TransportAddress) -> SocketAddress:
         text = socket.inet_ntop(self._family, client.ip)
