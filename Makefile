@@ -14,6 +14,7 @@ help: ## this list
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 $(VENV)/.runtime: requirements/runtime.txt pyproject.toml
+	@echo "setting up $(VENV), once" >&2
 	@PYTHON=$(PYTHON) scripts/system-packages venv
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --require-hashes -r requirements/runtime.txt
