@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal, NamedTuple, Self
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
-from relay.settings import RelaySettings
+from relay.settings import IpAddressText, RelaySettings
 from signaling.settings import SignalingSettings
 from stun.credentials import MIN_SECRET_BYTES
 
@@ -31,10 +31,6 @@ class _Listener(NamedTuple):
     key: str
     port: int
     addresses: tuple[str, ...]  # empty: every address of this machine
-
-
-def _is_ip_address(value: str) -> str:
-    return str(ipaddress.ip_address(value))
 
 
 def _is_path(value: str) -> str:
@@ -79,7 +75,7 @@ DatabaseUrl = Annotated[SecretStr, AfterValidator(_is_known_database)]
 class AdminSettings(BaseModel, frozen=True, extra="forbid"):
     """Health and metrics for the operator; never on a public address by default."""
 
-    address: Annotated[str, AfterValidator(_is_ip_address)] = Field(
+    address: IpAddressText = Field(
         "127.0.0.1", description="IP address of /healthz, /readyz and /metrics"
     )
     port: int = Field(9641, ge=1, le=65535, description="TCP port of /healthz, /readyz and /metrics")
