@@ -64,5 +64,5 @@ requirements: ## compile requirements/*.in to pinned and hashed *.txt, without a
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements/$$f.txt requirements/$$f.in; done
 
 clean: ## remove what the targets above created, but not var/ (secrets, appointments)
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis *.egg-info
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info loadtest/turnbench/turnbench
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

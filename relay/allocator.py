@@ -1,7 +1,7 @@
 """Hands out relayed transport addresses and takes them back: quota, ports and reservations in one place.
 
 Whatever is reserved here is either part of an allocation or given back before the call ends, so nothing leaks:
-ports taken = allocations + reservations, and what the quota counts = allocations.
+ports taken = allocations + reservations = what the quota counts.
 """
 
 from collections.abc import Callable, Sequence
@@ -56,11 +56,15 @@ class Allocator:
             AddressFamilyNotSupported: there is no relay address of this family.
             InsufficientCapacity: no port, no such reservation, or the system has no socket left.
         """
-        self.quota.reserve(username)
+        if wish.reservation_token is not None:
+            return self._open_reserved(path, username, transaction_id, wish.reservation_token, wish.lifetime, now)
+        count = 2 if wish.even_port else 1  # the port above is reserved for the same user
+        self.quota.reserve(username, count)
         try:
             return self._open(path, username, transaction_id, wish, now)
         except BaseException:
-            self.quota.release(username)
+            for _ in range(count):
+                self.quota.release(username)
             raise
 
     def release(self, allocation: Allocation) -> Traffic:
@@ -72,20 +76,31 @@ class Allocator:
 
     def expire_reservations(self, now: float) -> None:
         """Take back reserved ports that nobody asked for in time."""
-        for family, port in self.reservations.expire(now):
-            self.pools[family].give_back(port)
+        for reservation in self.reservations.expire(now):
+            self.pools[reservation.family].give_back(reservation.port)
+            self.quota.release(reservation.username)
+
+    def _open_reserved(
+        self, path: FiveTuple, username: str, transaction_id: bytes, token: bytes, lifetime: int, now: float
+    ) -> Allocation:
+        """Turn a reservation, its port and its place in the quota into an allocation, or give all of it back."""
+        reserved = self.reservations.redeem(token, username, now)
+        family, port = reserved.family, reserved.port
+        try:
+            handle = self._bind(path, family, port, now + lifetime)
+        except BaseException:
+            self.quota.release(username)
+            raise
+        if handle is None:
+            self.quota.release(username)
+            raise InsufficientCapacity("port_taken")
+        address = self._addresses[family]
+        return Allocation(path, username, transaction_id, address, port, handle, now, now + lifetime)
 
     def _open(self, path: FiveTuple, username: str, transaction_id: bytes, wish: Wish, now: float) -> Allocation:
         expires_at = now + wish.lifetime
-        if wish.reservation_token is not None:
-            reserved = self.reservations.redeem(wish.reservation_token, username, now)
-            family, port = reserved.family, reserved.port
-            handle = self._bind(path, family, port, expires_at)
-            if handle is None:
-                raise InsufficientCapacity("port_taken")
-        else:
-            family = IPV4 if wish.family is None else wish.family
-            port, handle = self._bind_any(path, family, wish.even_port, expires_at)
+        family = IPV4 if wish.family is None else wish.family
+        port, handle = self._bind_any(path, family, wish.even_port, expires_at)
         address = self._addresses[family]
         allocation = Allocation(path, username, transaction_id, address, port, handle, now, expires_at)
         if wish.even_port:

@@ -74,6 +74,7 @@ _DENIED: Final[tuple[tuple[_Network, Rule], ...]] = tuple(
 )
 _MAX_REMEMBERED: Final = 4096  # verdicts
 _ISATAP_MARKS: Final = (0x00005EFE, 0x02005EFE)  # interface identifiers of RFC 5214
+_THIS_MACHINE: Final = (Rule.LOOPBACK, Rule.UNSPECIFIED)  # whatever the interfaces are called
 _GLOBAL_IPV6: Final = ipaddress.IPv6Network("2000::/3")
 
 
@@ -129,9 +130,14 @@ class PeerPolicy:
         if ip in self._own_relays:
             return None
         for form in forms:
-            if form.packed in self._own and form.packed not in self._named:
+            if form.packed in self._named:
+                continue
+            rule = _special(form)
+            if rule in _THIS_MACHINE:
+                return rule
+            if form.packed in self._own:
                 return Rule.OWN
-            if not _within(form, self._allow) and (rule := _special(form)) is not None:
+            if rule is not None and not _within(form, self._allow):
                 return rule
         return None
 

@@ -19,7 +19,7 @@ class Reservation(NamedTuple):
 
 
 class Reservations:
-    """Reserved ports by token. Each belongs to an allocation made before, so the table is bounded by the pool."""
+    """Reserved ports by token. Each counts for the quota of its user, so the table is bounded by the pool."""
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
         self._entropy = entropy
@@ -48,14 +48,14 @@ class Reservations:
         del self._by_token[token]
         return reservation
 
-    def expire(self, now: float) -> list[tuple[int, int]]:
-        """Forget reservations that nobody redeemed; returns (family, port) of each, to be given back."""
+    def expire(self, now: float) -> list[Reservation]:
+        """Forget reservations that nobody redeemed, and return them: their ports are to be given back."""
         expired = []
         for token, reservation in list(self._by_token.items()):
             if reservation.expires_at > now:
                 break
             del self._by_token[token]
-            expired.append((reservation.family, reservation.port))
+            expired.append(reservation)
         return expired
 
     def next_at(self) -> float | None:

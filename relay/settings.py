@@ -11,7 +11,7 @@ def _is_ip_address(value: str) -> str:
 
 
 def _is_ip_network(value: str) -> str:
-    return str(ipaddress.ip_network(value, strict=False))
+    return str(ipaddress.ip_network(value))
 
 
 IpAddressText = Annotated[str, AfterValidator(_is_ip_address)]
@@ -87,6 +87,25 @@ class RelaySettings(BaseModel, frozen=True, extra="forbid"):
     def _lifetimes_are_ordered(self) -> Self:
         if self.default_lifetime_seconds > self.max_lifetime_seconds:
             raise ValueError("default_lifetime_seconds must not lie above max_lifetime_seconds")
+        return self
+
+    @model_validator(mode="after")
+    def _ports_are_named_once(self) -> Self:
+        for key in ("udp_ports", "tcp_ports", "tls_ports"):
+            ports = getattr(self, key)
+            if len(set(ports)) != len(ports):
+                raise ValueError(f"{key} names a port twice")
+        return self
+
+    @model_validator(mode="after")
+    def _peers_can_reach_the_relay_addresses(self) -> Self:
+        for text in self.relay_addresses:
+            address = ipaddress.ip_address(text)
+            if address.is_unspecified or address.is_multicast:
+                raise ValueError(f"relay_addresses: {text} is not the address of a machine")
+        unknown = set(self.external_addresses) - set(self.relay_addresses)
+        if self.relay_addresses and unknown:
+            raise ValueError(f"external_addresses names {sorted(unknown)}, which relay_addresses does not")
         return self
 
     @model_validator(mode="after")

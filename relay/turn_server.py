@@ -316,6 +316,8 @@ class TurnServer:
         peers = request.get_all(XOR_PEER_ADDRESS)
         if not peers:
             raise BadRequest("no_peer")
+        if len({peer.ip for peer in peers}) > self._settings.quota.permissions_per_allocation:
+            raise InsufficientCapacity("permissions")  # before any of them is judged
         for peer in peers:
             self._check_peer(allocation, peer)
         self._make_room(allocation, {peer.ip for peer in peers}, now)

@@ -5,7 +5,6 @@ from typing import Final
 
 MAGIC_COOKIE: Final = bytes.fromhex("2112a442")
 HEADER_LENGTH: Final = 20  # bytes (RFC 8489 §5)
-TRANSACTION_ID_LENGTH: Final = 12  # bytes
 
 
 class Method(IntEnum):

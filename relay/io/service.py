@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import errno
+import ipaddress
 import logging
 import os
 import resource
@@ -9,18 +11,19 @@ import socket
 import ssl
 import time
 from collections.abc import Sequence
-from typing import Final
 
 from prometheus_client import CollectorRegistry
 
 from relay.allocator import Allocator
 from relay.authenticator import Authenticator
+from relay.datapath import RelayAddress
 from relay.events import AllocationCreated, AllocationDeleted, Event
 from relay.five_tuple import FiveTuple, Transport
 from relay.io.addresses import listen_addresses, own_addresses, packed_addresses, relay_addresses
 from relay.io.datapath.plain import PlainDataPath, Relay, Sender, SocketAddress
 from relay.io.metrics import RelayCollector, RelayMetrics
 from relay.io.stream import StreamConnection
+from relay.io.stream_listener import StreamListener
 from relay.io.udp import UdpListener
 from relay.peer_policy import PeerPolicy
 from relay.settings import RelaySettings
@@ -30,9 +33,6 @@ from stun.credentials import CredentialBook
 from stun.nonce import NonceSealer
 
 _log = logging.getLogger(__name__)
-
-_BACKLOG: Final = 512  # connections that wait to be accepted
-_TLS_HANDSHAKE_SECONDS: Final = 10.0
 
 
 class BindError(OSError):
@@ -70,7 +70,7 @@ class RelayService:
         self._registry = registry
         self._metrics = RelayMetrics(registry)
         self._listeners: dict[TransportAddress, UdpListener] = {}
-        self._servers: list[asyncio.Server] = []
+        self._stream_listeners: list[StreamListener] = []
         self._connections: dict[FiveTuple, StreamConnection] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
@@ -103,8 +103,9 @@ class RelayService:
             allocator=Allocator(settings, self._plane, addresses, os.urandom),
         )
         try:
-            for host in listen_addresses(settings):
-                await self._listen(host)
+            for address in addresses:
+                _check_relay_address(address)
+            self._listen_everywhere()
         except BaseException:
             await self.stop()
             raise
@@ -113,31 +114,29 @@ class RelayService:
         _log.info(
             "relay ready: %d UDP listeners, %d TCP and TLS listeners, relaying %d address families",
             len(self._listeners),
-            len(self._servers),
+            len(self._stream_listeners),
             len(addresses),
         )
 
     async def stop(self) -> None:
         """Close every socket; allocations end, their traffic is counted."""
         self.ready = False
-        for server in self._servers:
-            server.close()
         self._server.close(time.monotonic())
         self._drain()
+        for stream_listener in self._stream_listeners:
+            await stream_listener.close()
+        self._stream_listeners.clear()
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
-        for connection in list(self._connections.values()):
-            connection.abort()
         for listener in self._listeners.values():
             listener.close()
         self._listeners.clear()
-        for server in self._servers:
-            await server.wait_closed()
-        self._servers.clear()
 
     def receive(self, data: bytes, path: FiveTuple) -> None:
-        """Hand a message to the control plane and carry out what it says."""
+        """Hand a message to the control plane and carry out what it says; a relay that stops hears nothing more."""
+        if not self.ready:
+            return
         self._server.receive(data, path, time.monotonic(), time.time())
         self._drain()
 
@@ -165,12 +164,9 @@ class RelayService:
 
     # Connections
 
-    def connection_opened(self, connection: StreamConnection) -> bool:
-        """Register a connection; False if there are too many."""
-        if len(self._connections) >= self._settings.quota.stream_connections:
-            return False
+    def connection_opened(self, connection: StreamConnection) -> None:
+        """Register a connection."""
         self._connections[connection.path] = connection
-        return True
 
     def connection_closed(self, connection: StreamConnection) -> None:
         """Forget a connection, and the allocation that came over it."""
@@ -186,27 +182,42 @@ class RelayService:
 
     # Listening
 
-    async def _listen(self, host: str) -> None:
+    def _has_room(self) -> bool:
+        accepted = sum(map(len, self._stream_listeners))
+        return accepted < self._settings.quota.stream_connections
+
+    def _listen_everywhere(self) -> None:
+        for host in listen_addresses(self._settings):
+            try:
+                self._listen(host)
+            except BindError as error:
+                # An interface may hold an address that is not usable yet, or no longer (IPv6, right after boot).
+                if self._settings.listen_addresses or error.errno != errno.EADDRNOTAVAIL:
+                    raise
+                _log.warning("%s; going on without it", error)
+
+    def _listen(self, host: str) -> None:
         settings = self._settings
         for port in settings.udp_ports:
             sock = _bind(host, port, socket.SOCK_DGRAM)
             address = TransportAddress.parse(host, port)
             self._listeners[address] = UdpListener(self._loop, address, sock, self._plane, self.receive)
         for port in settings.tcp_ports:
-            await self._listen_stream(host, port, Transport.TCP, None)
+            self._listen_stream(host, port, Transport.TCP, None)
         if self._tls is not None:
             for port in settings.tls_ports:
-                await self._listen_stream(host, port, Transport.TLS, self._tls)
+                self._listen_stream(host, port, Transport.TLS, self._tls)
 
-    async def _listen_stream(self, host: str, port: int, kind: Transport, tls: ssl.SSLContext | None) -> None:
-        server = await self._loop.create_server(
+    def _listen_stream(self, host: str, port: int, kind: Transport, tls: ssl.SSLContext | None) -> None:
+        sock = _bind(host, port, socket.SOCK_STREAM)
+        listener = StreamListener(
+            self._loop,
+            sock,
+            tls,
             lambda: StreamConnection(self._loop, kind, self._plane, self),
-            sock=_bind(host, port, socket.SOCK_STREAM),
-            backlog=_BACKLOG,
-            ssl=tls,
-            ssl_handshake_timeout=_TLS_HANDSHAKE_SECONDS if tls is not None else None,
+            self._has_room,
         )
-        self._servers.append(server)
+        self._stream_listeners.append(listener)
 
     # The control plane's three queues
 
@@ -269,6 +280,22 @@ def _bind(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
         where = f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
         raise BindError(error.errno, f"cannot listen on {name} {where}: {os.strerror(error.errno or 0)}") from error
     return sock
+
+
+def _check_relay_address(address: RelayAddress) -> None:
+    """Refuse to start with a relay address that no relayed transport address could ever be bound to."""
+    host = str(ipaddress.ip_address(address.bound))
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise BindError(
+                error.errno,
+                f"cannot relay from {host}: {reason}; behind a NAT name the own address in relay.relay_addresses"
+                " and the one that peers see in relay.external_addresses",
+            ) from error
 
 
 def _raise_descriptor_limit() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 from relay.five_tuple import FiveTuple, Transport
-from relay.io.datapath.plain import Drop, PlainDataPath, Relay, SocketAddress
+from relay.io.datapath.plain import Drop, NotSent, PlainDataPath, Relay, SocketAddress
 from stun.address import TransportAddress
 from stun.demux import StreamDecoder
 from stun.errors import MessageParseError
@@ -20,8 +20,8 @@ MAX_OUT_BYTES: Final = 1 << 20  # beyond it the client does not read at all, and
 class StreamOwner(Protocol):
     """Who a connection belongs to."""
 
-    def connection_opened(self, connection: "StreamConnection") -> bool:
-        """Register a connection; False if there are too many."""
+    def connection_opened(self, connection: "StreamConnection") -> None:
+        """Register a connection."""
         ...
 
     def connection_closed(self, connection: "StreamConnection") -> None:
@@ -50,6 +50,7 @@ class StreamConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._has_spoken = False
+        self.ended: asyncio.Future[None] = loop.create_future()  # done as soon as the connection is lost
 
     def connection_made(self, base: asyncio.BaseTransport) -> None:
         """Learn the five-tuple and give the client ten seconds for its first message."""
@@ -60,16 +61,15 @@ class StreamConnection(asyncio.Protocol):
             return
         self._transport = transport
         self.path = FiveTuple(self._kind, TransportAddress.parse(*server[:2]), TransportAddress.parse(*client[:2]))
-        if not self._owner.connection_opened(self):
-            self._transport = None
-            transport.abort()
-            return
+        self._owner.connection_opened(self)
         self._close_after(FIRST_MESSAGE_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # why it broke changes nothing
         """Let go of the allocation: it lives as long as its connection."""
         if self._deadline is not None:
             self._deadline.cancel()
+        if not self.ended.done():
+            self.ended.set_result(None)
         if self._transport is not None:
             self._transport = None
             self._owner.connection_closed(self)
@@ -136,10 +136,9 @@ class StreamConnection(asyncio.Protocol):
     def _send_media(self, message: memoryview, _address: SocketAddress) -> None:
         transport = self._transport
         if transport is None or transport.is_closing():
-            return
+            raise NotSent(Drop.SEND_FAILED)
         if transport.get_write_buffer_size() > MAX_MEDIA_OUT_BYTES:
-            self._plane.drops[Drop.CLIENT_SLOW] += 1
-            return
+            raise NotSent(Drop.CLIENT_SLOW)
         # The message lies in a buffer that the next packet overwrites, so it is copied; streams pad to four bytes.
         transport.write(bytes(message) + b"\0\0\0"[: -len(message) & 3])
 

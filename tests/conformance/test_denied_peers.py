@@ -15,15 +15,15 @@ from tests.support.service import Service, run_service
 from tests.support.turn_client import Field, Response, TurnClient, new_transaction_id, pack
 
 DENIED = {
-    "127.0.0.1": "own_address",
+    "127.0.0.1": "loopback",
     "169.254.169.254": "link_local",
     "10.0.0.1": "private",
     "0.0.0.0": "unspecified",  # noqa: S104  # nobody binds to it here
     "224.0.0.1": "multicast",
-    "::ffff:127.0.0.1": "own_address",
+    "::ffff:127.0.0.1": "loopback",
     "fd00::1": "private",
-    "64:ff9b::7f00:1": "own_address",
-    "2002:7f00:1::": "own_address",
+    "64:ff9b::7f00:1": "loopback",
+    "2002:7f00:1::": "loopback",
 }
 
 

@@ -29,10 +29,11 @@ class Service:
     """A running `redconnect serve`. Use `run_service`."""
 
     def __init__(
-        self, process: subprocess.Popen[str], config: Path, prefix: list[str], settings: dict[str, Any]
+        self, process: subprocess.Popen[bytes], config: Path, log: Path, prefix: list[str], settings: dict[str, Any]
     ) -> None:
         self.process = process
         self.config = config
+        self.log = log
         self._prefix = prefix
         self._admin_port = settings["admin"]["port"]
 
@@ -84,7 +85,8 @@ class Service:
     def stop(self) -> str:
         """SIGTERM; returns what was logged. The service must end cleanly within five seconds."""
         self.process.terminate()
-        _, logged = self.process.communicate(timeout=STOP_SECONDS)
+        self.process.wait(timeout=STOP_SECONDS)
+        logged = self.log.read_text()
         assert self.process.returncode == 0, f"exit status {self.process.returncode}: {logged[-2000:]}"
         return logged
 
@@ -102,14 +104,15 @@ def run_service(folder: Path, settings: dict[str, Any], namespace: str | None = 
     config = folder / "redconnect.yaml"
     config.write_text(json.dumps(settings))  # JSON is YAML, too
     prefix = ["ip", "netns", "exec", namespace] if namespace else []
-    process = subprocess.Popen(
-        [*prefix, sys.executable, "-m", "config.cli", "serve", "--config", str(config)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
-    service = Service(process, config, prefix, settings)
+    log = folder / "service.log"  # a file: a pipe that nobody reads would stop the service when it is full
+    with log.open("a") as stream:
+        process = subprocess.Popen(
+            [*prefix, sys.executable, "-m", "config.cli", "serve", "--config", str(config)],
+            stdout=subprocess.DEVNULL,
+            stderr=stream,
+            cwd=ROOT,
+        )
+    service = Service(process, config, log, prefix, settings)
     try:
         _await_ready(service)
         yield service
@@ -118,21 +121,28 @@ def run_service(folder: Path, settings: dict[str, Any], namespace: str | None = 
     finally:
         if process.poll() is None:
             process.kill()
-            process.communicate(timeout=STOP_SECONDS)
+            process.wait(timeout=STOP_SECONDS)
 
 
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """A port that is free right now, on every address."""
-    with socket.socket(socket.AF_INET6, kind) as sock:
-        sock.bind(("::", 0))
-        return int(sock.getsockname()[1])
+def free_port() -> int:
+    """A port that is free right now for TCP and for UDP."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream:
+            stream.bind(("", 0))
+            port = int(stream.getsockname()[1])
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
+                try:
+                    datagram.bind(("", port))
+                except OSError:
+                    continue
+                return port
 
 
 def _await_ready(service: Service) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if service.process.poll() is not None:
-            raise RuntimeError(f"the service ended at its start: {service.process.communicate()[1][-2000:]}")
+            raise RuntimeError(f"the service ended at its start: {service.log.read_text()[-2000:]}")
         with contextlib.suppress(ConnectionError, subprocess.TimeoutExpired):
             if json.loads(service.admin("/readyz"))["ready"]:
                 return

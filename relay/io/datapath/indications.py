@@ -14,6 +14,7 @@ from stun.registry import HEADER_LENGTH, MAGIC_COOKIE
 
 HEADROOM: Final = 48  # bytes in front of a payload: header 20, XOR-PEER-ADDRESS 24 (IPv6), DATA 4
 TAILROOM: Final = 4  # bytes behind it: padding
+MAX_PAYLOAD: Final = 0xFFFC - (HEADROOM - HEADER_LENGTH)  # bytes: what the length field of any indication has room for
 
 _SEND_TYPE: Final = 0x0016
 _DATA_TYPE: Final = 0x0017

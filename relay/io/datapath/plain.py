@@ -6,6 +6,7 @@ The packet path is plain on purpose: no object, event or log line per packet, bu
 
 import asyncio
 import errno
+import logging
 import os
 import socket
 import struct
@@ -19,6 +20,7 @@ from relay.errors import PortTaken
 from relay.five_tuple import FiveTuple, Transport
 from relay.io.datapath.indications import (
     HEADROOM,
+    MAX_PAYLOAD,
     TAILROOM,
     find_send,
     unmask_v4,
@@ -28,14 +30,18 @@ from relay.io.datapath.indications import (
 )
 from stun.address import TransportAddress
 
+_log = logging.getLogger(__name__)
+
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 Sender = Callable[[memoryview, SocketAddress], object]
 
-MAX_DATAGRAM: Final = 65536  # bytes
+MAX_DATAGRAM: Final = 65536  # bytes, of a buffer; no UDP payload is larger than the next
+MAX_UDP_PAYLOAD: Final = 65507  # bytes, over IPv4
 # Datagrams taken from one socket before the loop looks at the others. As many as came last time are expected, up to
 # this: to ask an empty socket costs a system call and an exception, and epoll tells again what was left behind.
 MAX_BATCH: Final = 64
 _MAX_SEND_TARGETS: Final = 64  # peers of Send indications remembered per allocation
+_COMPLAINT_SECONDS: Final = 10.0  # between two warnings of the same kind
 _CHANNEL_HEADER: Final = struct.Struct("!HH")
 _FAMILIES: Final = {4: socket.AF_INET, 16: socket.AF_INET6}
 
@@ -56,8 +62,14 @@ class Drop(StrEnum):
 _NO_CHANNEL: Final = Drop.NO_CHANNEL
 _NO_PERMISSION: Final = Drop.NO_PERMISSION
 _MALFORMED: Final = Drop.MALFORMED
-_SEND_FAILED: Final = Drop.SEND_FAILED
-_OWN_ADDRESS: Final = Drop.OWN_ADDRESS
+
+
+class NotSent(OSError):
+    """A sender dropped a message by itself; to the packet path it is one more reason why a send fails."""
+
+    def __init__(self, reason: Drop) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class _Permission:
@@ -162,9 +174,8 @@ class Relay:
         else:
             try:
                 channel.send(view[4 : 4 + length], channel.address)
-            except OSError:
-                # Full buffers, unreachable networks, oversized datagrams: UDP promises nothing (RFC 8656 §12.6).
-                self._plane.drops[_SEND_FAILED] += 1
+            except OSError as error:
+                self._plane.count_failure(error)
             else:
                 self.packets_to_peer += 1
                 self.bytes_to_peer += length
@@ -198,8 +209,8 @@ class Relay:
     def _send(self, send: Sender, data: memoryview, length: int, address: SocketAddress) -> None:
         try:
             send(data, address)
-        except OSError:
-            self._plane.drops[_SEND_FAILED] += 1  # as for channels
+        except OSError as error:
+            self._plane.count_failure(error)
         else:
             self.packets_to_peer += 1
             self.bytes_to_peer += length
@@ -227,9 +238,10 @@ class Relay:
         """
         other = self._plane.relay_at(address)
         if other is None:
-            self._plane.drops[_OWN_ADDRESS] += 1
-            return
+            raise NotSent(Drop.OWN_ADDRESS)
         size = len(data)
+        if size > MAX_UDP_PAYLOAD:
+            raise NotSent(Drop.SEND_FAILED)  # as the socket would have said
         self._plane.window[:size] = data
         other.deliver(size, self.relayed, time.monotonic())
 
@@ -266,12 +278,15 @@ class Relay:
             if permission is None or permission.live_until <= now:
                 plane.drops[_NO_PERMISSION] += 1
                 return
+            if size > MAX_PAYLOAD:
+                plane.drops[_MALFORMED] += 1
+                return
             wrap = wrap_data_v6 if self._v6 else wrap_data_v4
             start, end = wrap(plane.buffer, size, plane.next_transaction_id(), permission.ip, address[1])
         try:
             self._client_send(plane.view[start:end], self._client)
-        except OSError:
-            plane.drops[_SEND_FAILED] += 1
+        except OSError as error:
+            plane.count_failure(error)
             return
         self.packets_to_client += 1
         self.bytes_to_client += size
@@ -374,6 +389,7 @@ class PlainDataPath:
         self._finished = {transport: Traffic(0, 0, 0, 0) for transport in Transport}
         self._id_salt = os.urandom(4)
         self._id_count = 0
+        self._quiet_until = 0.0
         self.own_relays = own_relays
         self.drops = dict.fromkeys(Drop, 0)
         self.buffer = bytearray(HEADROOM + MAX_DATAGRAM + TAILROOM)
@@ -391,6 +407,7 @@ class PlainDataPath:
             sock.close()
             if error.errno in (errno.EADDRINUSE, errno.EACCES):
                 raise PortTaken(error.errno, "the relayed port is taken") from error
+            self._complain(error)
             raise
         relayed = socket_address(address.advertised, port)
         try:
@@ -403,6 +420,13 @@ class PlainDataPath:
         self._relays[relay.handle] = self._by_relayed[relayed] = relay
         self._loop.add_reader(relay.handle, relay.on_readable)
         return relay.handle
+
+    def _complain(self, error: OSError) -> None:
+        """Tell the operator what the clients only see as 508, without a line for every one of them."""
+        now = time.monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + _COMPLAINT_SECONDS
+            _log.warning("cannot open a relayed address: %s", os.strerror(error.errno or 0))
 
     def close_relay(self, handle: int) -> Traffic:
         """Stop relaying and close the socket."""
@@ -453,6 +477,13 @@ class PlainDataPath:
     def relay_at(self, address: SocketAddress) -> Relay | None:
         """The relay with this relayed transport address, if there is one."""
         return self._by_relayed.get(address)
+
+    def count_failure(self, error: OSError) -> None:
+        """Count a message that could not be sent.
+
+        Full buffers, unreachable networks, oversized datagrams: UDP promises nothing (RFC 8656 §12.6).
+        """
+        self.drops[error.reason if isinstance(error, NotSent) else Drop.SEND_FAILED] += 1
 
     def next_transaction_id(self) -> bytes:
         """A transaction ID for a Data indication: unique, though nothing depends on it (RFC 8489 §5)."""

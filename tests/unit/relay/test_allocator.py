@@ -119,15 +119,39 @@ def test_a_redeemed_port_belongs_to_its_allocation(allocator: Allocator, plane: 
     assert_nothing_is_held(allocator, plane)
 
 
-def test_the_quota_is_asked_before_a_reservation_is_touched(allocator: Allocator) -> None:
+def test_a_reservation_counts_for_its_user_until_it_is_redeemed_or_expires(allocator: Allocator) -> None:
     first = allocator.open(path(), "alice", bytes(12), PAIR, 100.0)
-    for _ in range(3):
-        allocator.open(path(), "alice", bytes(12), ANY, 100.0)
-    redeem = Wish(None, None, first.reservation_token, 600)
-    with pytest.raises(AllocationQuotaReached):
-        allocator.open(path(), "alice", bytes(12), redeem, 100.0)
+    assert allocator.quota.held("alice") == 2
     allocator.release(first)
-    assert allocator.open(path(), "alice", bytes(12), redeem, 100.0).port == first.port + 1
+    assert allocator.quota.held("alice") == 1
+    redeem = Wish(None, None, first.reservation_token, 600)
+    second = allocator.open(path(), "alice", bytes(12), redeem, 100.0)
+    assert second.port == first.port + 1
+    assert allocator.quota.held("alice") == 1
+    allocator.release(second)
+    allocator.release(allocator.open(path(), "alice", bytes(12), PAIR, 100.0))
+    assert allocator.quota.held("alice") == 1
+    allocator.expire_reservations(130.0)
+    assert allocator.quota.held("alice") == 0
+
+
+def test_reservations_cannot_be_hoarded_beyond_the_quota(allocator: Allocator) -> None:
+    for _ in range(3):  # four ports are allowed, and a pair takes two of them while it is open
+        allocator.release(allocator.open(path(), "alice", bytes(12), PAIR, 100.0))
+    with pytest.raises(AllocationQuotaReached):
+        allocator.open(path(), "alice", bytes(12), PAIR, 100.0)
+    assert allocator.pools[IPV4].taken == allocator.quota.held("alice") == 3
+
+
+def test_a_reserved_port_that_cannot_be_bound_goes_back_with_its_place_in_the_quota(
+    allocator: Allocator, plane: FakeDataPath
+) -> None:
+    first = allocator.open(path(), "alice", bytes(12), PAIR, 100.0)
+    plane.failure = OSError(24, "Too many open files")
+    redeem = Wish(None, None, first.reservation_token, 600)
+    with pytest.raises(InsufficientCapacity):
+        allocator.open(path(), "alice", bytes(12), redeem, 100.0)
+    assert allocator.pools[IPV4].taken == allocator.quota.held("alice") == 1
 
 
 @pytest.mark.parametrize(

@@ -45,9 +45,9 @@ def test_reservations_expire_in_order_and_each_only_once(reservations: Reservati
     assert reservations.next_at() == 100.0 + LIFETIME
     assert reservations.expire(129.9) == []
     reservations.redeem(redeemed, "alice", 110.0)
-    assert reservations.expire(130.0) == [(IPV4, 50_001)]
+    assert reservations.expire(130.0) == [Reservation(IPV4, 50_001, "alice", 130.0)]
     assert reservations.next_at() == 140.0
-    assert reservations.expire(1000.0) == [(IPV6, 50_005)]
+    assert reservations.expire(1000.0) == [Reservation(IPV6, 50_005, "bob", 140.0)]
     assert reservations.expire(1000.0) == []
 
 

@@ -48,13 +48,31 @@ def test_addresses_and_networks_get_one_form() -> None:
     settings = RelaySettings.model_validate(
         {
             "listen_addresses": ["2001:DB8:0::1"],
-            "peers": {"allow": ["10.1.2.3/8", "192.0.2.1"]},
+            "peers": {"allow": ["10.0.0.0/8", "192.0.2.1"]},
             "external_addresses": {"2001:DB8::1": "2001:db8:0:0::2"},
         }
     )
     assert settings.listen_addresses == ("2001:db8::1",)
     assert settings.peers.allow == ("10.0.0.0/8", "192.0.2.1/32")
     assert settings.external_addresses == {"2001:db8::1": "2001:db8::2"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"peers": {"allow": ["10.1.2.3/8"]}}, "has host bits set"),
+        ({"udp_ports": [3478, 3478]}, "udp_ports names a port twice"),
+        ({"relay_addresses": ["::"]}, "not the address of a machine"),
+        ({"relay_addresses": ["ff02::1"]}, "not the address of a machine"),
+        (
+            {"relay_addresses": ["10.0.0.5"], "external_addresses": {"10.0.0.6": "203.0.113.7"}},
+            "which relay_addresses does not",
+        ),
+    ],
+)
+def test_what_can_only_be_a_slip_is_a_mistake(wrong: dict[str, object], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        RelaySettings.model_validate(wrong)
 
 
 def test_passwords_do_not_show() -> None:

@@ -171,8 +171,9 @@ class TurnServerMachine(RuleBasedStateMachine):
             assert pool.taken <= pool.limit
 
     @invariant()
-    def the_quota_counts_allocations(self) -> None:
+    def the_quota_counts_allocations_and_reservations(self) -> None:
         held = Counter(each.username for each in self.harness.server._allocations.values())
+        held.update(each.username for each in self.harness.allocator.reservations._by_token.values())
         assert {name: self.harness.allocator.quota.held(name) for name in held} == held
         assert len(self.harness.allocator.quota) == len(held)
         assert all(count <= 3 for count in held.values())

@@ -11,6 +11,7 @@ import pytest
 from relay.datapath import RelayAddress, Traffic
 from relay.errors import PortTaken
 from relay.five_tuple import FiveTuple, Transport
+from relay.io.datapath.indications import MAX_PAYLOAD
 from relay.io.datapath.plain import Drop, PlainDataPath, Relay, Sender, SocketAddress
 from stun.address import TransportAddress
 from stun.attributes import DATA, XOR_PEER_ADDRESS
@@ -449,6 +450,24 @@ async def test_a_relay_without_permission_hears_nothing_from_another_one(
     assert one.clients.inbox[other.path].empty()
 
 
+async def test_no_payload_is_larger_than_udp_or_an_indication_can_carry(
+    closed_plane: PlainDataPath, pair: tuple[Client, Client]
+) -> None:
+    one, other = pair
+    one.bind(other.address)
+    other.permit(one.address)
+    one.send_channel(bytes(0xFFFF))
+    assert closed_plane.drops[Drop.SEND_FAILED] == 1
+    assert one.traffic == Traffic(0, 0, 0, 0)
+    own, stranger = other.clients.relays[other.path], one.clients.relays[one.path].relayed
+    own.deliver(MAX_PAYLOAD, stranger, other.clock.now)
+    assert other.traffic.bytes_to_client == MAX_PAYLOAD
+    own.deliver(MAX_PAYLOAD + 1, stranger, other.clock.now)
+    assert closed_plane.drops[Drop.MALFORMED] == 1
+    assert len(await other.receive()) % 4 == 0
+    assert other.clients.inbox[other.path].empty()
+
+
 async def test_an_own_port_that_is_no_relay_is_not_reachable(
     closed_plane: PlainDataPath, pair: tuple[Client, Client], peer: UdpEndpoint
 ) -> None:
@@ -458,6 +477,7 @@ async def test_an_own_port_that_is_no_relay_is_not_reachable(
     one.send_indication(b"to a service of this machine", peer.address)
     closed_plane.send_to_peer(one.handle, b"to a service of this machine", transport(peer.address))
     assert closed_plane.drops[Drop.OWN_ADDRESS] == 3
+    assert closed_plane.counters(one.handle) == Traffic(0, 0, 0, 0)  # what was dropped was not relayed
     closed_plane.close_relay(other.handle)
     one.send_indication(b"to a closed relay", other.address)
     assert closed_plane.drops[Drop.OWN_ADDRESS] == 4

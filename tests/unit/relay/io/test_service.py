@@ -115,6 +115,16 @@ async def running(**changes: Any) -> AsyncIterator[Running]:  # noqa: ANN401
         await relay.service.stop()
 
 
+@contextlib.asynccontextmanager
+async def running_tls(folder: Path, **changes: Any) -> AsyncIterator[Running]:  # noqa: ANN401
+    relay = Running(settings(tls_ports=[free_port(socket.SOCK_STREAM)], **changes), self_signed(folder)[0])
+    await relay.service.start()
+    try:
+        yield relay
+    finally:
+        await relay.service.stop()
+
+
 @pytest.fixture
 async def relay() -> AsyncIterator[Running]:
     async with running() as relay:
@@ -272,6 +282,33 @@ async def test_connections_beyond_the_limit_are_closed_at_once() -> None:
         assert (await one.ask(Method.BINDING)).code == 0
 
 
+async def test_handshakes_that_do_not_come_to_an_end_count_as_connections(tmp_path: Path) -> None:
+    async with running_tls(tmp_path, quota={"stream_connections": 2}) as relay:
+        silent = [await asyncio.open_connection(*relay.tls) for _ in range(3)]
+        async with asyncio.timeout(PATIENCE):
+            assert await silent[2][0].read() == b""
+        assert not silent[0][0].at_eof()
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_a_handshake_does_not_outlive_the_relay(tmp_path: Path) -> None:
+    async with running_tls(tmp_path) as relay:
+        reader, writer = await asyncio.open_connection(*relay.tls)
+        async with asyncio.timeout(PATIENCE), tcp(relay) as (client, _):
+            assert (await client.ask(Method.BINDING)).code == 0  # by now the silent one has been accepted, too
+        await relay.service.stop()
+        async with asyncio.timeout(PATIENCE):
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_a_relay_address_of_another_machine_is_refused_at_the_start() -> None:
+    with pytest.raises(BindError, match=r"cannot relay from 192\.0\.2\.99: .*relay\.external_addresses"):
+        async with running(relay_addresses=["192.0.2.99"]):
+            pass
+
+
 async def test_a_silent_connection_is_closed(relay: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("relay.io.stream.FIRST_MESSAGE_SECONDS", 0.01)
     async with tcp(relay) as (_, connection):
@@ -318,10 +355,10 @@ async def test_an_own_address_is_denied_although_its_network_is_allowed() -> Non
     own = [text for text in own_addresses() if ":" not in text and not text.startswith("127.")]
     if not own:
         pytest.skip("this machine has no address but loopback")
-    network = f"{own[0]}/24"
+    network = str(ipaddress.ip_network(f"{own[0]}/24", strict=False))
     async with running(peers={"allow": [network]}) as relay, udp(relay) as (client, _):
         await client.allocate()
-        neighbour = ipaddress.ip_network(network, strict=False).broadcast_address
+        neighbour = ipaddress.ip_network(network).broadcast_address
         assert await client.permit(TransportAddress(neighbour.packed, 9)) == 0
         assert await client.permit(TransportAddress.parse(own[0], 9)) == 403
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from relay.five_tuple import FiveTuple, Transport
-from relay.io.datapath.plain import Drop, PlainDataPath
+from relay.io.datapath.plain import Drop, NotSent, PlainDataPath
 from relay.io.stream import ALLOCATION_SECONDS, MAX_MEDIA_OUT_BYTES, MAX_OUT_BYTES, StreamConnection
 from stun.address import TransportAddress
 from stun.demux import encode_channel_data
@@ -42,12 +42,9 @@ class Owner:
     def __init__(self) -> None:
         self.open: list[StreamConnection] = []
         self.received: list[tuple[bytes, FiveTuple]] = []
-        self.has_room = True
 
-    def connection_opened(self, connection: StreamConnection) -> bool:
-        if self.has_room:
-            self.open.append(connection)
-        return self.has_room
+    def connection_opened(self, connection: StreamConnection) -> None:
+        self.open.append(connection)
 
     def connection_closed(self, connection: StreamConnection) -> None:
         self.open.remove(connection)
@@ -145,10 +142,11 @@ async def test_media_is_dropped_for_a_slow_client_but_messages_are_kept(wired: W
     wired.transport.buffered = MAX_MEDIA_OUT_BYTES
     send(memoryview(b"just"), address)
     wired.transport.buffered += 1
-    send(memoryview(b"late"), address)
+    with pytest.raises(NotSent) as dropped:
+        send(memoryview(b"late"), address)
+    assert dropped.value.reason is Drop.CLIENT_SLOW
     wired.connection.send(REQUEST)
     assert wired.transport.written == b"just" + REQUEST
-    assert wired.plane.drops[Drop.CLIENT_SLOW] == 1
 
 
 async def test_a_client_that_reads_nothing_at_all_is_disconnected(wired: Wired) -> None:
@@ -162,21 +160,14 @@ async def test_nothing_is_written_to_a_closing_connection(wired: Wired) -> None:
     send, address = wired.connection.sender()
     wired.connection.abort()
     wired.connection.send(REQUEST)
-    send(memoryview(b"late"), address)
+    with pytest.raises(NotSent):
+        send(memoryview(b"late"), address)
     wired.connection.connection_lost(None)
     wired.connection.send(REQUEST)
-    send(memoryview(b"late"), address)
+    with pytest.raises(NotSent):
+        send(memoryview(b"late"), address)
     wired.connection.abort()
     assert wired.transport.written == b""
-    assert wired.owner.open == []
-
-
-async def test_a_connection_too_many_is_closed_and_never_registered() -> None:
-    wired = Wired()
-    wired.owner.has_room = False
-    wired.connection.connection_made(wired.transport)
-    assert wired.transport.aborted
-    wired.connection.connection_lost(None)
     assert wired.owner.open == []
 
 
