@@ -1,9 +1,11 @@
 """The only place that builds: settings and state go in, a running service comes out."""
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import logging
+import resource
 import secrets
 import signal
 import sys
@@ -52,6 +54,7 @@ class TurnCredentials:
 
 def run_service(settings: Settings, state: State, *, demo: bool) -> int:
     """Run until SIGTERM or SIGINT and return the exit status: 0 after a clean end, 1 if it could not start."""
+    _raise_descriptor_limit()
     # Next to every counter the library would expose the instant of its creation: twice the series, no use to us.
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
@@ -60,6 +63,13 @@ def run_service(settings: Settings, state: State, *, demo: bool) -> int:
         _LOGGER.error("cannot start: %s", error)  # noqa: TRY400  # a traceback would not help the operator
         return _FAILED
     return 0
+
+
+def _raise_descriptor_limit() -> None:
+    """Every allocation and every client is a descriptor; a login shell's soft limit would end the service at 1024."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError):  # some kernels refuse "unlimited"; then the soft limit stays
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _run(settings: Settings, state: State, *, demo: bool) -> None:

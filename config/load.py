@@ -21,15 +21,16 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     """Read the settings, or tell everything that is wrong with them.
 
     Without a path the file is the one that `REDCONNECT_CONFIG` names, or else `redconnect.yaml` in the working
-    directory; only the latter may be missing.
+    directory; only the latter may be missing. Relative paths in the settings start at the folder of the file.
 
     Raises:
         ConfigError: with every mistake in the file and in the environment.
     """
     overrides, mistakes = read_environment(environ)
     values: dict[str, Value] = {}
+    source = _choose_file(path, environ)
     try:
-        values = _read_file(path, environ)
+        values = {} if source is None else _read_file(source)
     except ConfigError as error:
         mistakes += error.mistakes
     for override in overrides:
@@ -43,7 +44,7 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
         raise ConfigError(mistakes) from None  # its text would show values, and with them secrets
     if mistakes:
         raise ConfigError(mistakes)
-    return settings
+    return settings if source is None else _anchor(settings, source.parent)
 
 
 def parse_file(text: str) -> dict[str, Value]:
@@ -60,14 +61,29 @@ def parse_file(text: str) -> dict[str, Value]:
     return _without_empty_sections(values, Settings)
 
 
-def _read_file(path: Path | None, environ: Mapping[str, str]) -> dict[str, Value]:
-    source = path
-    if source is None and environ.get(FILE_VARIABLE):
-        source = Path(environ[FILE_VARIABLE])
-    if source is None:
-        if not DEFAULT_FILE.exists():
-            return {}
-        source = DEFAULT_FILE
+def _choose_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    if path is None and environ.get(FILE_VARIABLE):
+        return Path(environ[FILE_VARIABLE])
+    if path is None and DEFAULT_FILE.exists():
+        return DEFAULT_FILE
+    return path
+
+
+def _anchor(settings: Settings, folder: Path) -> Settings:
+    """Let relative paths start at the file that names them, wherever the command is called.
+
+    Else `redconnect credential` in another folder would draw itself new secrets there.
+    """
+    tls = {key: str(folder / value) for key, value in settings.tls.model_dump().items() if value}
+    return settings.model_copy(
+        update={
+            "state_dir": str(folder / settings.state_dir),
+            "tls": settings.tls.model_copy(update=tls),
+        }
+    )
+
+
+def _read_file(source: Path) -> dict[str, Value]:
     key = ascii(str(source))[1:-1]
     try:
         return parse_file(_read_text(source))

@@ -75,9 +75,7 @@ DatabaseUrl = Annotated[SecretStr, AfterValidator(_is_known_database)]
 class AdminSettings(BaseModel, frozen=True, extra="forbid"):
     """Health and metrics for the operator; never on a public address by default."""
 
-    address: IpAddressText = Field(
-        "127.0.0.1", description="IP address of /healthz, /readyz and /metrics"
-    )
+    address: IpAddressText = Field("127.0.0.1", description="IP address of /healthz, /readyz and /metrics")
     port: int = Field(9641, ge=1, le=65535, description="TCP port of /healthz, /readyz and /metrics")
 
 
@@ -128,7 +126,8 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     state_dir: PathText = Field(
         "var",
         min_length=1,
-        description="directory of secrets, self-signed certificate and SQLite file; made with mode 0700",
+        description="directory of secrets, self-signed certificate and SQLite file, made with mode 0700; a relative"
+        " path starts at the folder of this file",
     )
     database_url: DatabaseUrl = Field(
         SecretStr(""),

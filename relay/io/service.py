@@ -1,12 +1,10 @@
 """The relay's shell: binds the ports, moves messages between sockets and the control plane, starts and stops."""
 
 import asyncio
-import contextlib
 import errno
 import ipaddress
 import logging
 import os
-import resource
 import socket
 import ssl
 import time
@@ -82,7 +80,6 @@ class RelayService:
         Raises:
             BindError: a port is taken or an address is not ours.
         """
-        _raise_descriptor_limit()
         self._loop = asyncio.get_running_loop()
         settings = self._settings
         addresses = relay_addresses(settings)
@@ -296,10 +293,3 @@ def _check_relay_address(address: RelayAddress) -> None:
                 f"cannot relay from {host}: {reason}; behind a NAT name the own address in relay.relay_addresses"
                 " and the one that peers see in relay.external_addresses",
             ) from error
-
-
-def _raise_descriptor_limit() -> None:
-    """Every allocation is a socket; the soft limit of a login shell would end the service at a thousand."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError):  # some kernels refuse "unlimited"; then the soft limit stays
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

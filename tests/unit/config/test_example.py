@@ -15,7 +15,17 @@ def test_the_committed_file_is_what_the_schema_says() -> None:
 
 
 def test_it_loads_without_a_mistake_and_equals_the_defaults() -> None:
-    assert load_settings(COMMITTED, {}) == Settings()
+    loaded = load_settings(COMMITTED, {})
+    assert loaded.model_copy(update={"state_dir": Settings().state_dir}) == Settings()
+
+
+def test_relative_paths_start_at_the_folder_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("state_dir: state\ntls: {certificate_file: chain.pem, key_file: /etc/key.pem}\n")
+    loaded = load_settings(file, {})
+    assert loaded.state_dir == str(tmp_path / "state")
+    assert loaded.tls.certificate_file == str(tmp_path / "chain.pem")
+    assert loaded.tls.key_file == "/etc/key.pem"
 
 
 def test_every_key_stands_in_it_below_its_description() -> None:
