@@ -9,6 +9,10 @@ const LOCATOR_SYMBOLS = 6;
 const SECRET_SYMBOLS = 5;
 const CODE_SYMBOLS = LOCATOR_SYMBOLS + SECRET_SYMBOLS + 1;
 const GROUP_SYMBOLS = 4;
+const MAX_TYPED_CHARACTERS = 64; // twelve symbols and generous spacing
+
+/** Blanks and dashes. These and no others: `signaling/codes.py` reads codes in just the same way. */
+const IGNORED = /[ \t\r\n\u00a0\u202f\u2009\-\u2010-\u2014\u2212]/g;
 
 /** x⁵+x²+1, the polynomial of GF(2⁵). */
 const FIELD_POLYNOMIAL = 0b100101;
@@ -16,10 +20,13 @@ const FIELD_POLYNOMIAL = 0b100101;
 /** The longest name that a link, a form or a partner may give, in UTF-16 code units. */
 export const MAX_NAME_LENGTH = 100;
 
+const BREAKS = /[\p{Cc}\u2028\u2029]/gu;
+
 /**
- * Control characters, and those that turn the direction of a line: a name could hide or reverse the text beside it.
+ * What has no width of its own, or turns the direction of a line: a name could hide or reverse the text beside it. Only
+ * the joiners between two letters stay, because some scripts are written with them.
  */
-const UNSEEN_CHARACTERS = /[\p{Cc}\u2028\u2029\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]/gu;
+const UNSEEN_CHARACTERS = /(\p{L}\p{M}*[\u200c\u200d](?=\p{L}))|[\p{Cf}\p{Default_Ignorable_Code_Point}]/gu;
 
 /**
  * @typedef {object} AccessCode
@@ -39,9 +46,8 @@ const UNSEEN_CHARACTERS = /[\p{Cc}\u2028\u2029\u200e\u200f\u061c\u202a-\u202e\u2
  */
 export function normaliseCode(text) {
   return text
-    .normalize("NFKC")
-    .toUpperCase()
-    .replace(/[^\p{L}\p{N}]/gu, "")
+    .replace(IGNORED, "")
+    .replace(/[a-z]/g, (letter) => letter.toUpperCase()) // of other scripts ß or ı would become symbols
     .replace(/O/g, "0")
     .replace(/[IL]/g, "1");
 }
@@ -69,6 +75,7 @@ export function checkSymbol(elevenSymbols) {
  * @returns {AccessCode | null} null if the length, a symbol or the check symbol is wrong
  */
 export function parseCode(text) {
+  if ([...text].length > MAX_TYPED_CHARACTERS) return null;
   const symbols = normaliseCode(text);
   if (symbols.length !== CODE_SYMBOLS) return null;
   const check = symbols[CODE_SYMBOLS - 1];
@@ -95,15 +102,16 @@ export function formatCode(text) {
 }
 
 /**
- * A name as it may be shown: without control characters, inner blanks single, cut to the bound.
+ * A name as it may be shown: without unseen characters, inner blanks single, cut to the bound.
  *
  * @param {string} text
- * @returns {string} possibly empty
+ * @returns {string} empty if there is no letter and no digit in it
  */
 export function cleanName(text) {
-  const seen = text.replace(UNSEEN_CHARACTERS, " ").replace(/\s+/gu, " ").trim();
+  const seen = text.replace(BREAKS, " ").replace(UNSEEN_CHARACTERS, "$1").replace(/\s+/gu, " ").trim();
   // Cutting may split a surrogate pair; its lonely half would be shown as a box.
-  return seen.slice(0, MAX_NAME_LENGTH).replace(/[\ud800-\udbff]$/, "").trim();
+  const name = seen.slice(0, MAX_NAME_LENGTH).replace(/[\ud800-\udbff]$/, "").trim();
+  return /[\p{L}\p{N}]/u.test(name) ? name : "";
 }
 
 /**

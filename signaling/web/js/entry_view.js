@@ -79,7 +79,8 @@ export class EntryView {
     this.#entry.hidden = phase === "room";
     this.#join.hidden = phase === "ended";
     this.#ended.hidden = phase !== "ended";
-    const arrived = phase !== this.#shownPhase;
+    const before = this.#shownPhase;
+    const arrived = phase !== before;
     this.#shownPhase = phase;
     this.#busy = phase === "joining";
     this.#button.textContent = text(this.#busy ? "joining" : "join");
@@ -93,10 +94,15 @@ export class EntryView {
     }
     if (phase === "form" || phase === "joining") this.#showProblem(problem);
     else this.#showProblem(null);
+    if (!arrived || problem !== null) return;
+    // The button that was pressed is hidden now.
+    if (phase === "form" && before !== "") (this.#name.value === "" ? this.#name : this.#code).focus();
+    if (phase === "joining" && before === "ended") this.#button.focus();
   }
 
   #submit() {
     if (this.#busy) return;
+    this.#shownProblem = ""; // the same problem once more is told once more
     const name = cleanName(this.#name.value.slice(0, MAX_NAME_LENGTH));
     if (name === "") {
       this.#showProblem({ code: "name_missing", retryAt: null });
@@ -131,8 +137,8 @@ export class EntryView {
 
     const show = () => {
       const seconds = problem.retryAt === null ? 0 : Math.ceil((problem.retryAt - performance.now()) / 1000);
-      this.#words.textContent = problemWords(problem, seconds);
       const retries = this.#busy && problem.retryAt !== null;
+      this.#words.textContent = problemWords(problem, seconds, retries);
       this.#retry.hidden = !retries;
       this.#retry.textContent = retries ? text(seconds > 0 ? "retry_in" : "retry_now", { seconds }) : "";
       if (seconds <= 0) clearInterval(this.#countdownTimer);
@@ -191,10 +197,12 @@ export class EntryView {
 /**
  * @param {import("./room_machine.js").Problem} problem
  * @param {number} seconds until the next attempt
+ * @param {boolean} retries the page tries again by itself
  * @returns {string}
  */
-function problemWords(problem, seconds) {
+function problemWords(problem, seconds, retries) {
   if (problem.code === "old_browser") return text("old_browser");
+  if (problem.code === "rate_limited" && retries) return text("error_rate_limited_waiting");
   if (problem.code === "rate_limited" && seconds <= 0) return text("error_rate_limited_over");
   const key = `error_${problem.code}`;
   const { date, time } = germanTime(problem.start ?? "");

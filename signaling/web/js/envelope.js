@@ -7,7 +7,7 @@
 
 import { cleanName } from "./codes.js";
 
-const MAX_BLOB_CHARACTERS = 60_000; // the server carries 64 KiB a message
+const MAX_BLOB_CHARACTERS = 65_000; // as many as the server carries
 const MAX_SDP_CHARACTERS = 40_000;
 const MAX_CANDIDATE_CHARACTERS = 1_000;
 const EPOCH_PATTERN = /^[0-9a-f]{32}$/;

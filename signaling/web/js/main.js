@@ -5,7 +5,7 @@
 import { parseFragment } from "./codes.js";
 import { EntryView } from "./entry_view.js";
 import { Room } from "./room.js";
-import { clearSession, loadSession } from "./session.js";
+import { clearSession, loadEntry, loadSession, saveEntry } from "./session.js";
 import { StageView } from "./stage_view.js";
 import { fillTexts, text } from "./texts.js";
 
@@ -23,6 +23,7 @@ let announceTimer = 0;
  */
 function announce(words) {
   announced.push(words.trim());
+  announcer.textContent = ""; // the same words once more are news
   clearTimeout(announceTimer);
   announceTimer = setTimeout(() => {
     announcer.textContent = announced.join(" ");
@@ -64,6 +65,12 @@ function takeFragment() {
   return entry;
 }
 
+/** @param {{ code: string, name: string }} entry */
+function prefillFromLink(entry) {
+  saveEntry(entry);
+  entryView.prefill(entry);
+}
+
 /** Another link was opened in this tab. It does not end a call. */
 window.addEventListener("hashchange", () => {
   const entry = takeFragment();
@@ -71,7 +78,7 @@ window.addEventListener("hashchange", () => {
   const inRoom = phase === "joining" || phase === "room";
   if (entry === null || call !== "none" || (inRoom && entry.code === room.code)) return;
   if (phase !== "form") room.abandon();
-  entryView.prefill(entry);
+  prefillFromLink(entry);
 });
 
 // A page that comes out of the browser's back/forward cache has lost its socket and its seat's place in time.
@@ -83,6 +90,7 @@ function begin() {
   const entry = takeFragment();
   const session = loadSession();
   entryView.render(room.view());
+  document.getElementById("outdated").hidden = true; // all modules are here, and the form is
   if (!("RTCPeerConnection" in window) || !("WebSocket" in window)) {
     entryView.refuseBrowser();
     return;
@@ -92,9 +100,13 @@ function begin() {
     room.join(session);
     return;
   }
-  if (entry === null) return;
-  clearSession(); // another appointment
-  entryView.prefill(entry);
+  if (entry !== null) {
+    clearSession(); // another appointment
+    prefillFromLink(entry);
+    return;
+  }
+  const kept = loadEntry();
+  if (kept !== null) entryView.prefill(kept);
 }
 
 begin();

@@ -9,6 +9,7 @@ const MICROPHONE = { echoCancellation: true, noiseSuppression: true, autoGainCon
 /** @typedef {"camera" | "microphone"} Device */
 /** @typedef {"denied" | "missing" | "busy" | "lost" | "insecure"} Fault */
 
+const DEVICES = /** @type {readonly Device[]} */ (["camera", "microphone"]);
 const KINDS = { camera: "video", microphone: "audio" };
 const CONSTRAINTS = { camera: { video: CAMERA }, microphone: { audio: MICROPHONE } };
 
@@ -54,13 +55,15 @@ export class Media {
       this.#changed();
       return;
     }
-    const fault = await this.#ask(["camera", "microphone"]);
-    if (fault === null || this.#stopped) return;
-    const refused = fault === "denied" ? await refusedDevices() : [];
-    for (const device of /** @type {Device[]} */ (["camera", "microphone"])) {
-      if (refused.includes(device)) this.#note(device, "denied");
-      else await this.#ask([device]);
-    }
+    await this.#asking(async () => {
+      const fault = await this.#ask(DEVICES);
+      if (fault === null) return;
+      const refused = fault === "denied" ? await refusedDevices() : [];
+      for (const device of DEVICES) {
+        if (this.#stopped) return;
+        this.faults[device] = refused.includes(device) ? "denied" : await this.#ask([device]);
+      }
+    });
   }
 
   /**
@@ -71,7 +74,10 @@ export class Media {
   async toggle(device) {
     if (this.#tracks[device] === null) {
       this.wanted[device] = true;
-      if (!this.asking && navigator.mediaDevices?.getUserMedia) await this.#ask([device]);
+      if (this.asking || !navigator.mediaDevices?.getUserMedia) return;
+      await this.#asking(async () => {
+        this.faults[device] = await this.#ask([device]);
+      });
       return;
     }
     this.wanted[device] = !this.wanted[device];
@@ -82,19 +88,29 @@ export class Media {
   /** Release the devices: their lights go out. */
   stop() {
     this.#stopped = true;
-    for (const device of /** @type {Device[]} */ (["camera", "microphone"])) this.#drop(device);
+    for (const device of DEVICES) this.#drop(device);
   }
 
   /**
-   * @param {Device[]} devices
+   * What fails on the way is told once, at the end: half of it may be wrong.
+   *
+   * @param {() => Promise<void>} questions
+   */
+  async #asking(questions) {
+    this.asking = true;
+    this.#changed();
+    await questions();
+    this.asking = false;
+    this.#changed();
+  }
+
+  /**
+   * @param {readonly Device[]} devices
    * @returns {Promise<Fault | null>}
    */
   async #ask(devices) {
-    this.asking = true;
-    this.#changed();
     try {
       const stream = await navigator.mediaDevices.getUserMedia(Object.assign({}, ...devices.map((device) => CONSTRAINTS[device])));
-      this.asking = false;
       if (this.#stopped) {
         for (const track of stream.getTracks()) track.stop();
         return null;
@@ -103,10 +119,7 @@ export class Media {
       this.#changed();
       return null;
     } catch (error) {
-      this.asking = false;
-      const fault = faultOf(error);
-      for (const device of devices) this.#note(device, fault);
-      return fault;
+      return faultOf(error);
     }
   }
 
@@ -172,12 +185,11 @@ function faultOf(error) {
  * @returns {Promise<Device[]>}
  */
 async function refusedDevices() {
-  const devices = /** @type {Device[]} */ (["camera", "microphone"]);
   try {
-    const states = await Promise.all(devices.map((name) => navigator.permissions.query({ name: /** @type {any} */ (name) })));
-    const refused = devices.filter((_, i) => states[i].state === "denied");
-    return refused.length > 0 ? refused : devices;
+    const states = await Promise.all(DEVICES.map((name) => navigator.permissions.query({ name: /** @type {any} */ (name) })));
+    const refused = DEVICES.filter((_, i) => states[i].state === "denied");
+    return refused.length > 0 ? refused : [...DEVICES];
   } catch {
-    return devices;
+    return [...DEVICES];
   }
 }

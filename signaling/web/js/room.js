@@ -12,7 +12,6 @@ import { SignalingClient } from "./signaling_client.js";
 
 const FIRST_PATH_LOOK_MS = 300;
 const PATH_LOOK_MS = 4_000; // the path may change while the call runs
-const BOTH_ON = { camera: true, microphone: true };
 
 /**
  * @typedef {import("./room_machine.js").RoomView & {
@@ -35,7 +34,7 @@ export class Room {
   #code = "";
   #name = "";
   #resume = /** @type {string | null} */ (null);
-  #wanted = BOTH_ON;
+  #wanted = { camera: true, microphone: true }; // by the person, also in the next room
   #deadlineTimer = 0;
   #pathTimer = 0;
   #settling = false;
@@ -43,13 +42,18 @@ export class Room {
   /** @param {{ changed: (view: PageView) => void }} options */
   constructor({ changed }) {
     this.#changed = changed;
-    document.addEventListener("visibilitychange", () => void this.#keepAwake());
+    document.addEventListener("visibilitychange", () => {
+      void this.#keepAwake();
+      if (document.visibilityState !== "visible" || this.#machine.view().phase === "form") return;
+      this.#machine.shown();
+      this.#settle();
+    });
   }
 
   /**
    * @param {{ code: string, name: string, resume?: string | null, wanted?: { camera: boolean, microphone: boolean } }} entry
    */
-  join({ code, name, resume = null, wanted = BOTH_ON }) {
+  join({ code, name, resume = null, wanted = this.#wanted }) {
     this.#code = code;
     this.#name = name;
     this.#resume = resume;
@@ -98,9 +102,12 @@ export class Room {
   #settle() {
     if (this.#settling) return; // an action caused an event: the loop below sees what follows from it, in order
     this.#settling = true;
-    let actions;
-    while ((actions = this.#machine.poll()).length > 0) for (const action of actions) this.#perform(action);
-    this.#settling = false;
+    try {
+      let actions;
+      while ((actions = this.#machine.poll()).length > 0) for (const action of actions) this.#attempt(action);
+    } finally {
+      this.#settling = false;
+    }
     clearTimeout(this.#deadlineTimer);
     const { deadline } = this.#machine;
     if (deadline !== null) {
@@ -111,6 +118,20 @@ export class Room {
     }
     void this.#keepAwake();
     this.#changed(this.view());
+  }
+
+  /**
+   * One thing that the browser refuses must not keep the page from the others, hanging up among them.
+   *
+   * @param {import("./room_machine.js").Action} action
+   */
+  #attempt(action) {
+    try {
+      this.#perform(action);
+    } catch (error) {
+      console.warn("room: refused by the browser", action.do, error.name);
+      if (action.do === "open_call") this.#machine.callImpossible(now());
+    }
   }
 
   /** @param {import("./room_machine.js").Action} action */
@@ -153,7 +174,7 @@ export class Room {
         this.#call?.restartIce();
         break;
       case "probe_signaling":
-        this.#client?.reconnectNow();
+        this.#client?.probe();
         break;
       case "forget_session":
         clearSession();

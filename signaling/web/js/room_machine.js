@@ -5,11 +5,15 @@
  * `view()` says what is to be seen. Time is in milliseconds of one monotonic clock.
  */
 
+import { PASSING_ERRORS } from "./signaling_client.js";
+
 const HINT_AFTER_MS = 60_000; // alone in the room
 const HELLO_AT_LATEST_MS = 8_000; // a question of the browser that nobody answers must not keep the partner waiting
 const ATTEMPT_MS = 15_000; // for ICE and DTLS
 const RESTART_AFTER_MS = 3_000; // most interruptions heal by themselves
 const PROBE_AFTER_MS = 8_000; // by then the socket may be as dead as the media
+const CHECK_EVERY_MS = 50_000; // while nothing else would show that the server is gone
+const RIVALS_ANNOUNCED_WITHIN_MS = 2_000; // after `joined`, whoever is still here
 const PARTNER_RETURNS_WITHIN_MS = 30_000; // as long as the server keeps a silent seat
 const NEVER_CONNECTED_RETURNS_WITHIN_MS = 3_000;
 const FAILURES_OF_A_CONNECTION = 2;
@@ -38,6 +42,7 @@ const MAX_PEERS = 64;
  * @typedef {object} Peer
  * @property {string} role
  * @property {boolean} present
+ * @property {boolean} [stale] seen before the last `joined`, not announced since
  * @property {Hello | null} hello the last one
  *
  * @typedef {object} Problem
@@ -79,12 +84,14 @@ export class RoomMachine {
   #renewed = false;
   #failures = 0;
   /** @type {Set<string>} pairs of epochs that had their connection */ #usedPairs = new Set();
-  /** @type {Set<string>} */ #paired = new Set();
+  /** @type {Set<string>} whom the server has been told about, as long as both sockets last */ #paired = new Set();
   /** @type {number | null} */ #attemptEndsAt = null;
   /** @type {number | null} */ #restartAt = null;
   /** @type {number | null} */ #probeAt = null;
   /** @type {number | null} */ #giveUpPartnerAt = null;
   /** @type {number | null} */ #hintAt = null;
+  /** @type {number | null} */ #checkAt = null;
+  /** @type {number | null} */ #sweepAt = null;
   #hint = false;
   /** @type {Action[]} */ #actions = [];
 
@@ -103,7 +110,8 @@ export class RoomMachine {
 
   /** @returns {number | null} call `tick` then */
   get deadline() {
-    const times = [this.#readyAt, this.#attemptEndsAt, this.#restartAt, this.#probeAt, this.#giveUpPartnerAt, this.#hintAt];
+    const ofCall = [this.#attemptEndsAt, this.#restartAt, this.#probeAt, this.#giveUpPartnerAt];
+    const times = [...ofCall, this.#readyAt, this.#hintAt, this.#checkAt, this.#sweepAt];
     const set = times.filter((time) => time !== null);
     return set.length === 0 ? null : Math.min(...set);
   }
@@ -161,6 +169,12 @@ export class RoomMachine {
     if (this.#call !== "no_path") return;
     this.#renewed = false;
     this.#openCall(now);
+    this.#lookAround(now);
+  }
+
+  /** The page was hidden: meanwhile its socket may have died without a word. */
+  shown() {
+    if (this.#phase === "joining" || (this.#phase === "room" && this.#isIdle())) this.#do({ do: "probe_signaling" });
   }
 
   /**
@@ -199,17 +213,23 @@ export class RoomMachine {
    */
   joined(seat, now) {
     const first = this.#phase !== "room";
-    if (this.#seat !== null && this.#seat.pid !== seat.pid) this.#paired.clear();
+    this.#paired.clear();
     this.#seat = seat;
     this.#phase = "room";
     this.#problem = null;
     this.#laterProblem = null;
     this.#awayFromServer = false;
-    // Everybody who is here is announced again; who is not, has left meanwhile.
+    // Everybody who is here is announced again; who is not, has left meanwhile. The hint at a rival does not flicker.
     for (const [pid, peer] of this.#peers) {
+      if (peer.role === seat.role) {
+        peer.stale = true;
+        continue;
+      }
       peer.present = false;
       if (pid !== this.#partner?.pid) this.#peers.delete(pid);
     }
+    this.#sweepAt = now + RIVALS_ANNOUNCED_WITHIN_MS;
+    this.#checkAt = null;
     if (first) {
       this.#readyAt = now + HELLO_AT_LATEST_MS;
       this.#do({ do: "start_media" });
@@ -225,7 +245,7 @@ export class RoomMachine {
   signalingLost(retryAt) {
     this.#awayFromServer = true;
     this.#gap = true;
-    this.#probeAt = null;
+    this.#probeAt = this.#checkAt = null;
     if (this.#phase === "joining") this.#problem = { code: "unreachable", retryAt };
   }
 
@@ -237,7 +257,7 @@ export class RoomMachine {
   refused(refusal, retryAt, now) {
     this.#awayFromServer = true;
     this.#gap = true;
-    this.#probeAt = null;
+    this.#probeAt = this.#checkAt = null;
     const { code, start, limit } = refusal;
     if (retryAt !== null) {
       if (this.#phase === "joining") this.#problem = { code, start, limit, retryAt };
@@ -257,6 +277,7 @@ export class RoomMachine {
     if (this.#phase !== "room") return;
     const known = this.#peers.get(pid);
     if (pid === this.#partner?.pid) this.#gap = true;
+    this.#paired.delete(pid); // a new socket of theirs: the server has forgotten both reports
     if (present) {
       if (known === undefined && this.#peers.size >= MAX_PEERS) return;
       const peer = { role, present, hello: known?.hello ?? null };
@@ -334,6 +355,18 @@ export class RoomMachine {
         this.#failed(now);
         break;
     }
+    if (this.#call === "interrupted" && this.#somebodyElseWaits()) this.#dropPartner(now);
+    this.#lookAround(now);
+  }
+
+  /**
+   * The browser makes no connection at all.
+   *
+   * @param {number} now
+   */
+  callImpossible(now) {
+    if (this.#call === "none") return;
+    this.#noPath();
     this.#lookAround(now);
   }
 
@@ -361,6 +394,15 @@ export class RoomMachine {
       this.#giveUpPartnerAt = null;
       this.#dropPartner(now);
     }
+    if (isDue(this.#sweepAt, now)) {
+      this.#sweepAt = null;
+      for (const [pid, peer] of this.#peers) if (peer.stale) this.#peers.delete(pid);
+    }
+    if (isDue(this.#checkAt, now)) {
+      this.#checkAt = null;
+      this.#do({ do: "probe_signaling" });
+    }
+    this.#lookAround(now);
   }
 
   // ---- inside -------------------------------------------------------------------------------------------------------
@@ -380,7 +422,8 @@ export class RoomMachine {
     this.#usedPairs.clear();
     this.#call = "none";
     this.#failures = 0;
-    this.#readyAt = this.#attemptEndsAt = this.#restartAt = this.#probeAt = this.#giveUpPartnerAt = this.#hintAt = null;
+    this.#attemptEndsAt = this.#restartAt = this.#probeAt = this.#giveUpPartnerAt = null;
+    this.#readyAt = this.#hintAt = this.#checkAt = this.#sweepAt = null;
   }
 
   #end() {
@@ -399,7 +442,7 @@ export class RoomMachine {
     this.#closeCall();
     this.#do({ do: "disconnect", leave: false });
     this.#do({ do: "stop_media" });
-    this.#do({ do: "forget_session" });
+    if (!PASSING_ERRORS.has(problem.code)) this.#do({ do: "forget_session" });
     this.#reset();
     this.#phase = "form";
     this.#problem = problem;
@@ -412,6 +455,19 @@ export class RoomMachine {
 
   #partnerIsPresent() {
     return this.#partner !== null && this.#peers.get(this.#partner.pid)?.present === true;
+  }
+
+  /** Nothing runs or begins that would show a dead way to the server, or suffer from a new one. */
+  #isIdle() {
+    return this.#call === "none" || this.#call === "no_path";
+  }
+
+  /** The partner is not here, and another one has greeted while the media still flowed. */
+  #somebodyElseWaits() {
+    if (this.#awayFromServer || this.#partnerIsPresent()) return false;
+    return [...this.#peers].some(
+      ([pid, peer]) => pid !== this.#partner?.pid && peer.present && peer.hello !== null && this.#isPartnerRole(peer),
+    );
   }
 
   #canReachPartner() {
@@ -439,7 +495,7 @@ export class RoomMachine {
   }
 
   /**
-   * Somebody greets: take them as the partner unless another one is being talked to.
+   * Somebody greets: take them as the partner unless another one is here, or still seen and heard.
    *
    * @param {string} pid
    * @param {Hello} hello
@@ -447,7 +503,8 @@ export class RoomMachine {
    */
   #consider(pid, hello, now) {
     const samePage = this.#partner?.epoch === hello.epoch;
-    if (this.#partner !== null && !samePage && pid !== this.#partner.pid && this.#partnerIsPresent()) return;
+    const isOther = this.#partner !== null && !samePage && pid !== this.#partner.pid;
+    if (isOther && (this.#partnerIsPresent() || this.#call === "connected")) return;
     const { epoch, name, camera, microphone } = hello;
     this.#partner = { pid, epoch, name, camera, microphone };
     this.#giveUpPartnerAt = null;
@@ -535,10 +592,13 @@ export class RoomMachine {
       this.#openCall(now);
       this.#call = "interrupted";
     } else {
-      this.#do({ do: "close_call" });
-      this.#call = "no_path";
-      this.#attemptEndsAt = this.#probeAt = null;
+      this.#noPath();
     }
+  }
+
+  #noPath() {
+    this.#closeCall();
+    this.#call = "no_path";
   }
 
   /** Who is here, and what follows from it. @param {number} now */
@@ -551,6 +611,8 @@ export class RoomMachine {
     } else {
       this.#giveUpPartnerAt = null;
     }
+    if (!this.#isIdle() || this.#awayFromServer) this.#checkAt = null;
+    else this.#checkAt ??= now + CHECK_EVERY_MS;
     const alone = this.#partner === null && ![...this.#peers.values()].some((peer) => peer.present && this.#isPartnerRole(peer));
     if (!alone) {
       this.#hint = false;

@@ -2,9 +2,10 @@
  * What survives a reload of this tab, and nothing longer: the browser forgets it with the tab.
  */
 
-import { cleanName, parseCode } from "./codes.js";
+import { cleanName, normaliseCode, parseCode } from "./codes.js";
 
 const KEY = "redconnect.session";
+const ENTRY_KEY = "redconnect.entry";
 
 /**
  * @typedef {object} Session
@@ -14,13 +15,14 @@ const KEY = "redconnect.session";
  * @property {{ camera: boolean, microphone: boolean }} wanted a reload must not open a microphone that was off
  */
 
-/** @param {Session} session */
+/**
+ * Once there is a session, the link has served.
+ *
+ * @param {Session} session
+ */
 export function saveSession(session) {
-  try {
-    sessionStorage.setItem(KEY, JSON.stringify(session));
-  } catch {
-    // Storage may be forbidden; then a reload asks for the code again.
-  }
+  save(KEY, session);
+  remove(ENTRY_KEY);
 }
 
 /** @returns {Session | null} */
@@ -35,8 +37,44 @@ export function loadSession() {
 }
 
 export function clearSession() {
+  remove(KEY);
+}
+
+/**
+ * Keep what a link said until the room is entered: the address bar has lost it.
+ *
+ * @param {{ code: string, name: string }} entry
+ */
+export function saveEntry({ code, name }) {
+  save(ENTRY_KEY, { code, name });
+}
+
+/** @returns {{ code: string, name: string } | null} */
+export function loadEntry() {
   try {
-    sessionStorage.removeItem(KEY);
+    const { code, name } = JSON.parse(sessionStorage.getItem(ENTRY_KEY) ?? "null");
+    return { code: normaliseCode(code), name: cleanName(name) };
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * @param {string} key
+ * @param {object} value
+ */
+function save(key, value) {
+  try {
+    sessionStorage.setItem(key, JSON.stringify(value));
+  } catch {
+    // Storage may be forbidden; then a reload asks for the code again.
+  }
+}
+
+/** @param {string} key */
+function remove(key) {
+  try {
+    sessionStorage.removeItem(key);
   } catch {
     // Nothing was stored then.
   }

@@ -10,8 +10,10 @@ const OPENING_TIMEOUT_MS = 10_000;
 const STEADY_AFTER_MS = 10_000; // a socket that lived this long starts the pauses anew
 const DRAIN_SPREAD_MS = 2_000;
 
+const MAX_FAILED_PROBES = 2; // in a row, then the present socket is taken for dead, too
+
 /** Errors that pass by themselves. */
-const PASSING_ERRORS = new Set(["overload", "rate_limited"]);
+export const PASSING_ERRORS = new Set(["overload", "rate_limited"]);
 
 /**
  * @typedef {object} Seat
@@ -45,15 +47,18 @@ export class SignalingClient {
   #resume;
   /** @type {SignalingHandlers} */ #handlers;
   /** @type {WebSocket | null} */ #socket = null;
+  /** The socket that is about to take the seat over. @type {WebSocket | null} */ #next = null;
   #joined = false;
-  #everJoined = false;
   #stopped = false;
   #draining = false;
+  /** The server has said when to come again. */
+  #toldToWait = false;
   #failures = 0;
+  #failedProbes = 0;
   #retryTimer = 0;
   #openingTimer = 0;
   #steadyTimer = 0;
-  #onOnline = () => this.reconnectNow();
+  #onOnline = () => this.probe();
 
   /**
    * @param {{ url: string, locator: string, resume: string | null, handlers: SignalingHandlers }} options
@@ -81,9 +86,16 @@ export class SignalingClient {
     if (this.#joined && this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
   }
 
-  /** Drop a socket that may be dead without knowing it, and take the seat back by a new one. */
-  reconnectNow() {
-    if (this.#stopped) return;
+  /**
+   * Take the own seat once more by a second socket, because the present one may be dead without knowing it. It stays in
+   * use until the second one has the seat: nobody sees the seat empty meanwhile.
+   */
+  probe() {
+    if (this.#stopped || this.#toldToWait || this.#next !== null) return;
+    if (this.#joined) {
+      this.#next = this.#dial();
+      return;
+    }
     this.#release();
     this.#open();
   }
@@ -102,32 +114,72 @@ export class SignalingClient {
   }
 
   #open() {
+    this.#draining = this.#toldToWait = false;
+    this.#socket = this.#dial();
+  }
+
+  /** @returns {WebSocket} that joins as soon as it is open */
+  #dial() {
     const socket = new WebSocket(this.#url);
-    this.#socket = socket;
-    this.#draining = false;
-    // Old sockets may still deliver events after they were given up; only the current one is heard.
+    // Old sockets may still deliver events after they were given up; only the current ones are heard.
+    const isCurrent = () => socket === this.#socket || socket === this.#next;
     socket.onopen = () => {
-      if (socket !== this.#socket) return;
+      if (!isCurrent()) return;
       const join = { type: "join", loc: this.#locator };
       if (this.#resume !== null) join.resume = this.#resume;
       socket.send(JSON.stringify(join));
     };
     socket.onmessage = (event) => {
-      if (socket === this.#socket) this.#receive(event.data);
+      if (isCurrent()) this.#receive(socket, event.data);
     };
     socket.onclose = () => {
-      if (socket !== this.#socket) return;
-      this.#release();
-      this.#comeBack(this.#draining ? Math.random() * DRAIN_SPREAD_MS : 0);
+      if (isCurrent()) this.#closed(socket);
     };
-    this.#openingTimer = setTimeout(() => {
-      this.#release();
-      this.#comeBack(0);
-    }, OPENING_TIMEOUT_MS);
+    this.#openingTimer = setTimeout(() => this.#lose(), OPENING_TIMEOUT_MS);
+    return socket;
   }
 
-  /** Forget the current socket and everything that waits for it. */
+  /** @param {WebSocket} socket */
+  #closed(socket) {
+    if (socket === this.#next) {
+      // Turned away at the door: of a crowded server the present socket is worth keeping.
+      this.#failedProbes += 1;
+      this.#giveUpProbe();
+      if (this.#failedProbes >= MAX_FAILED_PROBES || !navigator.onLine) this.#lose();
+    } else if (this.#next !== null) {
+      this.#changeOver();
+    } else {
+      this.#lose();
+    }
+  }
+
+  /** The way to the server is lost. */
+  #lose() {
+    this.#release();
+    this.#comeBack(this.#draining ? Math.random() * DRAIN_SPREAD_MS : 0);
+  }
+
+  /** From now on the second socket is the only one. */
+  #changeOver() {
+    const old = this.#socket;
+    clearTimeout(this.#steadyTimer);
+    this.#socket = this.#next;
+    this.#next = null;
+    this.#joined = false;
+    old?.close(1000);
+  }
+
+  #giveUpProbe() {
+    const probe = this.#next;
+    if (probe === null) return;
+    clearTimeout(this.#openingTimer);
+    this.#next = null;
+    probe.close(1000);
+  }
+
+  /** Forget the current sockets and everything that waits for them. */
   #release() {
+    this.#giveUpProbe();
     clearTimeout(this.#retryTimer);
     clearTimeout(this.#openingTimer);
     clearTimeout(this.#steadyTimer);
@@ -158,8 +210,11 @@ export class SignalingClient {
     this.#retryTimer = setTimeout(() => this.#open(), pauseMs);
   }
 
-  /** @param {unknown} data */
-  #receive(data) {
+  /**
+   * @param {WebSocket} socket
+   * @param {unknown} data
+   */
+  #receive(socket, data) {
     let message;
     try {
       message = JSON.parse(String(data));
@@ -167,6 +222,17 @@ export class SignalingClient {
       return;
     }
     if (typeof message !== "object" || message === null) return;
+    if (socket === this.#next) {
+      if (message.type === "error" && PASSING_ERRORS.has(message.code)) {
+        this.#failedProbes = 0;
+        this.#giveUpProbe(); // the server lives, and the seat is not in question
+        return;
+      }
+      this.#changeOver();
+    } else if (this.#next !== null && message.type === "error" && message.code === "code_in_use") {
+      this.#changeOver(); // the second socket has just taken the seat from this one
+      return;
+    }
     switch (message.type) {
       case "joined":
         this.#take(message);
@@ -192,7 +258,7 @@ export class SignalingClient {
   #take(seat) {
     clearTimeout(this.#openingTimer);
     this.#joined = true;
-    this.#everJoined = true;
+    this.#failedProbes = 0;
     this.#resume = seat.resume;
     this.#steadyTimer = setTimeout(() => (this.#failures = 0), STEADY_AFTER_MS);
     this.#handlers.joined(seat);
@@ -201,7 +267,8 @@ export class SignalingClient {
   /** @param {Refusal} refusal */
   #refuse(refusal) {
     this.#release();
-    const retries = refusal.code === "overload" || (this.#everJoined && PASSING_ERRORS.has(refusal.code));
+    // Who has a seat to come back to comes back by itself.
+    const retries = refusal.code === "overload" || (this.#resume !== null && PASSING_ERRORS.has(refusal.code));
     if (!retries) {
       this.stop();
       this.#handlers.refused(refusal, null);
@@ -210,6 +277,7 @@ export class SignalingClient {
     const asked = typeof refusal.retry_after === "number" ? refusal.retry_after * 1000 : 0;
     // The scatter grows with the pause: a server that is too busy must not be asked by all at the same second.
     const pause = Math.max(asked * (1 + Math.random() / 4), this.#nextPause());
+    this.#toldToWait = true;
     this.#handlers.refused(refusal, pause);
     this.#retryAfter(pause);
   }

@@ -45,7 +45,10 @@ export class StageView {
     this.#handlers = handlers;
     for (const device of DEVICES) byId(`${device}-button`).addEventListener("click", () => handlers.toggle(device));
     byId("hangup-button").addEventListener("click", () => handlers.hangUp());
-    byId("try-again-button").addEventListener("click", () => handlers.tryAgain());
+    byId("try-again-button").addEventListener("click", () => {
+      byId("stage-heading").focus(); // the button goes
+      handlers.tryAgain();
+    });
     byId("notice-close").addEventListener("click", () => {
       this.#closedNotice = this.#shownNotice;
       this.#notice.hidden = true;
@@ -54,6 +57,7 @@ export class StageView {
     this.#soundButton.addEventListener("click", () => {
       this.#soundBlocked = false;
       this.#remoteVideo.muted = false;
+      byId("stage-heading").focus(); // the button goes
       void this.#play();
     });
   }

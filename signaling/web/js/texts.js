@@ -37,6 +37,7 @@ const de = {
   error_room_full: "Dieser Termin ist auf {limit} Teilnehmer beschränkt.",
   error_tier: "Konferenzen sind Teil von plus.",
   error_rate_limited: "Zu viele Versuche. Bitte in {seconds} Sekunden erneut.",
+  error_rate_limited_waiting: "Zu viele Versuche.",
   error_rate_limited_over: "Zu viele Versuche. Bitte versuchen Sie es jetzt erneut.",
   error_overload: "Der Dienst ist gerade ausgelastet.",
   error_unreachable: "Der Dienst ist gerade nicht erreichbar.",

@@ -1,0 +1,448 @@
+"""The state machine of the room page, in a real browser but without socket, clock, camera or anything to be seen.
+
+A test is a few lines of JavaScript that tell the machine what happens and when, and Python that judges what it did.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.support.browser import Participant
+from tests.support.service import Service
+
+Run = Callable[[str], Any]
+
+# `m` is the machine of one page, `did` what it has ordered since the last look. PARTNER is the epoch of the partner,
+# whose pid is `p`; own epochs are 1, 2, 3, …
+BENCH = """async () => {
+  const { RoomMachine } = await import("/js/room_machine.js");
+  const { SignalingClient } = await import("/js/signaling_client.js");
+  const { openEnvelope } = await import("/js/envelope.js");
+  const epoch = (sign) => String(sign).padStart(32, "0");
+  const seat = (role, pid = "me") => ({ pid, role, start: "", end: "", resume: "token", ice: [] });
+  const other = { organiser: "participant", participant: "organiser" };
+  const bench = { openEnvelope, epoch, seat, PARTNER: epoch("a"), STRANGER: epoch("b") };
+  const media = { camera: true, microphone: true };
+  bench.hello = (epoch, to, name = "Petra Muster") => ({ kind: "hello", epoch, to, name, ...media });
+  bench.did = (m) => m.poll().map((action) => {
+    if (action.do === "send") return `${action.message.kind} to ${action.to}`;
+    if (action.do === "open_call") return `open ${action.polite ? "polite" : "impolite"}`;
+    if (action.do === "disconnect") return action.leave ? "leave" : "disconnect";
+    return action.peer ? `${action.do} ${action.peer}` : action.do;
+  });
+  bench.fresh = () => {
+    let drawn = -1; // the form has one, too
+    return new RoomMachine({ drawEpoch: () => epoch(++drawn) });
+  };
+  /** In the room since 0 ms, devices settled, nobody else there. */
+  bench.alone = (role = "organiser") => {
+    const m = bench.fresh();
+    m.join("Dr. Anna Beispiel");
+    m.joined(seat(role), 0);
+    m.mediaSettled(0);
+    m.poll();
+    return m;
+  };
+  /** The partner came at 0 ms, and the connection is being opened. */
+  bench.paired = (role = "organiser") => {
+    const m = bench.alone(role);
+    m.peer({ pid: "p", role: other[role], present: true }, 0);
+    m.message("p", bench.hello(bench.PARTNER, epoch(1)), 0);
+    m.poll();
+    return m;
+  };
+  bench.talking = (role = "organiser") => {
+    const m = bench.paired(role);
+    m.callChanged("connected", 0);
+    m.poll();
+    return m;
+  };
+  /** A page's own client over sockets that only exist here. */
+  bench.client = (resume) => {
+    const sockets = [];
+    globalThis.WebSocket = class {
+      static OPEN = 1; readyState = 1; sent = []; closed = false;
+      constructor() { sockets.push(this); }
+      send(text) { this.sent.push(JSON.parse(text)); }
+      close() { this.closed = true; }
+      says(message) { this.onmessage({ data: JSON.stringify(message) }); }
+    };
+    const heard = [];
+    const handlers = new Proxy({}, { get: (_, name) => (value, pause) => heard.push([name, pause ?? null]) });
+    const link = new SignalingClient({ url: "ws://nowhere/", locator: "000000", resume, handlers });
+    link.start();
+    return { link, sockets, heard, welcome: { type: "joined", ...seat("organiser") } };
+  };
+  window.bench = bench;
+}"""
+NAMES = "{ openEnvelope, epoch, seat, PARTNER, STRANGER, hello, did, fresh, alone, paired, talking, client }"
+EPOCH = "0123456789abcdef" * 2
+FORGOTTEN = ["close_call", "leave", "stop_media", "forget_session"]
+
+
+@pytest.fixture(scope="module")
+def run(browser: Browser, service: Service) -> Iterator[Run]:
+    """Runs the body of a function in the page, with the names of the bench."""
+    visitor = Participant(browser)
+    visitor.open(service.create_appointment().organiser_link.partition("#")[0])
+    visitor.page.evaluate(BENCH)
+    yield lambda body: visitor.page.evaluate(f"() => {{ const {NAMES} = window.bench; {body} }}")
+    visitor.close()
+
+
+# --- finding each other ---
+
+
+@pytest.mark.parametrize(("role", "manner"), [("organiser", "impolite"), ("participant", "polite")])
+def test_the_first_greeting_pairs_and_opens_the_call_and_only_the_participant_is_polite(
+    run: Run, role: str, manner: str
+) -> None:
+    seen = run(f"""
+      const m = alone("{role}");
+      m.peer({{ pid: "p", role: "{"participant" if role == "organiser" else "organiser"}", present: true }}, 0);
+      const greeted = did(m);
+      m.message("p", hello(PARTNER, epoch(1)), 0);
+      return [greeted, did(m), m.view().call, m.view().partner.name];""")
+    assert seen == [["hello to p"], ["paired p", f"open {manner}"], "connecting", "Petra Muster"]
+
+
+def test_nobody_is_greeted_before_the_devices_are_settled_or_eight_seconds_have_passed(run: Run) -> None:
+    seen = run("""
+      const m = fresh();
+      m.join("Dr. Anna Beispiel");
+      m.joined(seat("organiser"), 0);
+      m.peer({ pid: "p", role: "participant", present: true }, 0);
+      m.message("p", hello(PARTNER, null), 0);
+      const orders = [7_999, 8_000].map((time) => { m.tick(time); return did(m); });
+      return orders;""")
+    assert seen == [["connect", "start_media"], ["hello to p", "paired p", "open impolite"]]
+
+
+def test_who_is_alone_gets_a_hint_after_a_minute_until_somebody_comes(run: Run) -> None:
+    seen = run("""
+      const m = alone();
+      const hints = [];
+      for (const time of [59_999, 60_000]) { m.tick(time); hints.push(m.view().waitingHint); }
+      m.peer({ pid: "p", role: "participant", present: true }, 61_000);
+      return [...hints, m.view().waitingHint];""")
+    assert seen == [False, True, False]
+
+
+def test_a_rival_for_the_seat_is_no_partner_and_does_not_flicker_while_sockets_change(run: Run) -> None:
+    seen = run("""
+      const m = alone();
+      const twin = (present, now) => m.peer({ pid: "twin", role: "organiser", present }, now);
+      const rivals = [];
+      const look = () => rivals.push(m.view().rival);
+      twin(true, 0); m.message("twin", hello(STRANGER, null), 0); look();
+      m.joined(seat("organiser"), 1_000); look(); twin(true, 1_001); m.tick(3_000); look();
+      twin(false, 4_000); look();
+      twin(true, 5_000); m.joined(seat("organiser"), 6_000); m.tick(8_000); look(); // not announced any more
+      return [rivals, m.view().partner, did(m)];""")
+    assert seen == [[True, True, True, False, False], None, []]
+
+
+# --- keeping each other ---
+
+
+def test_the_same_epochs_keep_the_call_even_if_the_server_gave_both_new_ids(run: Run) -> None:
+    seen = run("""
+      const m = talking();
+      m.signalingLost(1_000);
+      m.joined(seat("organiser", "me2"), 1_000);
+      m.peer({ pid: "p2", role: "participant", present: true }, 1_001);
+      m.message("p2", hello(PARTNER, epoch(1)), 1_002);
+      m.hangUp();
+      return did(m);""")
+    assert seen == ["hello to p2", "paired p2", "resync_call", "bye to p2", *FORGOTTEN]
+
+
+def test_a_new_epoch_of_the_partner_replaces_the_call(run: Run) -> None:
+    seen = run("""
+      const m = talking();
+      m.message("p", hello(STRANGER, epoch(1)), 1_000);
+      return [did(m), m.view().call];""")
+    assert seen == [["close_call", "open impolite"], "connecting"]
+
+
+def test_a_stranger_does_not_end_a_call_that_lives_while_the_partner_has_no_socket(run: Run) -> None:
+    seen = run("""
+      const m = talking();
+      m.peer({ pid: "p", role: "participant", present: false }, 1_000);
+      m.peer({ pid: "x", role: "participant", present: true }, 1_001);
+      m.message("x", hello(STRANGER, epoch(1), "Stranger"), 1_002);
+      const before = [did(m), m.view().call, m.view().partner.name];
+      m.peer({ pid: "p", role: "participant", present: true }, 2_000);
+      m.message("p", hello(PARTNER, epoch(1)), 2_001);
+      m.callChanged("disconnected", 3_000);
+      return [before, did(m), m.view().partner.name];""")
+    kept = [["hello to x"], "connected", "Petra Muster"]
+    assert seen == [kept, ["hello to p", "paired p", "resync_call"], "Petra Muster"]
+
+
+@pytest.mark.parametrize("state", ["disconnected", "failed"])
+def test_who_greeted_during_the_call_is_taken_when_media_and_partner_are_both_gone(run: Run, state: str) -> None:
+    seen = run(f"""
+      const m = talking();
+      m.peer({{ pid: "p", role: "participant", present: false }}, 1_000);
+      m.peer({{ pid: "x", role: "participant", present: true }}, 1_001);
+      m.message("x", hello(STRANGER, epoch(1), "Petra anew"), 1_002);
+      did(m);
+      m.callChanged("{state}", 6_000);
+      return [did(m), m.view().call, m.view().partner.name];""")
+    assert seen == [["close_call", "hello to x", "paired x", "open impolite"], "connecting", "Petra anew"]
+
+
+@pytest.mark.parametrize(
+    "reconnect",
+    [
+        'm.peer({ pid: "p", role: "participant", present: false }, 1)',
+        "m.signalingLost(2); m.joined(seat('organiser'), 2)",
+        "m.joined(seat('organiser'), 2)",
+        "",  # the partner took the seat back before the server knew that the old socket was dead
+    ],
+)
+def test_the_pairing_is_reported_again_after_either_socket_was_lost(run: Run, reconnect: str) -> None:
+    seen = run(f"""
+      const m = talking();
+      {reconnect};
+      m.peer({{ pid: "p", role: "participant", present: true }}, 3);
+      m.message("p", hello(PARTNER, epoch(1)), 4);
+      return [did(m), m.view().call];""")
+    assert seen == [["hello to p", "paired p", "resync_call"], "connected"]
+
+
+def test_a_lost_server_leaves_the_media_alone_and_its_refusal_waits_for_the_end_of_the_call(run: Run) -> None:
+    seen = run("""
+      const m = talking();
+      m.signalingLost(1_000);
+      m.tick(120_000);
+      const lost = [did(m), m.view().call, m.view().signalingAway];
+      m.refused({ code: "code_in_use" }, null, 121_000);
+      const refused = [did(m), m.view().call, m.view().problem];
+      m.callChanged("disconnected", 122_000);
+      return [lost, refused, did(m), m.view().phase, m.view().problem.code];""")
+    assert seen[:2] == [[[], "connected", True], [[], "connected", None]]
+    assert seen[2:] == [["close_call", "disconnect", "stop_media", "forget_session"], "form", "code_in_use"]
+
+
+def test_a_partner_who_stays_away_is_given_up_and_meets_a_new_epoch(run: Run) -> None:
+    seen = run("""
+      const m = talking();
+      m.peer({ pid: "p", role: "participant", present: false }, 1_000);
+      m.callChanged("disconnected", 2_000);
+      m.tick(31_999);
+      const before = [m.view().call, did(m).includes("close_call")];
+      m.tick(32_000);
+      const after = [m.view().call, m.view().partner, did(m)];
+      m.peer({ pid: "p", role: "participant", present: true }, 40_000);
+      const never = paired(); // never connected: less to wait for
+      never.peer({ pid: "p", role: "participant", present: false }, 1_000);
+      never.tick(4_000);
+      return [before, after, m.poll()[0].message.epoch === epoch(2), never.view().call];""")
+    assert seen == [["interrupted", False], ["none", None, ["close_call"]], True, "none"]
+
+
+# --- the connection, and the end ---
+
+
+def test_ice_is_restarted_three_seconds_after_an_interruption_unless_it_heals(run: Run) -> None:
+    seen = run("""
+      const m = talking();
+      m.callChanged("disconnected", 10_000);
+      m.tick(12_999);
+      const before = [did(m), m.view().call];
+      m.tick(13_000);
+      const restarted = did(m);
+      m.callChanged("connected", 14_000);
+      m.callChanged("disconnected", 20_000);
+      m.callChanged("connected", 22_000);
+      m.tick(60_000);
+      return [before, restarted, did(m), m.view().call];""")
+    assert seen == [[[], "interrupted"], ["restart_ice"], [], "connected"]
+
+
+def test_two_failures_mean_that_there_is_no_path_and_trying_again_draws_a_new_epoch(run: Run) -> None:
+    seen = run("""
+      const m = paired();
+      m.tick(15_000);
+      const first = [did(m), m.view().call];
+      m.callChanged("failed", 20_000);
+      const second = [did(m), m.view().call];
+      m.tryAgain(30_000);
+      const epochs = m.poll().filter((action) => action.do === "send").map(({ message }) => message.epoch);
+      return [first, second, epochs, m.view().call];""")
+    assert seen == [[["restart_ice"], "connecting"], [["close_call"], "no_path"], ["2".rjust(32, "0")], "connecting"]
+
+
+def test_a_connection_that_had_stood_is_opened_anew_once_before_it_is_given_up(run: Run) -> None:
+    seen = run("""
+      const m = talking();
+      const states = [];
+      for (const time of [1_000, 2_000, 3_000, 4_000]) {
+        m.callChanged("failed", time);
+        states.push([did(m), m.view().call]);
+      }
+      return states;""")
+    assert seen == [
+        [["restart_ice"], "interrupted"],
+        [["close_call", "hello to p", "open impolite"], "interrupted"],
+        [["restart_ice"], "interrupted"],
+        [["close_call"], "no_path"],
+    ]
+
+
+def test_a_browser_that_makes_no_connection_is_told_so_and_can_hang_up(run: Run) -> None:
+    seen = run("""
+      const m = paired();
+      m.callImpossible(1);
+      const impossible = [did(m), m.view().call];
+      m.hangUp();
+      return [impossible, did(m), m.view().phase];""")
+    assert seen == [[["close_call"], "no_path"], ["bye to p", *FORGOTTEN], "ended"]
+
+
+def test_hanging_up_says_goodbye_and_a_goodbye_ends_the_consultation_for_the_other(run: Run) -> None:
+    seen = run("""
+      const [m, other] = [talking("participant"), talking()];
+      m.hangUp();
+      other.message("p", { kind: "bye", epoch: PARTNER, to: epoch(1) }, 1_000);
+      return [did(m), m.view().phase, did(other), other.view().phase];""")
+    assert seen == [["bye to p", *FORGOTTEN], "ended", FORGOTTEN, "ended"]
+
+
+@pytest.mark.parametrize(
+    ("sender", "epochs"),
+    [
+        ("p", "epoch: STRANGER, to: epoch(1)"),
+        ("p", "epoch: PARTNER, to: epoch(9)"),
+        ("x", "epoch: PARTNER, to: epoch(1)"),
+    ],
+)
+def test_what_is_not_meant_for_the_current_pair_of_epochs_is_dropped(run: Run, sender: str, epochs: str) -> None:
+    seen = run(f"""
+      const m = talking();
+      m.peer({{ pid: "x", role: "participant", present: true }}, 0);
+      did(m);
+      m.message("{sender}", {{ kind: "bye", {epochs} }}, 1);
+      m.message("{sender}", {{ kind: "description", type: "offer", sdp: "v=0", {epochs} }}, 1);
+      m.message("{sender}", {{ kind: "state", camera: false, microphone: false, {epochs} }}, 1);
+      return [did(m), m.view().phase, m.view().partner.camera];""")
+    assert seen == [[], "room", True]
+
+
+# --- the server, and the envelope ---
+
+
+def test_an_unknown_code_leads_back_to_the_form_and_is_forgotten(run: Run) -> None:
+    seen = run("""
+      const m = fresh();
+      m.join("Petra Muster");
+      m.refused({ code: "unknown_code" }, null, 5);
+      return [did(m), m.view().phase, m.view().problem.code];""")
+    assert seen == [["connect", "disconnect", "stop_media", "forget_session"], "form", "unknown_code"]
+
+
+@pytest.mark.parametrize("code", ["rate_limited", "overload"])
+def test_a_passing_error_forgets_nothing(run: Run, code: str) -> None:
+    seen = run(f"""
+      const m = fresh();
+      m.join("Petra Muster");
+      m.refused({{ code: "{code}", retry_after: 6 }}, 6_000, 0);
+      const waiting = [did(m), m.view().phase, m.view().problem.retryAt];
+      m.refused({{ code: "{code}", retry_after: 6 }}, null, 0);
+      return [waiting, did(m), m.view().phase];""")
+    assert seen == [[["connect"], "joining", 6_000], ["disconnect", "stop_media"], "form"]
+
+
+def test_only_who_has_a_seat_to_take_back_returns_by_itself_when_told_to_wait(run: Run) -> None:
+    pauses = run("""
+      return ["token", null].map((resume) => {
+        const { link, sockets: [socket], heard } = client(resume);
+        socket.says({ type: "error", code: "rate_limited", retry_after: 6 });
+        link.stop();
+        return heard[0];
+      });""")
+    assert [name for name, _ in pauses] == ["refused", "refused"]
+    assert pauses[0][1] >= 6_000
+    assert pauses[1][1] is None
+
+
+def test_a_waiting_page_looks_after_its_server_and_one_in_a_call_does_not(run: Run) -> None:
+    seen = run("""
+      const m = alone();
+      const probes = [49_999, 50_000, 99_999, 100_000].map((time) => { m.tick(time); return did(m); });
+      m.shown();
+      const shown = did(m);
+      const busy = talking();
+      busy.shown();
+      busy.tick(200_000);
+      return [probes, shown, did(busy)];""")
+    assert seen == [[[], ["probe_signaling"], [], ["probe_signaling"]], ["probe_signaling"], []]
+
+
+def test_a_second_socket_takes_the_seat_before_the_first_one_goes(run: Run) -> None:
+    seen = run("""
+      const { link, sockets, heard, welcome } = client(null);
+      sockets[0].onopen();
+      sockets[0].says(welcome);
+      link.probe();
+      sockets[1].onopen();
+      const meanwhile = [sockets[0].closed, [...sockets[1].sent]];
+      sockets[0].says({ type: "error", code: "code_in_use" }); // the server has given the seat to the second one
+      sockets[1].says(welcome);
+      link.send({ type: "paired", peer: "p", ok: true });
+      link.stop();
+      return [meanwhile, heard.map(([name]) => name), sockets[0].closed, sockets[1].sent.at(-1).type];""")
+    join = {"type": "join", "loc": "000000", "resume": "token"}
+    assert seen == [[False, [join]], ["joined", "joined"], True, "paired"]
+
+
+def test_a_crowded_server_keeps_the_present_socket_and_a_silent_one_does_not(run: Run) -> None:
+    seen = run("""
+      const { link, sockets, heard, welcome } = client(null);
+      sockets[0].says(welcome);
+      link.probe();
+      sockets[1].says({ type: "error", code: "overload", retry_after: 5 });
+      link.probe();
+      sockets[2].onclose();
+      const kept = [sockets[0].closed, heard.length];
+      link.probe();
+      sockets[3].onclose();
+      link.stop();
+      return [kept, sockets[0].closed, heard.at(-1)[0]];""")
+    assert seen == [[False, 1], True, "away"]
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        None,
+        {"kind": "hello", "epoch": EPOCH, "to": None, "name": "\u200b\u3164", "camera": True, "microphone": True},
+        {"kind": "hello", "epoch": EPOCH.upper(), "to": None, "name": "X", "camera": True, "microphone": True},
+        {"kind": "hello", "epoch": EPOCH, "to": "short", "name": "X", "camera": True, "microphone": True},
+        {"kind": "hello", "epoch": EPOCH, "to": None, "name": "X", "camera": 1, "microphone": True},
+        {"kind": "description", "epoch": EPOCH, "to": EPOCH, "type": "rollback", "sdp": ""},
+        {"kind": "description", "epoch": EPOCH, "to": EPOCH, "type": "offer", "sdp": "v" * 40_001},
+        {"kind": "candidate", "epoch": EPOCH, "to": EPOCH, "candidate": {}},
+        {"kind": "candidate", "epoch": EPOCH, "to": EPOCH, "candidate": "", "sdpMLineIndex": -1},
+        {"kind": "state", "epoch": EPOCH, "to": EPOCH, "camera": True},
+        {"kind": "bye", "epoch": EPOCH},
+        {"kind": "__proto__", "epoch": EPOCH, "to": EPOCH},
+    ],
+)
+def test_a_hostile_message_opens_to_nothing(run: Run, inner: object) -> None:
+    text = json.dumps(json.dumps(inner, ensure_ascii=True))
+    assert run(f"return openEnvelope(btoa({text}));") is None
+
+
+def test_only_base64_within_the_bound_of_the_server_is_opened(run: Run) -> None:
+    seen = run("""
+      const bye = JSON.stringify({ kind: "bye", epoch: epoch(1), to: epoch(2) });
+      const padded = (length) => btoa(bye.padEnd((length / 4) * 3, " "));
+      return [openEnvelope(padded(65_000))?.kind,
+        ...[padded(65_004), "%", btoa("\\xff"), 7, null].map(openEnvelope)];""")
+    assert seen == ["bye", None, None, None, None, None]
