@@ -7,7 +7,7 @@ The shell calls in (`connect`, `receive_text`, `receive_binary`, `finish_lookup`
 
 import base64
 import math
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,6 +42,7 @@ JOIN_DEADLINE_SECONDS = 10.0
 OVERLOAD_RETRY_SECONDS = 5
 MESSAGE_PACE = Pace(interval=1 / 50, burst=200)  # one client's messages: a burst of candidates passes
 MAX_LIMITED_ADDRESSES = 65_536
+MAX_UNJOINED_PER_ADDRESS = 64  # a page joins at once: even a hospital behind one address stays far below
 PID_BYTES = 9
 TOKEN_BYTES = 16
 
@@ -80,6 +81,7 @@ class Lobby:
         self._join_deadlines: OrderedDict[int, float] = OrderedDict()
         self._holds: OrderedDict[str, tuple[float, _Place]] = OrderedDict()
         pace = Pace(60 / settings.unknown_codes_per_minute, settings.unknown_codes_per_minute)
+        self._unjoined: Counter[bytes] = Counter()  # clients without a seat, by address
         self._unknown_codes = AddressLimiter(pace, MAX_LIMITED_ADDRESSES)
         self._lookups: deque[Lookup] = deque()
         self._outbox: deque[Transmit | Close] = deque()
@@ -91,7 +93,7 @@ class Lobby:
         """Count a new socket in and name it.
 
         Args:
-            address: whom to count unknown codes for, from `address_key`.
+            address: whom to count sockets, claims and unknown codes for, from `address_key`.
             now: monotonic time, in seconds.
         """
         client = self._next_client
@@ -99,9 +101,10 @@ class Lobby:
         if self._draining:
             self._send(client, Drain())
             self._outbox.append(Close(client, CLOSE_GOING_AWAY))
-        elif len(self._clients) >= self._settings.max_clients:
+        elif len(self._clients) >= self._settings.max_clients or self._unjoined[address] >= MAX_UNJOINED_PER_ADDRESS:
             self._refuse_join(client, _overload())
         else:
+            self._unjoined[address] += 1
             self._clients[client] = _Client(address, TokenBucket(MESSAGE_PACE, now))
             self._join_deadlines[client] = now + JOIN_DEADLINE_SECONDS
             self._events.append(events.ClientConnected())
@@ -160,7 +163,7 @@ class Lobby:
         window = self._window(seat.appointment.start)
         try:
             window.admit(utc)
-            record.place = self._take_seat(client, record.resume, seat, now)
+            record.place = self._take_seat(client, record, seat, now)
         except TooEarly:
             self._refuse_join(client, Error(code=ErrorCode.TOO_EARLY, start=seat.appointment.start))
         except Expired:
@@ -170,6 +173,7 @@ class Lobby:
         except SeatCrowded:
             self._refuse_join(client, _overload())
         else:
+            self._count_out(record)
             self._welcome(client, record.place, window, ice)
 
     def fail_lookup(self, client: int, now: float) -> None:
@@ -250,34 +254,37 @@ class Lobby:
             self._unknown_codes.give_back(record.address, now)
         return record
 
-    def _take_seat(self, client: int, token: str | None, seat: Seat, now: float) -> _Place:
+    def _take_seat(self, client: int, record: _Client, seat: Seat, now: float) -> _Place:
         """Seat the client: on the claim of its token if there is one, else on a new claim."""
         room = self._rooms.get(seat.appointment.room_id)
-        if room is not None and token is not None:
-            claim = room.find_by_token(seat.role, token)
+        if room is not None and record.resume is not None:
+            claim = room.find_by_token(seat.role, record.resume)
             if claim is not None:
-                self._resume(room, claim, client, now)
+                self._resume(room, claim, now)
+                claim.address, claim.client = record.address, client
                 return _Place(room, claim)
         if room is None:
             room = Room(seat.appointment, self._settings.claims_per_seat, now)
-        claim = Claim(_opaque(self._entropy(PID_BYTES)), seat.role, _opaque(self._entropy(TOKEN_BYTES)), client)
+        pid, token = _opaque(self._entropy(PID_BYTES)), _opaque(self._entropy(TOKEN_BYTES))
+        claim = Claim(pid, seat.role, record.address, token, client=None)
         displaced = room.add(claim)
         if displaced is not None:
-            self._end_claim(room, displaced, events.Departure.DISPLACED, now)
+            self._dismiss(room, displaced, _overload(), events.Departure.DISPLACED, now)
+        claim.client = client  # only now: nothing may reach this socket before its `joined`
         if seat.appointment.room_id not in self._rooms:
             self._rooms[seat.appointment.room_id] = room
             self._events.append(events.RoomOpened(seat.appointment.tier))
         self._events.append(events.SeatClaimed(seat.role, resumed=False))
         return _Place(room, claim)
 
-    def _resume(self, room: Room, claim: Claim, client: int, now: float) -> None:
+    def _resume(self, room: Room, claim: Claim, now: float) -> None:
+        """Free a claim for its next socket, which may hear nothing before its `joined`."""
         self._holds.pop(claim.pid, None)
         if claim.client is not None:
             # A duplicated tab has the same token. The older one must not come back by itself.
             self._close_with_error(claim.client, Error(code=ErrorCode.CODE_IN_USE))
         self._events.append(events.SeatClaimed(claim.role, resumed=True))
         self._evict(room, room.reclaim(claim), now)
-        claim.client = client  # only now: nothing may reach this socket before its `joined`
 
     def _welcome(self, client: int, place: _Place, window: EntryWindow, ice: tuple[IceServer, ...]) -> None:
         room, claim = place
@@ -339,10 +346,14 @@ class Lobby:
     def _evict(self, room: Room, rivals: list[Claim], now: float) -> None:
         """Send the claims away that the room has just removed from a confirmed seat."""
         for rival in rivals:
-            if rival.client is not None:
-                self._close_with_error(rival.client, Error(code=ErrorCode.CODE_IN_USE))
-                self._tell_others(_Place(room, rival), present=False)
-            self._end_claim(room, rival, events.Departure.EVICTED, now)
+            self._dismiss(room, rival, Error(code=ErrorCode.CODE_IN_USE), events.Departure.EVICTED, now)
+
+    def _dismiss(self, room: Room, claim: Claim, error: Error, departure: events.Departure, now: float) -> None:
+        """Tell a claim that its room has removed why it must go, and the others that it is gone."""
+        if claim.client is not None:
+            self._close_with_error(claim.client, error)
+            self._tell_others(_Place(room, claim), present=False)
+        self._end_claim(room, claim, departure, now)
 
     # --- sending and forgetting ---
 
@@ -372,8 +383,16 @@ class Lobby:
         self._join_deadlines.pop(client, None)
         record = self._clients.pop(client, None)
         if record is not None:
+            if record.place is None:
+                self._count_out(record)
             self._events.append(events.ClientDisconnected())
         return record
+
+    def _count_out(self, record: _Client) -> None:
+        """Take a client that has a seat, or has gone without one, out of the count of its address."""
+        self._unjoined[record.address] -= 1
+        if self._unjoined[record.address] == 0:
+            del self._unjoined[record.address]
 
     def _tell_others(self, place: _Place, *, present: bool) -> None:
         message = Peer(pid=place.claim.pid, role=place.claim.role, present=present)

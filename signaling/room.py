@@ -1,6 +1,7 @@
 """One two-party room: claims on its two seats, and how they become confirmed (docs/signaling.md)."""
 
 import hmac
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -13,7 +14,7 @@ class SeatTaken(Exception):
 
 
 class SeatCrowded(Exception):
-    """As many claims as allowed stand side by side on the seat, all of them in use."""
+    """As many claims as allowed stand side by side on the seat, and all of them are confirmed."""
 
 
 class Pairing(Enum):
@@ -32,6 +33,7 @@ class Claim:
     Attributes:
         pid: names the participant to the others of the room.
         role: the seat.
+        address: whose it is, as far as a key from `address_key` can tell.
         token: takes the claim over from another socket.
         client: the open socket, or None while the claim is held.
         confirmed: it and a client of the other role have verified each other.
@@ -39,6 +41,7 @@ class Claim:
 
     pid: str
     role: Role
+    address: bytes = field(repr=False)
     token: str = field(repr=False)
     client: int | None
     confirmed: bool = False
@@ -77,8 +80,11 @@ class Room:
     def add(self, claim: Claim) -> Claim | None:
         """Put a new claim on its seat.
 
+        On a full seat the address with most unconfirmed claims makes room, the new one included: many sockets
+        of one address cannot keep anybody of another address out, nor send them away.
+
         Returns:
-            The claim that made room for it: the one that has been silent and unconfirmed for longest.
+            The claim that made room, if one had to: the longest without a socket, else the oldest.
 
         Raises:
             SeatTaken: a confirmed claim with an open socket is there.
@@ -89,9 +95,7 @@ class Room:
             raise SeatTaken
         displaced = None
         if len(seat) >= self._claims_per_seat:
-            displaced = next((other for other in seat if other.client is None and not other.confirmed), None)
-            if displaced is None:
-                raise SeatCrowded
+            displaced = self._choose_displaced(claim, [other for other in seat if not other.confirmed])
             self.remove(displaced)
         self._claims[claim.pid] = claim
         return displaced
@@ -110,7 +114,7 @@ class Room:
         """Note that a claim has lost its socket. Reports by and about it must be made anew."""
         self._forget_reports(claim)
         claim.client = None
-        # The order of the dict is the order of silence: `add` displaces the first silent claim.
+        # The order of the dict is the order of silence, which decides whom `add` displaces.
         self._claims[claim.pid] = self._claims.pop(claim.pid)
 
     def remove(self, claim: Claim) -> None:
@@ -153,6 +157,13 @@ class Room:
 
     def _seat(self, role: Role) -> Iterator[Claim]:
         return (claim for claim in self._claims.values() if claim.role is role)
+
+    @staticmethod
+    def _choose_displaced(newcomer: Claim, unconfirmed: list[Claim]) -> Claim:
+        if not unconfirmed:
+            raise SeatCrowded
+        holding = Counter(claim.address for claim in [*unconfirmed, newcomer])
+        return min(unconfirmed, key=lambda claim: (-holding[claim.address], claim.client is not None))
 
     def _evict_rivals(self, claim: Claim) -> list[Claim]:
         rivals = [other for other in self._seat(claim.role) if other is not claim]

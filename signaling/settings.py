@@ -1,11 +1,13 @@
 """Settings of the signaling endpoint and its pages."""
 
 import ipaddress
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from signaling.ice_servers import parse_host
+
+MIN_CREDENTIAL_REST_SECONDS = 3600  # what is left of a TURN credential when its entry window closes
 
 
 def _is_ip_address(value: str) -> str:
@@ -31,9 +33,10 @@ class IceSettings(BaseModel, frozen=True, extra="forbid"):
     )
     credential_lifetime_seconds: int = Field(
         93_600,
-        ge=600,
-        le=604_800,
-        description="validity of a TURN credential; the default is 26 h, longer than any consultation",
+        ge=7200,
+        le=777_600,
+        description="validity of a TURN credential, which a client gets once when it joins: at least an hour longer "
+        "than entry_opens_minutes and entry_closes_hours together",
     )
 
 
@@ -51,8 +54,9 @@ class SignalingSettings(BaseModel, frozen=True, extra="forbid"):
     public_url: str = Field(
         "",
         max_length=512,
-        pattern=r"^(https?://[^/\s#?]+)?$",
-        description="address of the page in printed links, without a slash at the end; empty: http(s)://localhost:<port>",
+        pattern=r"^(https?://[A-Za-z0-9.:\[\]-]+)?$",
+        description="address of the page in printed links, without a slash at the end; no page of another address may "
+        "join. Empty: http(s)://localhost:<port> in links, and any address that leads here",
     )
     entry_opens_minutes: int = Field(30, ge=0, le=1440, description="minutes before the planned start when entry opens")
     entry_closes_hours: int = Field(24, ge=1, le=168, description="hours after the planned start when the codes end")
@@ -64,3 +68,14 @@ class SignalingSettings(BaseModel, frozen=True, extra="forbid"):
         10, ge=1, le=1000, description="unknown locators from one address (/64 for IPv6)"
     )
     ice: IceSettings = IceSettings()
+
+    @model_validator(mode="after")
+    def _credentials_outlive_the_entry_window(self) -> Self:
+        window = 60 * self.entry_opens_minutes + 3600 * self.entry_closes_hours
+        if self.ice.credential_lifetime_seconds < window + MIN_CREDENTIAL_REST_SECONDS:
+            least = window + MIN_CREDENTIAL_REST_SECONDS
+            raise ValueError(
+                f"ice.credential_lifetime_seconds must not lie below {least}: an hour more than "
+                "entry_opens_minutes and entry_closes_hours together"
+            )
+        return self

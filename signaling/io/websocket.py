@@ -79,7 +79,7 @@ class WebSocketEndpoint:
             HTTPServiceUnavailable: there are more sockets than may be told why not.
         """
         host = _check_host(request, self._settings.ice.host)
-        _check_origin(request)
+        _check_origin(request, self._settings.public_url)
         if len(self._connections) >= self._settings.max_clients + SPARE_SOCKETS:
             raise web.HTTPServiceUnavailable
         socket = web.WebSocketResponse(
@@ -224,12 +224,27 @@ def _check_host(request: web.Request, configured: str) -> str:
         raise web.HTTPBadRequest from error
 
 
-def _check_origin(request: web.Request) -> None:
-    """Let only our own pages open the socket: browsers always say where a page comes from."""
+def _check_origin(request: web.Request, public_url: str) -> None:
+    """Let only our own pages open the socket: browsers always say where a page comes from.
+
+    The page's address is `public_url`. Without one, the Host header must do, which another name for this
+    machine passes, too.
+    """
     values = request.headers.getall("Origin", [])
     match = _ORIGIN.fullmatch(values[0]) if len(values) == 1 else None
-    if match is None or match[1].lower() != request.headers["Host"].lower():
+    if match is None:
         raise web.HTTPForbidden
+    own = (
+        _origin(values[0]) == _origin(public_url) if public_url else match[1].lower() == request.headers["Host"].lower()
+    )
+    if not own:
+        raise web.HTTPForbidden
+
+
+def _origin(url: str) -> str:
+    """Write scheme, host and port as browsers do: in lower case, and without the port of the scheme."""
+    scheme, _, authority = url.lower().partition("://")
+    return f"{scheme}://{authority.removesuffix(':443' if scheme == 'https' else ':80')}"
 
 
 def _limiter_key(request: web.Request) -> bytes:

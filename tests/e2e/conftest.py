@@ -35,7 +35,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture
 def invite(browser: Browser) -> Iterator[Callable[..., Participant]]:
-    """Makes participants, and closes their tabs at the end: a forgotten camera costs the next test its CPU."""
+    """Makes participants, and closes their tabs at the end: a forgotten camera costs the next test its CPU.
+
+    No page may have complained by then: a test that provokes complaints clears them.
+    """
     invited: list[Participant] = []
 
     def make(**options: object) -> Participant:
@@ -45,6 +48,7 @@ def invite(browser: Browser) -> Iterator[Callable[..., Participant]]:
     yield make
     for participant in invited:
         participant.close()
+    assert [complaint for participant in invited for complaint in participant.complaints] == []
 
 
 @pytest.fixture

@@ -44,11 +44,15 @@ def test_a_reload_keeps_the_seat_and_the_consultation_goes_on(
 ) -> None:
     codes = service.create_appointment()
     talk(codes.organiser_link, codes.participant_link, doctor, patient)
+    before = service.metrics()
     patient.page.reload()
     patient.await_connected()
     doctor.await_connected()
     assert patient.text("remote-name") == "Dr. Anna Beispiel"
     watch_both(doctor, patient, seconds=3)
+    after = service.metrics()
+    assert after[joins("resumed")] == before[joins("resumed")] + 1
+    assert after[joins("joined")] == before[joins("joined")], "nobody needed a new seat"
 
 
 def test_after_hanging_up_both_may_come_back_with_the_same_codes(
@@ -69,14 +73,19 @@ def test_camera_and_microphone_buttons_stop_what_the_partner_sees_and_hears(
 ) -> None:
     codes = service.create_appointment()
     talk(codes.organiser_link, codes.participant_link, doctor, patient)
-    doctor.page.get_by_test_id("camera-button").click()
-    doctor.page.get_by_test_id("microphone-button").click()
-    expect(patient.page.get_by_test_id("remote-placeholder")).to_be_visible()
-    expect(patient.page.get_by_test_id("remote-microphone-off")).to_be_visible()
-    doctor.page.get_by_test_id("camera-button").click()
-    doctor.page.get_by_test_id("microphone-button").click()
-    expect(patient.page.get_by_test_id("remote-placeholder")).to_be_hidden()
-    expect(patient.page.get_by_test_id("remote-microphone-off")).to_be_hidden()
+    signs = {
+        "camera-button": ("remote-placeholder", "framesDecoded"),
+        "microphone-button": ("remote-microphone-off", "totalAudioEnergy"),
+    }
+    for button, (sign, figure) in signs.items():
+        patient.await_growth(figure)
+        doctor.page.get_by_test_id(button).click()
+        expect(patient.page.get_by_test_id(sign)).to_be_visible()
+        patient.await_standstill(figure)
+    for button, (sign, figure) in signs.items():
+        doctor.page.get_by_test_id(button).click()
+        expect(patient.page.get_by_test_id(sign)).to_be_hidden()
+        patient.await_growth(figure)
     watch_both(doctor, patient, seconds=3)
 
 
@@ -88,6 +97,11 @@ def talk(organiser_link: str, participant_link: str, doctor: Participant, patien
     patient.join("Petra Muster")
     for participant in (doctor, patient):
         participant.await_connected()
+
+
+def joins(outcome: str) -> str:
+    """The name of a counter on the metrics page."""
+    return f'redconnect_signaling_joins_total{{outcome="{outcome}"}}'
 
 
 def service_origin(participant: Participant) -> str:

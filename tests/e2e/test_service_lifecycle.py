@@ -47,6 +47,9 @@ def test_sigterm_ends_a_service_with_a_running_consultation_within_five_seconds(
         for participant in (doctor, patient):
             participant.await_connected()
         logged = service.stop()
+        for participant in (doctor, patient):
+            participant.close()
+            participant.complaints.clear()  # the browser names every attempt to reach a service that is not there
     assert "shutdown" in logged
     for secret in (codes.organiser, codes.participant, "Anna Beispiel", "Petra Muster", "127.0.0.1:"):
         assert secret not in logged

@@ -53,7 +53,7 @@ _OBSERVER: Final = """
     }
   };
   window.__figures = async () => {
-    const figures = { framesDecoded: 0, totalAudioEnergy: 0, state: "none" };
+    const figures = { framesDecoded: 0, totalAudioEnergy: 0, state: "none", at: performance.now() };
     const connection = window.__connections.at(-1);
     if (!connection) return figures;
     figures.state = connection.connectionState;
@@ -75,11 +75,20 @@ _OBSERVER: Final = """
     return figures;
   };
   // For `wait_for_function`, which takes a promise for a truth.
-  window.__latest = { framesDecoded: 0, state: "none" };
-  setInterval(async () => { window.__latest = await window.__figures(); }, 200);
+  window.__latest = { framesDecoded: 0, totalAudioEnergy: 0, state: "none", at: 0 };
+  window.__grewAt = { framesDecoded: 0, totalAudioEnergy: 0 };
+  setInterval(async () => {
+    const earlier = window.__latest;
+    const latest = await window.__figures();
+    for (const name of Object.keys(window.__grewAt)) {
+      if (latest[name] > earlier[name]) window.__grewAt[name] = latest.at;
+    }
+    window.__latest = latest;
+  }, 200);
 })();
 """
 CONNECT_MS: Final = 30_000
+STANDSTILL_MS: Final = 2_000  # longer than the fake microphone is ever silent between two beeps
 
 
 @contextlib.contextmanager
@@ -193,6 +202,28 @@ class Participant:
         """Wait until the connection to the partner stands."""
         self.page.wait_for_function("() => window.__latest.state === 'connected'", timeout=CONNECT_MS)
 
+    def await_connection_lost(self) -> None:
+        """Wait until the connection to the partner is noticed to be dead."""
+        self.page.wait_for_function("() => window.__latest.state !== 'connected'", timeout=CONNECT_MS)
+
+    def await_growth(self, figure: str) -> None:
+        """Wait until more has been decoded than up to now: `framesDecoded` or `totalAudioEnergy`."""
+        self._await_figure(figure, "window.__grewAt[name] > since")
+
+    def await_standstill(self, figure: str) -> None:
+        """Wait until nothing more has been decoded for a while."""
+        predicate = f"window.__latest.at - Math.max(since, window.__grewAt[name]) >= {STANDSTILL_MS}"
+        self._await_figure(figure, predicate)
+
+    def _await_figure(self, figure: str, predicate: str) -> None:
+        since = self.page.evaluate("() => performance.now()")
+        self.page.wait_for_function(f"([name, since]) => {predicate}", arg=[figure, since], timeout=CONNECT_MS)
+
+    def connections(self) -> int:
+        """How many connections the page has made since it was loaded."""
+        made: int = self.page.evaluate("() => window.__connections.length")
+        return made
+
     def figures(self) -> dict[str, Any]:
         """Statistics of the newest connection."""
         figures: dict[str, Any] = self.page.evaluate("() => window.__figures()")
@@ -235,6 +266,9 @@ def watch_both(first: Participant, second: Participant, seconds: int = 10) -> No
     for participant in (first, second):
         participant.begin_watch()
     for participant in (first, second):
-        samples = participant.end_watch(seconds)
-        standstill = [later - earlier for earlier, later in itertools.pairwise(samples)]
-        assert min(standstill) > 0, f"the picture stood still: {samples}"
+        assert_no_standstill(participant.end_watch(seconds))
+
+
+def assert_no_standstill(samples: list[int]) -> None:
+    """The decoded frames have grown from each sample to the next."""
+    assert all(later > earlier for earlier, later in itertools.pairwise(samples)), f"the picture stood still: {samples}"

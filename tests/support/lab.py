@@ -34,6 +34,7 @@ class Lab:
         self.alice_ip = "10.91.1.2"
         self.bob_ip = "10.91.2.2"
         self.bob_ipv6 = "fd91:2::2"
+        self._numbers = {self.alice: 1, self.bob: 2}  # of the links
 
     def command(self, namespace: str, *words: str) -> list[str]:
         """The words of a command that runs inside a namespace."""
@@ -67,15 +68,11 @@ class Lab:
         for namespace in (self.alice, self.server, self.bob):
             _ip("netns", "add", namespace)
             _ip("-n", namespace, "link", "set", "lo", "up")
-        for number, client in ((1, self.alice), (2, self.bob)):
+        for client, number in self._numbers.items():
             outer, inner = f"{client}0", f"{client}1"
             _ip("link", "add", outer, "netns", client, "type", "veth", "peer", "name", inner, "netns", self.server)
-            for namespace, device, host in ((client, outer, 2), (self.server, inner, 1)):
-                _ip("-n", namespace, "addr", "add", f"10.91.{number}.{host}/24", "dev", device)
-                _ip("-n", namespace, "addr", "add", f"fd91:{number}::{host}/64", "dev", device, "nodad")
-                _ip("-n", namespace, "link", "set", device, "up")
-            _ip("-n", client, "route", "add", "default", "via", f"10.91.{number}.1")
-            _ip("-n", client, "-6", "route", "add", "default", "via", f"fd91:{number}::1")
+            _set_up(self.server, inner, number, host=1)
+            self.plug_in(client)
         forward = "1" if routed else "0"
         for key in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
             _check(self.command(self.server, "sysctl", "-qw", f"{key}={forward}"))
@@ -84,6 +81,17 @@ class Lab:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "hosts").write_text(f"127.0.0.1 localhost\n{self.server_ip} {SERVER_NAME}\n")
             (folder / "resolv.conf").write_text("")  # nothing outside the lab is asked
+
+    def unplug(self, client: str) -> None:
+        """Take a client's link down, and with it the client's routes and IPv6 addresses."""
+        _ip("-n", client, "link", "set", f"{client}0", "down")
+
+    def plug_in(self, client: str) -> None:
+        """Bring a client's link up with its addresses and routes, for the first time or after `unplug`."""
+        number = self._numbers[client]
+        _set_up(client, f"{client}0", number, host=2)
+        _ip("-n", client, "route", "replace", "default", "via", f"10.91.{number}.1")
+        _ip("-n", client, "-6", "route", "replace", "default", "via", f"fd91:{number}::1")
 
     def remove(self) -> None:
         """Delete everything that `build` created, also after half a build."""
@@ -105,6 +113,12 @@ def open_lab(*, routed: bool = False) -> Iterator[Lab]:
         yield lab
     finally:
         lab.remove()
+
+
+def _set_up(namespace: str, device: str, number: int, *, host: int) -> None:
+    _ip("-n", namespace, "addr", "replace", f"10.91.{number}.{host}/24", "dev", device)
+    _ip("-n", namespace, "addr", "replace", f"fd91:{number}::{host}/64", "dev", device, "nodad")
+    _ip("-n", namespace, "link", "set", device, "up")
 
 
 def _enter(descriptor: int) -> None:

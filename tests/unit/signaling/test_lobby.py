@@ -5,7 +5,7 @@ import pytest
 
 from signaling import events
 from signaling.appointments import Role, Tier
-from signaling.lobby import JOIN_DEADLINE_SECONDS, OVERLOAD_RETRY_SECONDS
+from signaling.lobby import JOIN_DEADLINE_SECONDS, MAX_UNJOINED_PER_ADDRESS, OVERLOAD_RETRY_SECONDS
 from signaling.messages import ErrorCode, MessageFault
 from tests.unit.signaling.harness import START, Harness
 
@@ -93,18 +93,55 @@ def test_a_guesser_cannot_keep_the_participant_out(harness: Harness) -> None:
     assert harness.error(guesser)["code"] == "code_in_use"
 
 
-def test_a_crowded_seat_tells_overload() -> None:
+def test_one_address_cannot_crowd_the_rightful_participant_out(harness: Harness) -> None:
+    locators = harness.plan(1)
+    guessers = [harness.join(locators[1], address="198.51.100.7") for _ in range(4)]
+    participant = harness.join(locators[1], address="192.0.2.9")
+    assert harness.inbox[participant][0]["type"] == "joined"
+    assert harness.error(guessers[0]) == {"type": "error", "code": "overload", "retry_after": OVERLOAD_RETRY_SECONDS}
+    gone = {"type": "peer", "pid": harness.pid(guessers[0]), "role": "participant", "present": False}
+    assert gone in harness.inbox[guessers[1]]
+    assert gone not in harness.inbox[participant], "it never knew the one that made room"
+    guessers += [harness.join(locators[1], address="198.51.100.7") for _ in range(9)]
+    assert participant not in harness.closed
+    assert [guesser in harness.closed for guesser in guessers] == [True] * 10 + [False] * 3
+    assert harness.events.count(events.ClaimEnded(events.Departure.DISPLACED)) == 10
+
+
+def test_a_resumed_claim_counts_for_the_address_it_came_back_from() -> None:
     harness = Harness(claims_per_seat=2)
-    organiser, _ = harness.plan(1)
-    clients = [harness.join(organiser) for _ in range(3)]
-    assert harness.error(clients[2]) == {
-        "type": "error",
-        "code": "overload",
-        "retry_after": OVERLOAD_RETRY_SECONDS,
-    }
-    harness.disconnect(clients[0])
-    assert harness.pid(harness.join(organiser)), "the silent claim makes room"
-    assert events.ClaimEnded(events.Departure.DISPLACED) in harness.events
+    locator, _ = harness.plan(1)
+    first = harness.join(locator, address="192.0.2.1")
+    second = harness.join(locator, address="192.0.2.2")
+    again = harness.join(locator, resume=harness.token(second), address="192.0.2.3")
+    harness.join(locator, address="192.0.2.3")
+    assert harness.error(again)["code"] == "overload"
+    assert first not in harness.closed
+
+
+def test_sockets_of_one_address_that_do_not_join_are_bounded(harness: Harness) -> None:
+    waiting = [harness.connect() for _ in range(MAX_UNJOINED_PER_ADDRESS)]
+    assert harness.error(harness.connect())["code"] == "overload"
+    assert harness.connect("192.0.2.2") not in harness.closed, "another address is not concerned"
+    harness.disconnect(waiting[0])
+    last = harness.connect()
+    assert last not in harness.closed
+    harness.send(last, type="join", loc=harness.plan(1)[0])
+    assert harness.connect() not in harness.closed, "whoever has a seat does not count"
+    assert harness.error(harness.connect())["code"] == "overload"
+
+
+def test_a_socket_counts_until_its_code_has_been_looked_up(harness: Harness) -> None:
+    locator, _ = harness.plan(1)
+    harness.answer_lookups = False
+    looked_up = harness.join(locator)
+    for _ in range(MAX_UNJOINED_PER_ADDRESS - 1):
+        harness.connect()
+    assert harness.error(harness.connect())["code"] == "overload"
+    harness.answer_lookups = True
+    harness.settle()
+    assert harness.joined(looked_up)
+    assert harness.connect() not in harness.closed
 
 
 def test_a_token_takes_the_claim_back_with_the_same_pid(harness: Harness) -> None:

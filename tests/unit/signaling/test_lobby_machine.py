@@ -42,9 +42,9 @@ class LobbyMachine(RuleBasedStateMachine):
     def connect_only(self) -> None:
         self.harness.connect()
 
-    @rule(room=st.integers(0, 1), role=st.integers(0, 1))
-    def join(self, room: int, role: int) -> None:
-        self.seat(self.harness.join(self.rooms[room][role]), room, role)
+    @rule(room=st.integers(0, 1), role=st.integers(0, 1), address=st.sampled_from(["192.0.2.1", "192.0.2.2"]))
+    def join(self, room: int, role: int, address: str) -> None:
+        self.seat(self.harness.join(self.rooms[room][role], address=address), room, role)
 
     @precondition(lambda self: self.seat_of)
     @rule(data=st.data())
@@ -120,6 +120,8 @@ class LobbyMachine(RuleBasedStateMachine):
         lobby = self.harness.lobby
         assert len(lobby._clients) <= MAX_CLIENTS
         assert len(lobby._holds) <= MAX_CLIENTS
+        assert sum(lobby._unjoined.values()) == sum(client.place is None for client in lobby._clients.values())
+        assert 0 not in lobby._unjoined.values(), "an address was kept without a socket"
         for room in lobby._rooms.values():
             assert len(room) > 0, "an empty room was kept"
             assert max(Counter(claim.role for claim in room.claims()).values()) <= CLAIMS_PER_SEAT
@@ -153,7 +155,8 @@ class LobbyMachine(RuleBasedStateMachine):
         self.harness.advance(120)
         lobby = self.harness.lobby
         assert lobby.poll_timeout() is None
-        for table in (lobby._clients, lobby._rooms, lobby._holds, lobby._join_deadlines, lobby._unknown_codes):
+        deadlines = (lobby._holds, lobby._join_deadlines)
+        for table in (lobby._clients, lobby._rooms, lobby._unjoined, lobby._unknown_codes, *deadlines):
             assert len(table) == 0, "something is left when all have gone"
 
     def draw_two(self, data: st.DataObject) -> tuple[int, int]:

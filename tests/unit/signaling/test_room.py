@@ -13,10 +13,14 @@ def room() -> Room:
     return Room(APPOINTMENT, claims_per_seat=2, opened_at=0.0)
 
 
-def claim(room: Room, pid: str, role: Role, client: int = 1) -> Claim:
-    new = Claim(pid, role, f"token-{pid}", client)
+def claim(room: Room, pid: str, role: Role, address: bytes = b"home") -> Claim:
+    new = Claim(pid, role, address, f"token-{pid}", client=1)
     room.add(new)
     return new
+
+
+def displaced_by(room: Room, pid: str, address: bytes = b"home") -> Claim | None:
+    return room.add(Claim(pid, Role.ORGANISER, address, "token", client=1))
 
 
 def confirm(room: Room, one: Claim, other: Claim) -> list[Claim]:
@@ -86,14 +90,33 @@ def test_reports_from_before_a_lost_socket_do_not_count(room: Room) -> None:
     assert room.report(participant, "o", ok=True)[0] is Pairing.NOTED
 
 
-def test_a_full_seat_makes_room_by_the_longest_silent_claim(room: Room) -> None:
+def test_a_full_seat_makes_room_by_the_longest_silent_claim_then_by_the_oldest(room: Room) -> None:
     first, second = claim(room, "a", Role.ORGANISER), claim(room, "b", Role.ORGANISER)
-    with pytest.raises(SeatCrowded):
-        claim(room, "c", Role.ORGANISER)
     room.detach(second)
     room.detach(first)
-    assert room.add(Claim("c", Role.ORGANISER, "t", 3)) is second
-    assert room.add(Claim("d", Role.ORGANISER, "t", 4)) is first
+    assert displaced_by(room, "c") is second
+    assert displaced_by(room, "d") is first
+    assert displaced_by(room, "e") is not None
+    assert [claim.pid for claim in room.claims()] == ["d", "e"]
+
+
+def test_the_address_that_crowds_a_seat_makes_room_even_for_itself() -> None:
+    room = Room(APPOINTMENT, claims_per_seat=3, opened_at=0.0)
+    rightful = claim(room, "r", Role.ORGANISER, b"home")
+    guesses = [claim(room, f"g{number}", Role.ORGANISER, b"elsewhere") for number in range(2)]
+    room.detach(rightful)
+    assert displaced_by(room, "h", b"another home") is guesses[0]
+    assert displaced_by(room, "g3", b"elsewhere") is guesses[1], "not the silent claim, nor one of another address"
+
+
+def test_a_confirmed_claim_never_makes_room() -> None:
+    room = Room(APPOINTMENT, claims_per_seat=1, opened_at=0.0)
+    organiser, participant = claim(room, "o", Role.ORGANISER), claim(room, "p", Role.PARTICIPANT)
+    confirm(room, organiser, participant)
+    room.detach(organiser)
+    with pytest.raises(SeatCrowded):
+        displaced_by(room, "x")
+    assert organiser.pid in room
 
 
 def test_a_token_opens_only_its_own_seat(room: Room) -> None:

@@ -117,6 +117,39 @@ async def test_old_appointments_are_deleted_and_new_ones_kept(store: Appointment
     assert await store.find(new.organiser_locator) is not None
 
 
+async def test_nothing_of_a_deleted_appointment_is_left_in_any_file(store: AppointmentStore, tmp_path: Path) -> None:
+    old = await store.create(START - timedelta(days=2))
+    new = await store.create(START)
+    assert old.appointment.room_id in bytes_of_files(tmp_path), "this test reads the right files"
+    assert await store.find(old.organiser_locator) is not None
+    await store.delete_started_before(START)
+    assert set(modes_of_files(tmp_path)) == {"appointments.db", "appointments.db-wal", "appointments.db-shm"}, (
+        "the store is open"
+    )
+    left = bytes_of_files(tmp_path)
+    assert new.appointment.room_id in left
+    assert old.appointment.room_id not in left
+    for locator in (old.organiser_locator, old.participant_locator):
+        assert store._hash(locator) not in left
+
+
+async def test_a_reader_that_keeps_deleted_rows_in_the_log_is_an_error_until_it_ends(tmp_path: Path) -> None:
+    store = AppointmentStore(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}?timeout=0", KEY)
+    await store.open()
+    old = await store.create(START - timedelta(days=2))
+    reader = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+    try:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM seat").fetchall()
+        with pytest.raises(StoreError, match="write-ahead log"):
+            await store.delete_started_before(START)
+    finally:
+        reader.close()
+    assert await store.delete_started_before(START) == 0
+    assert old.appointment.room_id not in bytes_of_files(tmp_path)
+    await store.close()
+
+
 async def test_opening_twice_keeps_what_is_there(store: AppointmentStore) -> None:
     new = await store.create(START)
     await store.open()

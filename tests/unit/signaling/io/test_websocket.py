@@ -204,6 +204,37 @@ async def test_the_scheme_and_the_case_of_the_origin_do_not_matter(bench: Bench)
     assert joined["ice"][0]["urls"] == ["stun:room.example.org:3478"]
 
 
+@pytest.mark.parametrize(
+    ("public_url", "origin"),
+    [
+        ("https://video.example", "https://video.example"),
+        ("https://Video.example:443", "https://video.example"),
+        ("http://video.example:80", "http://video.example"),
+        ("http://[2001:db8::7]:8080", "http://[2001:db8::7]:8080"),
+    ],
+)
+async def test_the_page_of_the_public_url_opens_the_socket(
+    store: AppointmentStore, web_root: Path, public_url: str, origin: str
+) -> None:
+    async with Bench(store, web_root, public_url=public_url) as bench:
+        browser = await bench.browser(origin)
+        assert (await browser.join((await bench.plan())[0]))["type"] == "joined"
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["http://video.example", "https://video.example:8443", "https://other.example", "https://video.example.org"],
+)
+async def test_with_a_public_url_no_other_page_opens_the_socket(
+    store: AppointmentStore, web_root: Path, origin: str
+) -> None:
+    async with Bench(store, web_root, public_url="https://video.example") as bench:
+        host = origin.partition("://")[2]  # as a foreign name that leads to this machine would have it
+        with pytest.raises(WSServerHandshakeError) as caught:
+            await bench.session.ws_connect(f"{bench.url}/ws", headers={"Origin": origin, "Host": host})
+        assert caught.value.status == 403
+
+
 @pytest.mark.parametrize("host", ["exa mple", "a_b", "[::1", "evil?transport=udp"])
 async def test_a_malformed_host_is_a_bad_request(bench: Bench, host: str) -> None:
     headers = {"Host": host, "Origin": f"http://{host}"}
