@@ -1,6 +1,5 @@
-"""Tell apart what shares a port, and cut a byte stream into frames (RFC 7983, RFC 8656 §12.4, §12.5)."""
+"""ChannelData, and how a byte stream is cut into it and STUN messages (RFC 7983, RFC 8656 §12.4, §12.5)."""
 
-from enum import Enum
 from typing import Final
 
 from stun.errors import MessageParseError, ParseFault
@@ -10,21 +9,6 @@ CHANNEL_HEADER_LENGTH: Final = 4  # bytes: number and length (RFC 8656 §12.4)
 MIN_CHANNEL: Final = 0x4000
 MAX_CHANNEL: Final = 0x7FFE  # RFC 8656 ends at 0x4FFF, deployed clients follow RFC 5766
 MAX_FRAME: Final = HEADER_LENGTH + 0xFFFC  # bytes: the largest STUN message; no ChannelData frame is longer
-
-
-class Kind(Enum):
-    """What the first byte of a packet or frame announces (RFC 7983 §7)."""
-
-    STUN = "stun"
-    CHANNEL_DATA = "channel_data"
-    OTHER = "other"
-
-
-def classify(first_byte: int) -> Kind:
-    """STUN begins with two zero bits, ChannelData with 0x40 to 0x7F, everything else is neither."""
-    if first_byte < 0x04:
-        return Kind.STUN
-    return Kind.CHANNEL_DATA if 0x40 <= first_byte <= 0x7F else Kind.OTHER
 
 
 def encode_channel_data(number: int, data: bytes) -> bytes:
@@ -52,7 +36,7 @@ def decode_channel_data(frame: bytes) -> tuple[int, bytes]:
 class StreamDecoder:
     """Cuts the bytes of one TCP or TLS connection into STUN messages and ChannelData (RFC 8656 §12.5).
 
-    Holds at most one incomplete frame, hence at most 64 KiB. After an error the connection cannot be
+    Holds at most one incomplete frame, hence little more than 64 KiB. After an error the connection cannot be
     understood any more and must be closed.
     """
 

@@ -10,9 +10,7 @@ from stun.demux import (
     MAX_CHANNEL,
     MAX_FRAME,
     MIN_CHANNEL,
-    Kind,
     StreamDecoder,
-    classify,
     decode_channel_data,
     encode_channel_data,
 )
@@ -39,26 +37,6 @@ def pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:
         yield data[at:cut]
         at = cut
     yield data[at:]
-
-
-@pytest.mark.parametrize(
-    ("first", "kind"),
-    [
-        (0x00, Kind.STUN),
-        (0x03, Kind.STUN),
-        (0x04, Kind.OTHER),
-        (0x13, Kind.OTHER),
-        (0x16, Kind.OTHER),  # DTLS and TLS
-        (0x3F, Kind.OTHER),
-        (0x40, Kind.CHANNEL_DATA),
-        (0x4F, Kind.CHANNEL_DATA),
-        (0x7F, Kind.CHANNEL_DATA),
-        (0x80, Kind.OTHER),  # RTP
-        (0xFF, Kind.OTHER),
-    ],
-)
-def test_the_first_byte_tells_what_it_is(first: int, kind: Kind) -> None:
-    assert classify(first) is kind
 
 
 @given(channel_numbers, st.binary(max_size=2000), st.binary(max_size=3))
