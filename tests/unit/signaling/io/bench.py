@@ -86,15 +86,23 @@ class Bench:
         await self.service.start()
         self.url = f"http://127.0.0.1:{self.service.addresses[0][1]}"
         self.session = ClientSession()
+        self._sockets: list[ClientWebSocketResponse] = []
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for socket in self._sockets:  # aiohttp warns of those that are still open when they are collected
+            await socket.close()
         await self.session.close()
         await self.service.stop()
 
     async def browser(self, origin: str | None = None) -> Browser:
-        headers = {"Origin": origin or self.url}
-        return Browser(await self.session.ws_connect(f"{self.url}/ws", headers=headers))
+        return Browser(await self.connect({"Origin": origin or self.url}))
+
+    async def connect(self, headers: dict[str, str]) -> ClientWebSocketResponse:
+        """Open a WebSocket; what is left of it when the test is over is closed then."""
+        socket = await self.session.ws_connect(f"{self.url}/ws", headers=headers)
+        self._sockets.append(socket)
+        return socket
 
     async def plan(self, tier: Tier = Tier.BASIS, start: datetime = START) -> tuple[str, str]:
         new = await self.store.create(start, tier)

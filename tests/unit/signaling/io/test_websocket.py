@@ -186,20 +186,20 @@ async def test_the_longest_message_is_relayed(bench: Bench) -> None:
 async def test_a_foreign_page_opens_no_socket(bench: Bench, origin: str) -> None:
     headers = {"Origin": origin}
     with pytest.raises(WSServerHandshakeError) as caught:
-        await bench.session.ws_connect(f"{bench.url}/ws", headers=headers)
+        await bench.connect(headers)
     assert caught.value.status == 403
 
 
 async def test_no_origin_is_no_page(bench: Bench) -> None:
     with pytest.raises(WSServerHandshakeError) as caught:
-        await bench.session.ws_connect(f"{bench.url}/ws")
+        await bench.connect({})
     assert caught.value.status == 403
 
 
 async def test_the_scheme_and_the_case_of_the_origin_do_not_matter(bench: Bench) -> None:
     # Behind a proxy that speaks TLS, the page is https and this socket is not.
     headers = {"Origin": "https://Room.Example.org", "Host": "room.example.ORG"}
-    socket = await bench.session.ws_connect(f"{bench.url}/ws", headers=headers)
+    socket = await bench.connect(headers)
     joined = await Browser(socket).join((await bench.plan())[0])
     assert joined["ice"][0]["urls"] == ["stun:room.example.org:3478"]
 
@@ -231,7 +231,7 @@ async def test_with_a_public_url_no_other_page_opens_the_socket(
     async with Bench(store, web_root, public_url="https://video.example") as bench:
         host = origin.partition("://")[2]  # as a foreign name that leads to this machine would have it
         with pytest.raises(WSServerHandshakeError) as caught:
-            await bench.session.ws_connect(f"{bench.url}/ws", headers={"Origin": origin, "Host": host})
+            await bench.connect({"Origin": origin, "Host": host})
         assert caught.value.status == 403
 
 
@@ -239,7 +239,7 @@ async def test_with_a_public_url_no_other_page_opens_the_socket(
 async def test_a_malformed_host_is_a_bad_request(bench: Bench, host: str) -> None:
     headers = {"Host": host, "Origin": f"http://{host}"}
     with pytest.raises(WSServerHandshakeError) as caught:
-        await bench.session.ws_connect(f"{bench.url}/ws", headers=headers)
+        await bench.connect(headers)
     assert caught.value.status == 400
 
 
