@@ -12,6 +12,7 @@ class Transport(StrEnum):
     UDP = "udp"
     TCP = "tcp"
     TLS = "tls"
+    DTLS = "dtls"
 
 
 class FiveTuple(NamedTuple):

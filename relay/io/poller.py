@@ -1,0 +1,63 @@
+"""Readiness of many sockets behind one descriptor of the event loop.
+
+A relay has a socket per allocation. To register each with the event loop costs a handle object, a deferred system call
+and a scheduled callback per event; and libuv stops watching a socket whose error queue holds something. So they share
+one epoll instance of our own, and the loop watches only that.
+"""
+
+import asyncio
+import select
+from collections.abc import Callable
+from typing import Final
+
+READABLE: Final = select.EPOLLIN
+WRITABLE: Final = select.EPOLLOUT
+FAILED: Final = select.EPOLLERR | select.EPOLLHUP  # always reported, asked for or not
+
+OnReady = Callable[[int], object]
+
+_MAX_EVENTS: Final = 256  # taken at once; what is left behind is reported again
+
+
+class Poller:
+    """Watches descriptors, level-triggered. A callback gets the events that came, READABLE, WRITABLE or FAILED."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._epoll = select.epoll()
+        self._callbacks: dict[int, OnReady] = {}
+        loop.add_reader(self._epoll.fileno(), self._on_readable)
+
+    def __len__(self) -> int:
+        return len(self._callbacks)
+
+    def watch(self, descriptor: int, on_ready: OnReady, events: int = READABLE) -> None:
+        """Call `on_ready` whenever the descriptor is ready for one of `events`, until `forget`.
+
+        Raises:
+            OSError: the kernel has no room for another watch.
+        """
+        self._epoll.register(descriptor, events)
+        self._callbacks[descriptor] = on_ready
+
+    def change(self, descriptor: int, events: int) -> None:
+        """Wait for other events of a watched descriptor."""
+        self._epoll.modify(descriptor, events)
+
+    def forget(self, descriptor: int) -> None:
+        """Stop watching; to be called before the descriptor is closed."""
+        del self._callbacks[descriptor]
+        self._epoll.unregister(descriptor)
+
+    def close(self) -> None:
+        """Stop watching everything; the descriptors stay open."""
+        self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+        self._callbacks.clear()
+
+    def _on_readable(self) -> None:
+        callbacks = self._callbacks
+        for descriptor, events in self._epoll.poll(0, _MAX_EVENTS):
+            on_ready = callbacks.get(descriptor)
+            if on_ready is not None:  # an earlier callback of this round may have closed it
+                on_ready(events)
