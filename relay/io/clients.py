@@ -1,8 +1,7 @@
 """What listeners, connections and the forwarding plane know of each other: Protocols and nothing else.
 
-    listener or connection --from_client--> ClientRelay (of the plane) --> peers
-    peers --> plane --ClientLink--> listener or connection --> client
-    listener or connection --receive--> service --> control plane
+A listener or connection hands media to the `ClientRelay` that the plane attached to it, and everything else to
+`Clients`, the service, which asks the control plane. The plane reaches a client through its `ClientLink`.
 """
 
 from typing import Protocol
