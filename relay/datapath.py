@@ -4,7 +4,8 @@ The control plane is the only writer. A forwarding plane relays what it was told
 told, and hands everything that it does not know up to the control plane.
 """
 
-from typing import NamedTuple, Protocol
+import operator
+from typing import Final, NamedTuple, Protocol
 
 from relay.five_tuple import FiveTuple
 from stun.address import TransportAddress
@@ -17,6 +18,13 @@ class Traffic(NamedTuple):
     bytes_to_peer: int
     packets_to_client: int
     bytes_to_client: int
+
+    def plus(self, other: "Traffic") -> "Traffic":
+        """Both together."""
+        return Traffic(*map(operator.add, self, other))
+
+
+NO_TRAFFIC: Final = Traffic(0, 0, 0, 0)
 
 
 class RelayAddress(NamedTuple):

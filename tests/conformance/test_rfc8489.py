@@ -104,7 +104,7 @@ def test_nothing_but_a_request_gets_an_answer(harness: RelayHarness, method: int
     for attributes in ((), (unknown,)):
         data = encode_message(method, message_class, new_transaction_id(), attributes)
         assert harness.client().send(data) == []
-    assert harness.events == [MessageDropped(None)] * 2
+    assert harness.events == [MessageDropped(NoAnswer.NOT_A_REQUEST)] * 2
 
 
 @pytest.mark.rfc(8489, "6.3.1")

@@ -173,9 +173,9 @@ class TurnServerMachine(RuleBasedStateMachine):
     @invariant()
     def the_quota_counts_allocations_and_reservations(self) -> None:
         held = Counter(each.username for each in self.harness.server._allocations.values())
-        held.update(each.username for each in self.harness.allocator.reservations._by_token.values())
-        assert {name: self.harness.allocator.quota.held(name) for name in held} == held
-        assert len(self.harness.allocator.quota) == len(held)
+        held.update(each.username for each in self.harness.reservations._by_token.values())
+        assert {name: self.harness.quota.held(name) for name in held} == held
+        assert len(self.harness.quota) == len(held)
         assert all(count <= 3 for count in held.values())
 
     @invariant()
@@ -209,8 +209,8 @@ class TurnServerMachine(RuleBasedStateMachine):
         self.harness.advance(4000)
         assert self.harness.plane.relays == {}
         assert self.harness.server.allocations == 0
-        assert {pool.taken for pool in self.harness.server.pools.values()} == {0}
-        assert len(self.harness.allocator.quota) == len(self.harness.allocator.reservations) == 0
+        assert {pool.taken for pool in self.harness.ports.values()} == {0}
+        assert len(self.harness.quota) == len(self.harness.reservations) == 0
         assert self.harness.server.poll_timeout() is None
         assert self.harness.server._timers._buckets == {}
 
