@@ -14,9 +14,10 @@ READABLE: Final = select.EPOLLIN
 WRITABLE: Final = select.EPOLLOUT
 FAILED: Final = select.EPOLLERR | select.EPOLLHUP  # always reported, asked for or not
 
+# Must bear to be called for nothing: the descriptor's number may have changed hands within a round.
 OnReady = Callable[[int], object]
 
-_MAX_EVENTS: Final = 256  # taken at once; what is left behind is reported again
+_MAX_EVENTS: Final = 64  # taken at once; what is left behind is reported again
 
 
 class Poller:
@@ -51,6 +52,8 @@ class Poller:
 
     def close(self) -> None:
         """Stop watching everything; the descriptors stay open."""
+        if self._epoll.closed:
+            return
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
         self._callbacks.clear()

@@ -18,8 +18,10 @@ from relay.datapath import RelayAddress
 from relay.events import AllocationCreated, AllocationDeleted, Event
 from relay.five_tuple import FiveTuple, Transport
 from relay.io.addresses import listen_addresses, own_addresses, packed_addresses, relay_addresses
-from relay.io.datapath.plain import PlainDataPath, Relay, Sender, SocketAddress
+from relay.io.clients import ClientLink, ClientRelay
+from relay.io.datapath.plain import PlainDataPath
 from relay.io.metrics import RelayCollector, RelayMetrics
+from relay.io.poller import Poller
 from relay.io.stream import StreamConnection
 from relay.io.stream_listener import StreamListener
 from relay.io.udp import UdpListener
@@ -91,7 +93,8 @@ class RelayService:
             own_relays=relayed,
         )
         closed = frozenset(ip for ip in relayed if not policy.is_open(ip))
-        self._plane = PlainDataPath(self._loop, closed, self)
+        self._poller = Poller(self._loop)
+        self._plane = PlainDataPath(self._poller, closed, self)
         self._server = TurnServer(
             settings,
             authenticator=self._authenticator,
@@ -129,6 +132,7 @@ class RelayService:
         for listener in self._listeners.values():
             listener.close()
         self._listeners.clear()
+        self._poller.close()
 
     def receive(self, data: bytes, path: FiveTuple) -> None:
         """Hand a message to the control plane and carry out what it says; a relay that stops hears nothing more."""
@@ -139,13 +143,13 @@ class RelayService:
 
     # Clients, as the forwarding plane sees them
 
-    def sender(self, path: FiveTuple) -> tuple[Sender, SocketAddress]:
+    def link(self, path: FiveTuple) -> ClientLink:
         """How messages reach this client."""
         if path.transport is Transport.UDP:
-            return self._listeners[path.server].sender(path.client)
-        return self._connections[path].sender()
+            return self._listeners[path.server].link(path.client)
+        return self._connections[path].link()
 
-    def attach(self, path: FiveTuple, relay: Relay) -> None:
+    def attach(self, path: FiveTuple, relay: ClientRelay) -> None:
         """Hand what this client sends to this relay."""
         if path.transport is Transport.UDP:
             self._listeners[path.server].attach(path.client, relay)
@@ -198,7 +202,9 @@ class RelayService:
         for port in settings.udp_ports:
             sock = _bind(host, port, socket.SOCK_DGRAM)
             address = TransportAddress.parse(host, port)
-            self._listeners[address] = UdpListener(self._loop, address, sock, self._plane, self.receive)
+            self._listeners[address] = UdpListener(
+                self._poller, address, sock, self._plane.drops, self.receive, own_listeners=self._listeners.keys()
+            )
         for port in settings.tcp_ports:
             self._listen_stream(host, port, Transport.TCP, None)
         if self._tls is not None:

@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 from relay.five_tuple import FiveTuple, Transport
-from relay.io.datapath.plain import Drop, NotSent, PlainDataPath, Relay, SocketAddress
+from relay.io.clients import Buffer, ClientLink, ClientRelay
+from relay.io.datapath.plain import Drop, NotSent, PlainDataPath
 from stun.address import TransportAddress
 from stun.demux import StreamDecoder
 from stun.errors import MessageParseError
@@ -33,6 +33,23 @@ class StreamOwner(Protocol):
         ...
 
 
+class StreamLink:
+    """The forwarding plane's way to the client of a connection."""
+
+    pads = True
+
+    def __init__(self, connection: "StreamConnection") -> None:
+        self._connection = connection
+
+    def send(self, message: Buffer) -> None:
+        """Send one whole message."""
+        self._connection.send_media(message)
+
+    def send_burst(self, parts: list[Buffer], _size: int) -> None:
+        """Send several messages."""
+        self._connection.send_media(b"".join(parts))
+
+
 class StreamConnection(asyncio.Protocol):
     """One TCP or TLS connection of a client."""
 
@@ -46,7 +63,7 @@ class StreamConnection(asyncio.Protocol):
         self._plane = plane
         self._owner = owner
         self._decoder = StreamDecoder()
-        self._relay: Relay | None = None
+        self._relay: ClientRelay | None = None
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._has_spoken = False
@@ -88,24 +105,18 @@ class StreamConnection(asyncio.Protocol):
         now = time.monotonic()
         for frame in frames:
             relay = self._relay
-            if frame[0] >= 0x40:
-                if relay is None:
-                    self._plane.drops[Drop.NO_ALLOCATION] += 1
-                else:
-                    relay.from_client_channel(memoryview(frame), len(frame), now)
-            elif (
-                relay is None
-                or frame[1] != 0x16
-                or frame[0] != 0x00
-                or not relay.from_client_indication(memoryview(frame), len(frame), now)
-            ):
+            if relay is not None and relay.from_client(memoryview(frame), 0, len(frame), now):
+                relay.flush()
+            elif frame[0] >= 0x40:
+                self._plane.drops[Drop.NO_ALLOCATION] += 1
+            else:
                 self._owner.receive(frame, self.path)
 
-    def sender(self) -> tuple[Callable[[memoryview, SocketAddress], None], SocketAddress]:
-        """How relayed messages reach this client; the address is of no use on a connection."""
-        return self._send_media, ("", 0)
+    def link(self) -> ClientLink:
+        """How relayed messages reach this client."""
+        return StreamLink(self)
 
-    def attach(self, relay: Relay) -> None:
+    def attach(self, relay: ClientRelay) -> None:
         """Hand what this client sends to this relay, and let the connection live as long as it."""
         self._relay = relay
         if self._deadline is not None:
@@ -133,14 +144,14 @@ class StreamConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _send_media(self, message: memoryview, _address: SocketAddress) -> None:
+    def send_media(self, message: Buffer) -> None:
+        """Send relayed data, unless too much of it waits already."""
         transport = self._transport
         if transport is None or transport.is_closing():
             raise NotSent(Drop.SEND_FAILED)
         if transport.get_write_buffer_size() > MAX_MEDIA_OUT_BYTES:
             raise NotSent(Drop.CLIENT_SLOW)
-        # The message lies in a buffer that the next packet overwrites, so it is copied; streams pad to four bytes.
-        transport.write(bytes(message) + b"\0\0\0"[: -len(message) & 3])
+        transport.write(bytes(message))  # it lies in a buffer that the next packet overwrites
 
     def _close_after(self, seconds: float) -> None:
         if self._deadline is not None:
