@@ -18,9 +18,11 @@ from relay.datapath import RelayAddress
 from relay.events import AllocationCreated, AllocationDeleted, Event
 from relay.five_tuple import FiveTuple, Transport
 from relay.io.addresses import listen_addresses, own_addresses, packed_addresses, relay_addresses
+from relay.io.clients import Connection
 from relay.io.datapath.plain import PlainDataPath, Relay, Sender, SocketAddress
 from relay.io.metrics import RelayCollector, RelayMetrics
-from relay.io.stream import StreamConnection
+from relay.io.poller import Poller
+from relay.io.stream import Streams
 from relay.io.stream_listener import StreamListener
 from relay.io.udp import UdpListener
 from relay.peer_policy import PeerPolicy
@@ -31,6 +33,24 @@ from stun.credentials import CredentialBook
 from stun.nonce import NonceSealer
 
 _log = logging.getLogger(__name__)
+
+
+class _RelayOfStream:
+    """The plane's relay as `relay.io.clients.ClientRelay`, until it is one itself."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+
+    def from_client(self, view: memoryview, start: int, end: int, now: float) -> bool:
+        """Take one message, see `relay.io.clients.ClientRelay`."""
+        message = view[start:end]
+        if message[0] >= 0x40:
+            self._relay.from_client_channel(message, end - start, now)
+            return True
+        return message[1] == 0x16 and self._relay.from_client_indication(message, end - start, now)
+
+    def flush(self) -> None:
+        """Nothing is collected."""
 
 
 class BindError(OSError):
@@ -69,7 +89,8 @@ class RelayService:
         self._metrics = RelayMetrics(registry)
         self._listeners: dict[TransportAddress, UdpListener] = {}
         self._stream_listeners: list[StreamListener] = []
-        self._connections: dict[FiveTuple, StreamConnection] = {}
+        self._poller: Poller | None = None
+        self._connections: dict[FiveTuple, Connection] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
         self.ready = False
@@ -92,6 +113,8 @@ class RelayService:
         )
         closed = frozenset(ip for ip in relayed if not policy.is_open(ip))
         self._plane = PlainDataPath(self._loop, closed, self)
+        self._poller = poller = Poller(self._loop)
+        self._streams = Streams(self._loop, poller, self, self._plane.drops, tls=self._tls)
         self._server = TurnServer(
             settings,
             authenticator=self._authenticator,
@@ -121,8 +144,11 @@ class RelayService:
         self._server.close(time.monotonic())
         self._drain()
         for stream_listener in self._stream_listeners:
-            await stream_listener.close()
+            stream_listener.close()
         self._stream_listeners.clear()
+        if self._poller is not None:
+            self._poller.close()
+            self._poller = None
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -143,14 +169,19 @@ class RelayService:
         """How messages reach this client."""
         if path.transport is Transport.UDP:
             return self._listeners[path.server].sender(path.client)
-        return self._connections[path].sender()
+        connection = self._connections[path]
+
+        def send(message: memoryview, _address: SocketAddress) -> None:
+            connection.send(bytes(message) + b"\0\0\0"[: -len(message) & 3])
+
+        return send, ("", 0)
 
     def attach(self, path: FiveTuple, relay: Relay) -> None:
         """Hand what this client sends to this relay."""
         if path.transport is Transport.UDP:
             self._listeners[path.server].attach(path.client, relay)
         else:
-            self._connections[path].attach(relay)
+            self._connections[path].attach(_RelayOfStream(relay))
 
     def detach(self, path: FiveTuple) -> None:
         """The client has no relay any more."""
@@ -161,11 +192,11 @@ class RelayService:
 
     # Connections
 
-    def connection_opened(self, connection: StreamConnection) -> None:
+    def connected(self, connection: Connection) -> None:
         """Register a connection."""
         self._connections[connection.path] = connection
 
-    def connection_closed(self, connection: StreamConnection) -> None:
+    def disconnected(self, connection: Connection) -> None:
         """Forget a connection, and the allocation that came over it."""
         del self._connections[connection.path]
         self._server.disconnect(connection.path, time.monotonic())
@@ -199,22 +230,10 @@ class RelayService:
             sock = _bind(host, port, socket.SOCK_DGRAM)
             address = TransportAddress.parse(host, port)
             self._listeners[address] = UdpListener(self._loop, address, sock, self._plane, self.receive)
-        for port in settings.tcp_ports:
-            self._listen_stream(host, port, Transport.TCP, None)
-        if self._tls is not None:
-            for port in settings.tls_ports:
-                self._listen_stream(host, port, Transport.TLS, self._tls)
-
-    def _listen_stream(self, host: str, port: int, kind: Transport, tls: ssl.SSLContext | None) -> None:
-        sock = _bind(host, port, socket.SOCK_STREAM)
-        listener = StreamListener(
-            self._loop,
-            sock,
-            tls,
-            lambda: StreamConnection(self._loop, kind, self._plane, self),
-            self._has_room,
-        )
-        self._stream_listeners.append(listener)
+        ports = {*settings.tcp_ports, *(settings.tls_ports if self._tls is not None else ())}
+        for port in sorted(ports):  # each of them takes both
+            sock = _bind(host, port, socket.SOCK_STREAM)
+            self._stream_listeners.append(StreamListener(self._streams, sock, self._has_room))
 
     # The control plane's three queues
 
@@ -226,7 +245,7 @@ class RelayService:
             if path.transport is Transport.UDP:
                 self._listeners[path.server].send(transmit.data, path.client)
             elif (connection := self._connections.get(path)) is not None:
-                connection.send(transmit.data)
+                connection.send_message(transmit.data)
         while (event := server.poll_event()) is not None:
             self._observe(event)
         self._sleep_until(server.poll_timeout())
