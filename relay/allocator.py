@@ -4,13 +4,14 @@ Whatever is reserved here is either part of an allocation or given back before t
 ports taken = allocations + reservations = what the quota counts.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from relay.allocation import Allocation
 from relay.datapath import DataPath, RelayAddress, Traffic
 from relay.errors import AddressFamilyNotSupported, InsufficientCapacity, PortTaken
 from relay.five_tuple import FiveTuple
+from relay.ledger import Ledger, Ports
 from relay.port_pool import PortPool
 from relay.quota import UserQuota
 from relay.reservation import Reservations
@@ -38,15 +39,18 @@ class Allocator:
         datapath: DataPath,
         relay_addresses: Sequence[RelayAddress],
         entropy: Callable[[int], bytes],
+        ledger: Ledger | None = None,
     ) -> None:
         self._datapath = datapath
         self._addresses = {TransportAddress(address.bound, 0).family: address for address in relay_addresses}
-        self.pools = {
-            family: PortPool(settings.port_min, settings.port_max, settings.quota.total_share_percent, entropy)
-            for family in self._addresses
-        }
-        self.quota = UserQuota(settings.quota.allocations_per_user)
-        self.reservations = Reservations(entropy)
+        self._limit = settings.quota.allocations_per_user
+        if ledger is None:
+            share = settings.quota.total_share_percent
+            pools = {f: PortPool(settings.port_min, settings.port_max, share, entropy) for f in self._addresses}
+            ledger = Ledger(pools, UserQuota(), Reservations(entropy))
+        self.pools: Mapping[int, Ports] = ledger.ports
+        self.quota = ledger.quota
+        self.reservations = ledger.reservations
 
     def open(self, path: FiveTuple, username: str, transaction_id: bytes, wish: Wish, now: float) -> Allocation:
         """Make an allocation, or change nothing.
@@ -59,12 +63,11 @@ class Allocator:
         if wish.reservation_token is not None:
             return self._open_reserved(path, username, transaction_id, wish.reservation_token, wish.lifetime, now)
         count = 2 if wish.even_port else 1  # the port above is reserved for the same user
-        self.quota.reserve(username, count)
+        self.quota.reserve(username, self._limit, count)
         try:
             return self._open(path, username, transaction_id, wish, now)
         except BaseException:
-            for _ in range(count):
-                self.quota.release(username)
+            self.quota.release(username, count)
             raise
 
     def release(self, allocation: Allocation) -> Traffic:
@@ -78,7 +81,7 @@ class Allocator:
         """Take back reserved ports that nobody asked for in time."""
         for reservation in self.reservations.expire(now):
             self.pools[reservation.family].give_back(reservation.port)
-            self.quota.release(reservation.username)
+            self.quota.release(reservation.holder)
 
     def _open_reserved(
         self, path: FiveTuple, username: str, transaction_id: bytes, token: bytes, lifetime: int, now: float

@@ -32,9 +32,9 @@ from relay.events import (
     RequestRefused,
 )
 from relay.five_tuple import FiveTuple, Transport
+from relay.ledger import Ports
 from relay.peer_policy import PeerPolicy
 from relay.permission import Permission
-from relay.port_pool import PortPool
 from relay.settings import RelaySettings
 from relay.timers import Timers
 from stun.address import TransportAddress
@@ -119,7 +119,7 @@ class TurnServer:
         return len(self._allocations)
 
     @property
-    def pools(self) -> Mapping[int, PortPool]:
+    def pools(self) -> Mapping[int, Ports]:
         """The relayed ports by address family, for metrics."""
         return self._allocator.pools
 
