@@ -43,6 +43,9 @@ class QuotaSettings(BaseModel, frozen=True, extra="forbid"):
 class RelaySettings(BaseModel, frozen=True, extra="forbid"):
     """Bounds of the TURN relay. A key that has a unit ends in it: `_seconds`, `_bytes`."""
 
+    workers: int = Field(
+        1, ge=1, le=64, description="relay processes that share the ports; one per core makes sense, 1 needs the least"
+    )
     realm: str = Field(
         "redconnect",
         min_length=1,

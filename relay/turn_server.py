@@ -104,6 +104,7 @@ class TurnServer:
         self._allocator = allocator
         self._allocations: dict[FiveTuple, Allocation] = {}
         self._timers: Timers[Allocation] = Timers()
+        self._is_draining = False
         self._outbox: deque[Transmit] = deque()
         self._events: deque[Event] = deque()
         self._handlers: dict[int, _Handler] = {
@@ -122,6 +123,15 @@ class TurnServer:
     def pools(self) -> Mapping[int, Ports]:
         """The relayed ports by address family, for metrics."""
         return self._allocator.pools
+
+    def configure(self, settings: RelaySettings, authenticator: Authenticator) -> None:
+        """Take other settings, users and secrets into use; what is allocated stays as it is."""
+        self._settings = settings
+        self._authenticator = authenticator
+
+    def drain(self) -> None:
+        """Refuse new allocations from now on; those that exist live on for as long as they are refreshed."""
+        self._is_draining = True
 
     def receive(self, data: bytes, path: FiveTuple, now: float, unix_time: float) -> None:
         """Take one STUN message from a client; anything else is dropped and counted.
@@ -275,6 +285,8 @@ class TurnServer:
         )
         if wish.reservation_token is not None and (wish.family is not None or wish.even_port is not None):
             raise BadRequest("reservation_with_other_wishes")
+        if self._is_draining:
+            raise InsufficientCapacity("draining")
         allocation = self._allocator.open(path, identity.username, request.transaction_id, wish, now)
         self._allocations[path] = allocation
         self._timers.schedule(allocation, allocation.expires_at)

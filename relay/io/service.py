@@ -1,7 +1,6 @@
 """The relay's shell: binds the ports, moves messages between sockets and the control plane, starts and stops."""
 
 import asyncio
-import errno
 import ipaddress
 import logging
 import os
@@ -17,12 +16,14 @@ from relay.authenticator import Authenticator
 from relay.datapath import RelayAddress
 from relay.events import AllocationCreated, AllocationDeleted, Event
 from relay.five_tuple import FiveTuple, Transport
-from relay.io.addresses import listen_addresses, own_addresses, packed_addresses, relay_addresses
+from relay.io.addresses import own_addresses, packed_addresses, relay_addresses
 from relay.io.datapath.plain import PlainDataPath, Relay, Sender, SocketAddress
+from relay.io.listening import BindError, BoundSocket, bind_everywhere
 from relay.io.metrics import RelayCollector, RelayMetrics
 from relay.io.stream import StreamConnection
 from relay.io.stream_listener import StreamListener
 from relay.io.udp import UdpListener
+from relay.ledger import Ledger
 from relay.peer_policy import PeerPolicy
 from relay.settings import RelaySettings
 from relay.turn_server import TurnServer
@@ -31,10 +32,6 @@ from stun.credentials import CredentialBook
 from stun.nonce import NonceSealer
 
 _log = logging.getLogger(__name__)
-
-
-class BindError(OSError):
-    """A port could not be bound; the message names it and says why."""
 
 
 class RelayService:
@@ -48,6 +45,8 @@ class RelayService:
         nonce_keys: Sequence[bytes],
         tls: ssl.SSLContext | None,
         registry: CollectorRegistry,
+        sockets: Sequence[BoundSocket] = (),
+        ledger: Ledger | None = None,
     ) -> None:
         """Prepare a relay; nothing is opened before `start`.
 
@@ -57,14 +56,14 @@ class RelayService:
             nonce_keys: keys of nonces, the first one signs.
             tls: server side of TLS connections; None if no TLS port is configured.
             registry: where the metrics go.
+            sockets: bound already, if workers share the ports; they are closed with the relay.
+            ledger: what workers count in together; None counts alone.
         """
         self._settings = settings
-        users = {name: password.get_secret_value() for name, password in settings.users.items()}
-        self._authenticator = Authenticator(
-            CredentialBook(settings.realm, users, secrets),
-            NonceSealer(nonce_keys, settings.nonce_lifetime_seconds),
-        )
+        self._authenticator = _authenticator(settings, secrets, nonce_keys)
         self._tls = tls
+        self._sockets = sockets
+        self._ledger = ledger
         self._registry = registry
         self._metrics = RelayMetrics(registry)
         self._listeners: dict[TransportAddress, UdpListener] = {}
@@ -97,7 +96,7 @@ class RelayService:
             authenticator=self._authenticator,
             policy=policy,
             datapath=self._plane,
-            allocator=Allocator(settings, self._plane, addresses, os.urandom),
+            allocator=Allocator(settings, self._plane, addresses, os.urandom, self._ledger),
         )
         try:
             for address in addresses:
@@ -114,6 +113,19 @@ class RelayService:
             len(self._stream_listeners),
             len(addresses),
         )
+
+    @property
+    def allocations(self) -> int:
+        """Live allocations."""
+        return self._server.allocations
+
+    def configure(self, settings: RelaySettings, *, secrets: Sequence[bytes], nonce_keys: Sequence[bytes]) -> None:
+        """Take other settings and secrets into use, without an interruption."""
+        self._server.configure(settings, _authenticator(settings, secrets, nonce_keys))
+
+    def drain(self) -> None:
+        """Refuse new allocations from now on."""
+        self._server.drain()
 
     async def stop(self) -> None:
         """Close every socket; allocations end, their traffic is counted."""
@@ -184,29 +196,17 @@ class RelayService:
         return accepted < self._settings.quota.stream_connections
 
     def _listen_everywhere(self) -> None:
-        for host in listen_addresses(self._settings):
-            try:
-                self._listen(host)
-            except BindError as error:
-                # An interface may hold an address that is not usable yet, or no longer (IPv6, right after boot).
-                if self._settings.listen_addresses or error.errno != errno.EADDRNOTAVAIL:
-                    raise
-                _log.warning("%s; going on without it", error)
+        bound = self._sockets or bind_everywhere(self._settings)[0]
+        for transport, host, port, sock in bound:
+            if transport is Transport.UDP:
+                address = TransportAddress.parse(host, port)
+                self._listeners[address] = UdpListener(self._loop, address, sock, self._plane, self.receive)
+            elif transport is Transport.TCP:
+                self._listen_stream(sock, transport, None)
+            else:
+                self._listen_stream(sock, transport, self._tls)
 
-    def _listen(self, host: str) -> None:
-        settings = self._settings
-        for port in settings.udp_ports:
-            sock = _bind(host, port, socket.SOCK_DGRAM)
-            address = TransportAddress.parse(host, port)
-            self._listeners[address] = UdpListener(self._loop, address, sock, self._plane, self.receive)
-        for port in settings.tcp_ports:
-            self._listen_stream(host, port, Transport.TCP, None)
-        if self._tls is not None:
-            for port in settings.tls_ports:
-                self._listen_stream(host, port, Transport.TLS, self._tls)
-
-    def _listen_stream(self, host: str, port: int, kind: Transport, tls: ssl.SSLContext | None) -> None:
-        sock = _bind(host, port, socket.SOCK_STREAM)
+    def _listen_stream(self, sock: socket.socket, kind: Transport, tls: ssl.SSLContext | None) -> None:
         listener = StreamListener(
             self._loop,
             sock,
@@ -262,21 +262,11 @@ class RelayService:
         self._drain()
 
 
-def _bind(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
-    try:
-        if kind == socket.SOCK_STREAM:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((host, port))
-    except OSError as error:
-        sock.close()
-        name = "TCP" if kind == socket.SOCK_STREAM else "UDP"
-        where = f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
-        raise BindError(error.errno, f"cannot listen on {name} {where}: {os.strerror(error.errno or 0)}") from error
-    return sock
+def _authenticator(settings: RelaySettings, secrets: Sequence[bytes], nonce_keys: Sequence[bytes]) -> Authenticator:
+    users = {name: password.get_secret_value() for name, password in settings.users.items()}
+    return Authenticator(
+        CredentialBook(settings.realm, users, secrets), NonceSealer(nonce_keys, settings.nonce_lifetime_seconds)
+    )
 
 
 def _check_relay_address(address: RelayAddress) -> None:
