@@ -1,7 +1,7 @@
 """Health and metrics for the operator: `/healthz`, `/readyz`, `/metrics`, and nothing else."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from aiohttp import web
@@ -23,6 +23,7 @@ _STOP_TIMEOUT_SECONDS: Final = 1.0  # a scrape that hangs must not hold up the s
 _MAX_REQUEST_BYTES: Final = 1024
 
 Check = Callable[[], bool]
+Refresh = Callable[[], Awaitable[None]]
 
 
 class AdminServer:
@@ -32,9 +33,17 @@ class AdminServer:
         settings: where to listen.
         registry: what `/metrics` shows; figures of the process and the build are added to it.
         checks: what must hold for the process to be ready, by name; each is quick and does not block.
+        refresh: brings the registry up to date before it is shown, within two seconds; for metrics of other processes.
     """
 
-    def __init__(self, settings: AdminSettings, registry: CollectorRegistry, checks: Mapping[str, Check]) -> None:
+    def __init__(
+        self,
+        settings: AdminSettings,
+        registry: CollectorRegistry,
+        checks: Mapping[str, Check],
+        refresh: Refresh | None = None,
+    ) -> None:
+        self._refresh = refresh
         self._settings = settings
         self._registry = registry
         self._checks = dict(checks)
@@ -79,6 +88,8 @@ class AdminServer:
         return web.json_response({"ready": ready, "checks": results}, status=200 if ready else 503)
 
     async def _answer_metrics(self, _request: web.Request) -> web.Response:
+        if self._refresh is not None:
+            await self._refresh()
         headers = {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
         return web.Response(body=generate_latest(self._registry), headers=headers)
 

@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
-import hmac
 import logging
 import resource
 import secrets
@@ -18,7 +16,7 @@ import uvloop
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 
-from config.admin import AdminServer, Check
+from config.admin import AdminServer, Check, Refresh
 from config.announce import create_appointment, print_demo
 from config.schema import Settings
 from config.state import State
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 
 _LOGGER: Final = logging.getLogger(__name__)
 _FAILED: Final = 1
-_TURN_ALPN: Final = ("stun.turn", "stun.nat-discovery")  # RFC 7443
 _HTTP_ALPN: Final = ("http/1.1",)
 _IDENTITY_BYTES: Final = 9
 
@@ -79,13 +76,16 @@ async def _run(settings: Settings, state: State, *, demo: bool) -> None:
         loop.add_signal_handler(number, stop.set)
     registry = CollectorRegistry()
     checks: dict[str, Check] = {}
+    refresh: Refresh | None = None
     store: AppointmentStore | None = None
     async with AsyncExitStack() as stack:
-        if "relay" in settings.services:
+        if "relay" in settings.services and settings.relay.workers > 1:
+            checks["relay"], refresh = await _start_workers(settings, state, registry, stack)
+        elif "relay" in settings.services:
             checks["relay"] = await _start_relay(settings, state, registry, stack)
         if "signaling" in settings.services:
             checks["signaling"], store = await _start_signaling(settings, state, registry, stack)
-        admin = AdminServer(settings.admin, registry, checks)
+        admin = AdminServer(settings.admin, registry, checks, refresh)
         await admin.start()
         stack.push_async_callback(admin.stop)
         if demo and store is not None:
@@ -98,19 +98,26 @@ async def _run(settings: Settings, state: State, *, demo: bool) -> None:
 
 
 async def _start_relay(settings: Settings, state: State, registry: CollectorRegistry, stack: AsyncExitStack) -> Check:
-    from relay.io.service import RelayService
+    from config.relay import build_relay
 
-    relay = RelayService(
-        settings.relay,
-        secrets=[state.turn_secret],
-        # Derived, so that relays which share the secret accept each other's nonces and nobody configures a second one.
-        nonce_keys=[hmac.digest(state.turn_secret, b"redconnect nonce key", hashlib.sha256)],
-        tls=state.server_context(_TURN_ALPN) if settings.relay.tls_ports else None,
-        registry=registry,
-    )
+    relay = build_relay(settings, state, registry)
     await relay.start()
     stack.push_async_callback(relay.stop)
     return lambda: relay.ready
+
+
+async def _start_workers(
+    settings: Settings, state: State, registry: CollectorRegistry, stack: AsyncExitStack
+) -> tuple[Check, Refresh]:
+    from config.supervisor import Supervisor, WorkerFailed
+
+    supervisor = Supervisor(settings, state, registry)
+    try:
+        await supervisor.start()
+    except WorkerFailed as failure:
+        raise CannotStart(str(failure)) from failure
+    stack.push_async_callback(supervisor.stop)
+    return (lambda: supervisor.ready), supervisor.refresh
 
 
 async def _start_signaling(

@@ -1,6 +1,6 @@
 """What the allocator keeps count in: ports, quotas, reservations. One process has its own, workers share one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from relay.reservation import Reservation
@@ -9,7 +9,10 @@ from relay.reservation import Reservation
 class Ports(Protocol):
     """The relayed ports of one address family, as `relay.port_pool.PortPool`, which says what each method does."""
 
-    limit: int
+    @property
+    def limit(self) -> int:
+        """Ports that may be taken."""
+        ...
 
     @property
     def taken(self) -> int:
@@ -52,8 +55,8 @@ class ReservationBook(Protocol):
         """Hold a taken port and return the token that redeems it."""
         ...
 
-    def redeem(self, token: bytes, holder: str, now: float) -> Reservation:
-        """Hand the port over to the holder it was reserved for."""
+    def redeem(self, token: bytes, holder: str, now: float, also_counted: Sequence[str] = ()) -> Reservation:
+        """Hand the port over to the holder it was reserved for, with its place in the quota under every key."""
         ...
 
     def expire(self, now: float) -> list[Reservation]:

@@ -1,44 +1,45 @@
-"""How many relayed ports one user may hold, in allocations and reservations; counted so that nothing leaks."""
+"""How many relayed ports one holder may have, in allocations and reservations; counted so that nothing leaks."""
 
 from relay.errors import AllocationQuotaReached
 
 
 class UserQuota:
-    """Counts relayed ports by user name.
+    """Counts relayed ports by holder: a user of a realm, or all users of a realm together.
 
-    A name without ports is not remembered, so the table is bounded by the number of ports.
+    A holder without ports is not remembered, so the table is bounded by the number of ports.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._held: dict[str, int] = {}
 
-    def reserve(self, username: str, count: int = 1) -> None:
-        """Count more ports for this user, all or none; whoever reserves must release each.
+    def reserve(self, holder: str, limit: int, count: int = 1) -> None:
+        """Count more ports for this holder, all or none; whoever reserves must release each.
 
         Raises:
-            AllocationQuotaReached: the user would hold more than the limit.
+            AllocationQuotaReached: the holder would have more than the limit.
         """
-        held = self._held.get(username, 0)
-        if held + count > self._limit:
+        held = self._held.get(holder, 0) + count
+        if held > limit:
             raise AllocationQuotaReached("user_quota")
-        self._held[username] = held + count
+        self._held[holder] = held
 
-    def release(self, username: str) -> None:
-        """Give back one port that `reserve` counted.
+    def release(self, holder: str, count: int = 1) -> None:
+        """Give back ports that `reserve` counted.
 
         Raises:
-            KeyError: nothing is counted for this user.
+            KeyError: fewer are counted for this holder.
         """
-        held = self._held[username]
-        if held == 1:
-            del self._held[username]
+        left = self._held[holder] - count
+        if left < 0:
+            raise KeyError(holder)
+        if left:
+            self._held[holder] = left
         else:
-            self._held[username] = held - 1
+            del self._held[holder]
 
-    def held(self, username: str) -> int:
-        """Ports counted for this user."""
-        return self._held.get(username, 0)
+    def held(self, holder: str) -> int:
+        """Ports counted for this holder."""
+        return self._held.get(holder, 0)
 
     def __len__(self) -> int:
         return len(self._held)

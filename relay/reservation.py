@@ -1,12 +1,12 @@
 """Ports held for the second half of a pair (RFC 8656 §7.2: EVEN-PORT with the R bit, RESERVATION-TOKEN)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from relay.errors import InsufficientCapacity
 
 LIFETIME: Final = 30.0  # seconds (RFC 8656 §7.2)
-_TOKEN_BYTES: Final = 8
+TOKEN_BYTES: Final = 8
 
 
 class Reservation(NamedTuple):
@@ -14,12 +14,12 @@ class Reservation(NamedTuple):
 
     family: int
     port: int
-    username: str
+    holder: str
     expires_at: float
 
 
 class Reservations:
-    """Reserved ports by token. Each counts for the quota of its user, so the table is bounded by the pool."""
+    """Reserved ports by token. Each counts for the quota of its holder, so the table is bounded by the pool."""
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
         self._entropy = entropy
@@ -28,22 +28,34 @@ class Reservations:
     def __len__(self) -> int:
         return len(self._by_token)
 
-    def add(self, family: int, port: int, username: str, now: float) -> bytes:
+    def add(self, family: int, port: int, holder: str, now: float) -> bytes:
         """Hold a taken port for 30 seconds and return the token that redeems it."""
-        token = self._entropy(_TOKEN_BYTES)
+        token = self._entropy(TOKEN_BYTES)
         while token in self._by_token:
-            token = self._entropy(_TOKEN_BYTES)
-        self._by_token[token] = Reservation(family, port, username, now + LIFETIME)
+            token = self._entropy(TOKEN_BYTES)
+        self._by_token[token] = Reservation(family, port, holder, now + LIFETIME)
         return token
 
-    def redeem(self, token: bytes, username: str, now: float) -> Reservation:
-        """Hand the port over to the user it was reserved for.
+    def redeem(
+        self,
+        token: bytes,
+        holder: str,
+        now: float,
+        also_counted: Sequence[str] = (),  # noqa: ARG002  # one process counts in one place
+    ) -> Reservation:
+        """Hand the port over to the holder it was reserved for.
+
+        Args:
+            token: what the client brought.
+            holder: who brought it.
+            now: monotonic time, in seconds.
+            also_counted: further keys under which the quota counts the port; workers move those counts, too.
 
         Raises:
             InsufficientCapacity: the token is unknown, has expired or belongs to somebody else (RFC 8656 §7.2).
         """
         reservation = self._by_token.get(token)
-        if reservation is None or reservation.expires_at <= now or reservation.username != username:
+        if reservation is None or reservation.expires_at <= now or reservation.holder != holder:
             raise InsufficientCapacity("reservation")
         del self._by_token[token]
         return reservation

@@ -22,13 +22,13 @@ def test_a_token_of_eight_bytes_is_redeemed_once(reservations: Reservations) -> 
     assert len(reservations) == 0
 
 
-@pytest.mark.parametrize(("username", "now"), [("bob", 100.0), ("alice", 130.0), ("alice", 131.0)])
+@pytest.mark.parametrize(("holder", "now"), [("bob", 100.0), ("alice", 130.0), ("alice", 131.0)])
 def test_a_token_is_refused_to_others_and_from_its_expiry_on(
-    reservations: Reservations, username: str, now: float
+    reservations: Reservations, holder: str, now: float
 ) -> None:
     token = reservations.add(IPV4, 50_001, "alice", 100.0)
     with pytest.raises(InsufficientCapacity):
-        reservations.redeem(token, username, now)
+        reservations.redeem(token, holder, now)
     assert len(reservations) == 1  # it waits for its owner, or for `expire`
 
 

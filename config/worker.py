@@ -1,0 +1,127 @@
+"""A relay worker: a process of its own that the supervisor starts, talks to over a channel, and replaces.
+
+`python -m config.worker NUMBER DESCRIPTOR`: which worker it is, and where its end of the channel is.
+"""
+
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import Any, Final
+
+import prometheus_client
+import uvloop
+from prometheus_client import CollectorRegistry
+
+from config.channel import Channel, ChannelError, Message
+from config.handover import decode_settings, decode_state
+from config.logs import configure_logging
+from config.metrics_sum import encode_snapshot, take_snapshot
+from config.relay import build_relay, configure_relay
+from config.state import StateError
+from relay.five_tuple import Transport
+from relay.io.listening import BoundSocket
+from relay.io.service import RelayService
+from relay.io.shared_ledger import SharedLedger
+
+_STOP_SECONDS: Final = 4  # then the kernel ends a worker that cannot end by itself
+_FAILED: Final = 1
+
+_LOGGER = logging.getLogger("config.worker")  # not `__main__`
+
+
+class Worker:
+    """Does what the supervisor says. Every command gets exactly one reply, with its number."""
+
+    def __init__(self, number: int, channel: Channel) -> None:
+        self._number = number
+        self._channel = channel
+        self._registry = CollectorRegistry()
+        self._shared: SharedLedger | None = None
+        self._relay: RelayService | None = None
+
+    async def run(self) -> None:
+        """Serve the channel until its end or `stop`; then end the relay.
+
+        Raises:
+            ChannelError: the supervisor does not speak as it should.
+        """
+        try:
+            while (message := await self._channel.receive()) is not None:
+                if message.get("command") == "stop":
+                    break
+                self._reply(message, await self._obey(message))
+        finally:
+            signal.alarm(_STOP_SECONDS)
+            if self._relay is not None:
+                await self._relay.stop()
+            if self._shared is not None:
+                self._shared.close()
+            self._channel.close()
+
+    def _reply(self, message: Message, reply: Message) -> None:
+        self._channel.send({"reply": message.get("id"), **reply})
+
+    async def _obey(self, message: Message) -> Message:
+        match message:
+            case {"command": "start", "settings": settings, "state": state, "sockets": sockets, "ledger": ledger}:
+                return await self._start(settings, state, sockets, ledger)
+            case {"command": "ping"} if self._relay is not None:
+                return {"ready": self._relay.ready, "allocations": self._relay.allocations}
+            case {"command": "metrics"}:
+                return {"metrics": encode_snapshot(take_snapshot(self._registry))}
+            case {"command": "drain"} if self._relay is not None:
+                self._relay.drain()
+                return {}
+            case {"command": "reload", "settings": settings, "state": state} if self._relay is not None:
+                return self._reload(self._relay, settings, state)
+        raise ChannelError(f"unknown command {message.get('command')!r}")
+
+    async def _start(self, settings: object, state: dict[str, Any], sockets: list[Any], ledger: int) -> Message:
+        decoded = decode_settings(settings)
+        configure_logging(decoded.log)
+        bound = [
+            BoundSocket(Transport(transport), host, port, socket.socket(fileno=descriptor))
+            for transport, host, port, descriptor in sockets
+        ]
+        self._shared = SharedLedger.open(ledger)
+        counts = self._shared.ledger(self._number, os.urandom)
+        try:
+            self._relay = build_relay(decoded, decode_state(state), self._registry, bound, counts)
+            await self._relay.start()
+        except (OSError, StateError) as error:
+            self._relay = None  # nothing to stop: it stopped by itself
+            return {"failed": str(error)}
+        return {}
+
+    def _reload(self, relay: RelayService, settings: object, state: dict[str, Any]) -> Message:
+        try:
+            configure_relay(relay, decode_settings(settings), decode_state(state))
+        except (OSError, StateError) as error:
+            return {"failed": str(error)}
+        return {}
+
+
+def main() -> None:
+    """Run the worker whose number and descriptor the command line names."""
+    number, descriptor = map(int, sys.argv[1:])
+    # A terminal and systemd send these to every process of the service. It is for the supervisor to say when: a
+    # worker may have to drain first. Without the supervisor the channel ends, and the worker with it.
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+    try:
+        uvloop.run(_run(number, descriptor))
+    except Exception:
+        _LOGGER.exception("worker %d ends: a bug", number)
+        sys.exit(_FAILED)
+
+
+async def _run(number: int, descriptor: int) -> None:
+    channel = await Channel.open(socket.socket(fileno=descriptor))
+    await Worker(number, channel).run()
+
+
+if __name__ == "__main__":
+    main()
