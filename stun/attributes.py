@@ -173,6 +173,31 @@ FINGERPRINT: Final = Attribute(
     lambda value, _: int.from_bytes(_exactly(value, 4)),
     lambda value, _: value.to_bytes(4),
 )
+CHANGE_REQUEST: Final = Attribute(
+    0x0003,
+    "CHANGE-REQUEST",
+    lambda value, _: int.from_bytes(_exactly(value, 4)),
+    lambda value, _: value.to_bytes(4),
+)
+PADDING: Final[Attribute[bytes]] = Attribute(0x0026, "PADDING", lambda value, _: value, lambda value, _: value)
+RESPONSE_PORT: Final = Attribute(
+    0x0027, "RESPONSE-PORT", _read_channel_number, lambda value, _: value.to_bytes(2) + b"\0\0"
+)
+CONNECTION_ID: Final = Attribute(
+    0x002A,
+    "CONNECTION-ID",
+    lambda value, _: int.from_bytes(_exactly(value, 4)),
+    lambda value, _: value.to_bytes(4),
+)
+RESPONSE_ORIGIN: Final = Attribute(
+    0x802B, "RESPONSE-ORIGIN", lambda value, _: decode_address(value), lambda value, _: encode_address(value)
+)
+OTHER_ADDRESS: Final = Attribute(
+    0x802C, "OTHER-ADDRESS", lambda value, _: decode_address(value), lambda value, _: encode_address(value)
+)
+MOBILITY_TICKET: Final[Attribute[bytes]] = Attribute(
+    0x8030, "MOBILITY-TICKET", lambda value, _: value, lambda value, _: value
+)
 
 ATTRIBUTES: Final[dict[int, Attribute[Any]]] = {
     attribute.type: attribute
@@ -197,6 +222,13 @@ ATTRIBUTES: Final[dict[int, Attribute[Any]]] = {
         RESERVATION_TOKEN,
         SOFTWARE,
         FINGERPRINT,
+        CHANGE_REQUEST,
+        PADDING,
+        RESPONSE_PORT,
+        CONNECTION_ID,
+        RESPONSE_ORIGIN,
+        OTHER_ADDRESS,
+        MOBILITY_TICKET,
     )
 }
 
