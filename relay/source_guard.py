@@ -64,11 +64,11 @@ class SourceGuard:
         hashed = hash(self._salt + (ip if len(ip) == 4 else ip[:7]))
         first, second = hashed & mask, hashed >> 32 & mask
         one, other = cells[first], cells[second]
-        full_at = one if one < other else other
+        full_at = one if one < other else other  # noqa: FURB136  # a call of min costs as much as the rest
         if full_at > now + self._room:
             self.refused += 1
             return False
-        full_at = (full_at if full_at > now else now) + self._interval
+        full_at = (full_at if full_at > now else now) + self._interval  # noqa: FURB136
         if one < full_at:
             cells[first] = full_at
         if other < full_at:
