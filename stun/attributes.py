@@ -56,6 +56,13 @@ class ErrorValue(NamedTuple):
     reason: str
 
 
+class ChangeRequest(NamedTuple):
+    """The value of CHANGE-REQUEST: where the response shall come from (RFC 5780 §7.2)."""
+
+    ip: bool
+    port: bool
+
+
 def pack_attribute(number: int, body: bytes) -> bytes:
     """Type, length, value and zero padding (RFC 8489 §14)."""
     return number.to_bytes(2) + len(body).to_bytes(2) + body + _PADDING[len(body) & 3]
@@ -176,8 +183,8 @@ FINGERPRINT: Final = Attribute(
 CHANGE_REQUEST: Final = Attribute(
     0x0003,
     "CHANGE-REQUEST",
-    lambda value, _: int.from_bytes(_exactly(value, 4)),
-    lambda value, _: value.to_bytes(4),
+    lambda value, _: ChangeRequest(bool(_exactly(value, 4)[3] & 4), bool(value[3] & 2)),
+    lambda value, _: bytes((0, 0, 0, 4 * value.ip | 2 * value.port)),
 )
 PADDING: Final[Attribute[bytes]] = Attribute(0x0026, "PADDING", lambda value, _: value, lambda value, _: value)
 RESPONSE_PORT: Final = Attribute(
@@ -231,6 +238,9 @@ ATTRIBUTES: Final[dict[int, Attribute[Any]]] = {
         MOBILITY_TICKET,
     )
 }
+
+UNDERSTOOD_WITH_DISCOVERY: Final = frozenset({CHANGE_REQUEST.type, PADDING.type, RESPONSE_PORT.type})
+UNDERSTOOD_IN_BINDING: Final = frozenset(ATTRIBUTES) - UNDERSTOOD_WITH_DISCOVERY
 
 
 def error_value(code: ErrorCode, *, with_reason: bool) -> ErrorValue:
