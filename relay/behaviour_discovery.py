@@ -29,22 +29,23 @@ from stun.attributes import (
     PADDING,
     RESPONSE_ORIGIN,
     RESPONSE_PORT,
+    UNDERSTOOD_IN_BINDING,
+    UNDERSTOOD_WITH_DISCOVERY,
     XOR_MAPPED_ADDRESS,
+    ChangeRequest,
 )
 from stun.errors import MessageParseError
 from stun.message import Message, encode_error, encode_message, encode_unknown_attributes
-from stun.registry import HEADER_LENGTH, MessageClass, Method
-
-DISCOVERY_ATTRIBUTES: Final = frozenset({CHANGE_REQUEST.type, PADDING.type, RESPONSE_PORT.type})
-"""Comprehension-required attributes that a server without behaviour discovery must refuse by 420 (RFC 8489 §6.3.1)."""
+from stun.registry import HEADER_LENGTH, ErrorCode, MessageClass, Method
 
 MIN_RESPONSE_PORT: Final = 1024
 MAX_PADDING_BYTES: Final = 1500  # the usual MTU, a multiple of four (RFC 5780 §7.6): with its header it is fragmented
 STEERED_PER_SECOND: Final = 2.0  # answers to one source that are steered or inflated
 STEERED_BURST: Final = 50  # a whole discovery with its retransmissions takes about thirty
 
-_CHANGE_IP: Final = 0x04  # RFC 5780 §7.2
-_CHANGE_PORT: Final = 0x02
+_UNDERSTOOD: Final = UNDERSTOOD_IN_BINDING | UNDERSTOOD_WITH_DISCOVERY
+_UNDERSTOOD_WITHOUT_ALTERNATE: Final = _UNDERSTOOD - {CHANGE_REQUEST.type}  # RFC 5780 §6.1
+_STAY: Final = ChangeRequest(ip=False, port=False)
 _FINGERPRINT_BYTES: Final = 8
 _ATTRIBUTE_HEADER_BYTES: Final = 4
 
@@ -60,13 +61,13 @@ class Answer(NamedTuple):
 class _Wish(NamedTuple):
     """What a Binding request asks for beyond RFC 8489."""
 
-    change: int  # flags of CHANGE-REQUEST
+    change: ChangeRequest
     response_port: int | None
     has_padding: bool
 
     @property
     def is_special(self) -> bool:
-        return bool(self.change) or self.response_port is not None or self.has_padding
+        return self.change != _STAY or self.response_port is not None or self.has_padding
 
 
 class BehaviourDiscovery:
@@ -110,47 +111,36 @@ class BehaviourDiscovery:
             path: where it came from, and where to.
             now: monotonic time, in seconds.
         """
+        other = self._alternates.get(path.server) if path.transport is Transport.UDP else None
+        unknown = request.unknown_attributes(_UNDERSTOOD_WITHOUT_ALTERNATE if other is None else _UNDERSTOOD)
+        if unknown:
+            return Answer(encode_unknown_attributes(request, unknown), path.server, path.client)
         try:
-            unknown = self._not_understood(request, path)
-            if unknown:
-                return Answer(encode_unknown_attributes(request, unknown), path.server, path.client)
             wish = _wish(request, path)
-        except (MessageParseError, BadRequest) as error:
-            code = error.code if isinstance(error, BadRequest) else BadRequest.code
-            return Answer(encode_error(request, code), path.server, path.client)
+        except (MessageParseError, BadRequest):
+            return Answer(encode_error(request, ErrorCode.BAD_REQUEST), path.server, path.client)
         if wish.is_special and not self._guard.admit(path.client.ip, now):
             return None
-        source = self._source(path.server, wish.change)
+        source = path.server if other is None else _source(path.server, other, wish.change)
         port = path.client.port if wish.response_port is None else wish.response_port
-        data = self._response(request, path, source, has_padding=wish.has_padding)
+        data = self._response(request, path.client, source, other, has_padding=wish.has_padding)
         return Answer(data, source, TransportAddress(path.client.ip, port))
 
-    def _not_understood(self, request: Message, path: FiveTuple) -> tuple[int, ...]:
-        """Unknown attributes, and CHANGE-REQUEST where there is nothing to change to (RFC 5780 §6.1)."""
-        unknown = request.unknown_attributes()
-        has_alternate = path.transport is Transport.UDP and path.server in self._alternates
-        if not has_alternate and any(number == CHANGE_REQUEST.type for number, _ in request.attributes):
-            return (*unknown, CHANGE_REQUEST.type)
-        return unknown
-
-    def _source(self, server: TransportAddress, change: int) -> TransportAddress:
-        """RFC 5780 §6.1, table 1."""
-        if not change:
-            return server
-        other = self._alternates[server]
-        return TransportAddress(
-            other.ip if change & _CHANGE_IP else server.ip,
-            other.port if change & _CHANGE_PORT else server.port,
-        )
-
-    def _response(self, request: Message, path: FiveTuple, source: TransportAddress, *, has_padding: bool) -> bytes:
+    def _response(
+        self,
+        request: Message,
+        client: TransportAddress,
+        source: TransportAddress,
+        other: TransportAddress | None,
+        *,
+        has_padding: bool,
+    ) -> bytes:
         transaction_id = request.transaction_id
-        attributes = [XOR_MAPPED_ADDRESS.pack(path.client, transaction_id)]
+        attributes = [XOR_MAPPED_ADDRESS.pack(client, transaction_id)]
         budget = MAX_FACTOR * len(request.raw) - HEADER_LENGTH - len(attributes[0])
         if request.has_fingerprint:
             budget -= _FINGERPRINT_BYTES
-        optional = [RESPONSE_ORIGIN.pack(self._as_seen(source)), MAPPED_ADDRESS.pack(path.client)]
-        other = self._alternates.get(path.server) if path.transport is Transport.UDP else None
+        optional = [RESPONSE_ORIGIN.pack(self._as_seen(source)), MAPPED_ADDRESS.pack(client)]
         if other is not None:
             optional.insert(0, OTHER_ADDRESS.pack(self._as_seen(other)))
         for attribute in optional:
@@ -173,6 +163,11 @@ class BehaviourDiscovery:
         return TransportAddress(self._advertised.get(address.ip, address.ip), address.port)
 
 
+def _source(server: TransportAddress, other: TransportAddress, change: ChangeRequest) -> TransportAddress:
+    """RFC 5780 §6.1, table 1."""
+    return TransportAddress(other.ip if change.ip else server.ip, other.port if change.port else server.port)
+
+
 def _wish(request: Message, path: FiveTuple) -> _Wish:
     """Read what a request asks for.
 
@@ -180,14 +175,13 @@ def _wish(request: Message, path: FiveTuple) -> _Wish:
         BadRequest: it asks for what must not or cannot be combined.
         MessageParseError: one of the values is malformed.
     """
-    change = (request.get(CHANGE_REQUEST) or 0) & (_CHANGE_IP | _CHANGE_PORT)
-    wish = _Wish(change, request.get(RESPONSE_PORT), request.get(PADDING) is not None)
+    wish = _Wish(request.get(CHANGE_REQUEST) or _STAY, request.get(RESPONSE_PORT), request.get(PADDING) is not None)
     if wish.is_special and path.transport is not Transport.UDP:
         raise BadRequest("discovery_without_udp")
     if wish.response_port is not None:
         if wish.has_padding:  # RFC 5780 §6.1
             raise BadRequest("response_port_with_padding")
-        if wish.change:  # no discovery of RFC 5780 §4 needs both, and a stranger's firewall needs neither
+        if wish.change != _STAY:  # no discovery of RFC 5780 §4 needs both, and a stranger's firewall needs neither
             raise BadRequest("response_port_with_change")
         if wish.response_port < MIN_RESPONSE_PORT:
             raise BadRequest("response_port")

@@ -10,6 +10,8 @@ from typing import Final, NamedTuple
 from stun.attributes import (
     CHANNEL_NUMBER,
     LIFETIME,
+    MESSAGE_INTEGRITY,
+    MESSAGE_INTEGRITY_SHA256,
     NONCE,
     REALM,
     REQUESTED_ADDRESS_FAMILY,
@@ -25,7 +27,7 @@ from tests.support.turn_client import Field, new_transaction_id, pack
 Exchange = Callable[[bytes], Iterable[bytes]]
 
 _EMPTY_UNKNOWN: Final = [pack_attribute(number, b"") for number in range(0x7FE0, 0x7FE9)]
-_WRONG_KEY: Final = b"not the password"
+_WRONG_INTEGRITY: Final = [b"", MESSAGE_INTEGRITY.pack(bytes(20)), MESSAGE_INTEGRITY_SHA256.pack(bytes(32))]
 
 
 class Factor(NamedTuple):
@@ -45,7 +47,7 @@ def measure(exchange: Exchange, *, peer: Field, realm: str) -> dict[str, Factor]
 
     Args:
         exchange: sends one datagram from a client without an allocation, and returns all that comes back; about
-            1,300 times, so that a source which stays the same meets the rate of its challenges.
+            2,100 times, so that a source which stays the same meets the rate of its challenges.
         peer: XOR-PEER-ADDRESS of any peer of the server's families.
         realm: the server's, so that the answers of all stages of authentication are seen.
     """
@@ -95,9 +97,9 @@ def _requests(method: Method, fields: tuple[Field, ...], realm: str) -> Iterator
     for fingerprint in (False, True):
         for unknown in (0, 1, 2, len(_EMPTY_UNKNOWN)):
             for proof in credentials:
-                for key in (None, _WRONG_KEY):
+                for integrity in _WRONG_INTEGRITY:
                     transaction_id = new_transaction_id()
-                    attributes = [*pack(transaction_id, *fields, *proof), *_EMPTY_UNKNOWN[:unknown]]
+                    attributes = [*pack(transaction_id, *fields, *proof), *_EMPTY_UNKNOWN[:unknown], integrity]
                     yield (
                         kind,
                         encode_message(
@@ -105,7 +107,6 @@ def _requests(method: Method, fields: tuple[Field, ...], realm: str) -> Iterator
                             MessageClass.REQUEST,
                             transaction_id,
                             attributes,
-                            key=key,
                             fingerprint=fingerprint,
                         ),
                     )
