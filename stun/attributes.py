@@ -56,6 +56,13 @@ class ErrorValue(NamedTuple):
     reason: str
 
 
+class ChangeRequest(NamedTuple):
+    """The value of CHANGE-REQUEST: where the response shall come from (RFC 5780 §7.2)."""
+
+    ip: bool
+    port: bool
+
+
 def pack_attribute(number: int, body: bytes) -> bytes:
     """Type, length, value and zero padding (RFC 8489 §14)."""
     return number.to_bytes(2) + len(body).to_bytes(2) + body + _PADDING[len(body) & 3]
@@ -173,6 +180,31 @@ FINGERPRINT: Final = Attribute(
     lambda value, _: int.from_bytes(_exactly(value, 4)),
     lambda value, _: value.to_bytes(4),
 )
+CHANGE_REQUEST: Final = Attribute(
+    0x0003,
+    "CHANGE-REQUEST",
+    lambda value, _: ChangeRequest(bool(_exactly(value, 4)[3] & 4), bool(value[3] & 2)),
+    lambda value, _: bytes((0, 0, 0, 4 * value.ip | 2 * value.port)),
+)
+PADDING: Final[Attribute[bytes]] = Attribute(0x0026, "PADDING", lambda value, _: value, lambda value, _: value)
+RESPONSE_PORT: Final = Attribute(
+    0x0027, "RESPONSE-PORT", _read_channel_number, lambda value, _: value.to_bytes(2) + b"\0\0"
+)
+CONNECTION_ID: Final = Attribute(
+    0x002A,
+    "CONNECTION-ID",
+    lambda value, _: int.from_bytes(_exactly(value, 4)),
+    lambda value, _: value.to_bytes(4),
+)
+RESPONSE_ORIGIN: Final = Attribute(
+    0x802B, "RESPONSE-ORIGIN", lambda value, _: decode_address(value), lambda value, _: encode_address(value)
+)
+OTHER_ADDRESS: Final = Attribute(
+    0x802C, "OTHER-ADDRESS", lambda value, _: decode_address(value), lambda value, _: encode_address(value)
+)
+MOBILITY_TICKET: Final[Attribute[bytes]] = Attribute(
+    0x8030, "MOBILITY-TICKET", lambda value, _: value, lambda value, _: value
+)
 
 ATTRIBUTES: Final[dict[int, Attribute[Any]]] = {
     attribute.type: attribute
@@ -197,8 +229,18 @@ ATTRIBUTES: Final[dict[int, Attribute[Any]]] = {
         RESERVATION_TOKEN,
         SOFTWARE,
         FINGERPRINT,
+        CHANGE_REQUEST,
+        PADDING,
+        RESPONSE_PORT,
+        CONNECTION_ID,
+        RESPONSE_ORIGIN,
+        OTHER_ADDRESS,
+        MOBILITY_TICKET,
     )
 }
+
+UNDERSTOOD_WITH_DISCOVERY: Final = frozenset({CHANGE_REQUEST.type, PADDING.type, RESPONSE_PORT.type})
+UNDERSTOOD_IN_BINDING: Final = frozenset(ATTRIBUTES) - UNDERSTOOD_WITH_DISCOVERY
 
 
 def error_value(code: ErrorCode, *, with_reason: bool) -> ErrorValue:

@@ -75,12 +75,12 @@ class Message(NamedTuple):
             if number == attribute.type
         ]
 
-    def unknown_attributes(self) -> tuple[int, ...]:
+    def unknown_attributes(self, understood: frozenset[int] = frozenset(ATTRIBUTES)) -> tuple[int, ...]:
         """Types of comprehension-required attributes without a codec here (RFC 8489 §6.3.1)."""
         if not self.attributes:
             return ()
         return tuple(
-            number for number, _ in self.attributes if number < _COMPREHENSION_OPTIONAL and number not in ATTRIBUTES
+            number for number, _ in self.attributes if number < _COMPREHENSION_OPTIONAL and number not in understood
         )
 
     @property
