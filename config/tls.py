@@ -61,6 +61,28 @@ class ReloadingContext:
         self._look_again_at = clock() + _CHECK_SECONDS
         self.reloads = 0  # certificates taken over since the start
         self.failures = 0  # sets of files that were unfit
+        self.on_change: Callable[[], None] | None = None  # called when another certificate is served from now on
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """The certificate file and the key file."""
+        return self._files
+
+    def follow(self, certificate_file: Path, key_file: Path) -> None:
+        """Serve the certificate of other files from now on.
+
+        Raises:
+            OSError: a file cannot be read, or certificate and key do not fit; the old certificate stays.
+            ValueError: the certificate cannot be parsed; the old one stays.
+        """
+        if (certificate_file, key_file) == self._files:
+            self.refresh()
+            return
+        current = build_server_context(certificate_file, key_file, self._alpn)
+        not_after = _not_after(certificate_file)
+        self._files = certificate_file, key_file
+        self._stamp = self._look()
+        self._take(current, not_after)
 
     def refresh(self) -> bool:
         """Look at the files now; True if a new certificate is served from here on.
@@ -81,10 +103,15 @@ class ReloadingContext:
             reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
             _log.warning("the changed certificate is not used, the old one stays: %s", reason)
             return False
+        self._take(current, not_after)
+        return True
+
+    def _take(self, current: ssl.SSLContext, not_after: datetime) -> None:
         self._current, self.not_after = current, not_after
         self.reloads += 1
         _log.info("a changed certificate is used from now on; it expires on %s", not_after.date())
-        return True
+        if self.on_change is not None:
+            self.on_change()
 
     def _choose(self, connection: ssl.SSLObject, _server_name: str | None, _context: ssl.SSLContext) -> None:
         if self._clock() >= self._look_again_at:

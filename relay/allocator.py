@@ -31,7 +31,7 @@ class RelayPlane(Protocol):
         ...
 
 
-class Limits(NamedTuple):
+class HolderLimits(NamedTuple):
     """How many relayed transport addresses may be held."""
 
     per_user: int
@@ -60,7 +60,7 @@ class Allocator:
         """What is held, for metrics."""
         return self._ledger
 
-    def open(self, allocation: Allocation, wish: Wish, limits: Limits, expires_at: float, now: float) -> None:
+    def open(self, allocation: Allocation, wish: Wish, limits: HolderLimits, expires_at: float, now: float) -> None:
         """Give a new allocation what it wishes for, or nothing.
 
         In a dual allocation one half may be missing afterwards; `unavailable` says which and why (RFC 8656 §7.2).
@@ -104,7 +104,7 @@ class Allocator:
             self._uncount(reservation.holder)
 
     def _open_both(
-        self, allocation: Allocation, wish: Wish, limits: Limits, expires_at: float, now: float
+        self, allocation: Allocation, wish: Wish, limits: HolderLimits, expires_at: float, now: float
     ) -> None:
         rejected: RequestRejected | None = None
         for family in wish.families:
@@ -133,7 +133,7 @@ class Allocator:
         allocation: Allocation,
         family: int,
         even_port: bool | None,  # noqa: FBT001  # three states, as in `Wish`
-        limits: Limits,
+        limits: HolderLimits,
         expires_at: float,
         now: float,
     ) -> None:
@@ -186,7 +186,7 @@ class Allocator:
         allocation.relays[family] = RelayedTransportAddress(relayed, port, handle, expires_at)
         return True
 
-    def _count(self, holder: str, limits: Limits, count: int) -> None:
+    def _count(self, holder: str, limits: HolderLimits, count: int) -> None:
         quota = self._ledger.quota
         quota.reserve(holder, limits.per_user, count)
         try:

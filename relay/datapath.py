@@ -4,14 +4,10 @@ The control plane is the only writer. A forwarding plane relays what it was told
 told, and hands everything that it does not know up to the control plane.
 """
 
-<<<<<<< HEAD
 import operator
-from typing import Final, NamedTuple, Protocol
-=======
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import NamedTuple, Protocol
->>>>>>> h-plane
+from typing import Final, NamedTuple, Protocol
 
 from relay.five_tuple import FiveTuple, Transport
 from stun.address import TransportAddress
@@ -28,6 +24,10 @@ class Traffic(NamedTuple):
     def plus(self, other: "Traffic") -> "Traffic":
         """Both together."""
         return Traffic(*map(operator.add, self, other))
+
+    def minus(self, other: "Traffic") -> "Traffic":
+        """What has come since."""
+        return Traffic(*map(operator.sub, self, other))
 
 
 NO_TRAFFIC: Final = Traffic(0, 0, 0, 0)

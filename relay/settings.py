@@ -148,7 +148,8 @@ class RelaySettings(BaseModel, frozen=True, extra="forbid"):
     dtls_ports: tuple[Port, ...] = Field((), description="STUN and TURN over DTLS (UDP), usually 5349 and 5350; off")
     share_with_pages: bool = Field(
         default=False,
-        description="serve the pages on tls_ports, too: name 443 there, and networks that open nothing else reach both",
+        description="serve the pages on tls_ports, too: name 443 there, and networks that open nothing else reach both;"
+        " needs one worker",
     )
     proxy_sources: tuple[IpNetworkText, ...] = Field(
         (), description="networks of load balancers whose TCP connections begin with the PROXY protocol, v1 or v2"
@@ -283,7 +284,7 @@ class RelaySettings(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _state_that_workers_do_not_share(self) -> Self:
-        for key in ("tcp_allocations", "mobility"):
+        for key in ("tcp_allocations", "mobility", "share_with_pages"):
             if self.workers > 1 and getattr(self, key):
                 raise ValueError(f"{key} needs workers: 1")
         return self

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from relay import channel_binding, permission
 from relay.allocation import Allocation, holder_of
-from relay.allocator import Allocator, Limits
+from relay.allocator import Allocator, HolderLimits
 from relay.authenticator import Authenticator, Identity
 from relay.behaviour_discovery import BehaviourDiscovery
 from relay.channel_binding import ChannelBinding
@@ -303,7 +303,7 @@ class TurnServer:
         if self._is_draining:
             raise self._alternate_for(path) or InsufficientCapacity("draining")
         allocation = Allocation(path, holder, wish.protocol, request.transaction_id, now)
-        limits = Limits(identity.realm.allocations_per_user, identity.realm.max_allocations)
+        limits = HolderLimits(identity.realm.allocations_per_user, identity.realm.max_allocations)
         try:
             self._allocator.open(allocation, wish, limits, now + self._lifetime(wish.lifetime), now)
         except InsufficientCapacity as full:

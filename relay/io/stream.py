@@ -6,14 +6,6 @@ so what looks like a channel there is a letter of a HTTP request line, or junk.
 """
 
 import asyncio
-<<<<<<< HEAD
-import time
-from typing import Final, Protocol, cast
-
-from relay.five_tuple import FiveTuple, Transport
-from relay.io.clients import Buffer, ClientLink, ClientRelay
-from relay.io.datapath.plain import Drop, NotSent, PlainDataPath
-=======
 import ipaddress
 import socket
 import ssl
@@ -36,7 +28,6 @@ from relay.proxy_protocol import (
     decode_proxy_header,
     may_become_proxy_header,
 )
->>>>>>> h-stream
 from stun.address import TransportAddress
 from stun.demux import MAX_FRAME, find_frames
 
@@ -69,32 +60,8 @@ class Closing(StrEnum):
     LINGERED = "lingered"
 
 
-<<<<<<< HEAD
-class StreamLink:
-    """The forwarding plane's way to the client of a connection."""
-
-    pads = True
-
-    def __init__(self, connection: "StreamConnection") -> None:
-        self._connection = connection
-
-    def send(self, message: Buffer) -> None:
-        """Send one whole message."""
-        self._connection.send_media(message)
-
-    def send_burst(self, parts: list[Buffer], _size: int) -> None:
-        """Send several messages."""
-        self._connection.send_media(b"".join(parts))
-
-
-class StreamConnection(asyncio.Protocol):
-    """One TCP or TLS connection of a client."""
-
-    path: FiveTuple
-=======
 class Streams:
     """What all connections of a relay share: where they belong, the buffers they are read into, and counters."""
->>>>>>> h-stream
 
     def __init__(
         self,
@@ -107,20 +74,7 @@ class Streams:
         proxy_sources: Sequence[str] = (),
         http: Callable[[], asyncio.Protocol] | None = None,
     ) -> None:
-<<<<<<< HEAD
-        self._loop = loop
-        self._kind = transport_kind
-        self._plane = plane
-        self._owner = owner
-        self._decoder = StreamDecoder()
-        self._relay: ClientRelay | None = None
-        self._transport: asyncio.Transport | None = None
-        self._deadline: asyncio.TimerHandle | None = None
-        self._has_spoken = False
-        self.ended: asyncio.Future[None] = loop.create_future()  # done as soon as the connection is lost
-=======
         """Prepare for connections.
->>>>>>> h-stream
 
         Args:
             loop: where deadlines run.
@@ -235,34 +189,6 @@ class StreamConnection:
 
     # What the service and the forwarding plane ask for
 
-<<<<<<< HEAD
-    def data_received(self, data: bytes) -> None:
-        """Cut the stream into messages and hand each to the relay or to the control plane."""
-        try:
-            frames = self._decoder.receive(data)
-        except MessageParseError:
-            self._plane.drops[Drop.MALFORMED] += 1
-            self.abort()
-            return
-        if frames and not self._has_spoken:
-            self._has_spoken = True
-            self._close_after(ALLOCATION_SECONDS)
-        now = time.monotonic()
-        for frame in frames:
-            relay = self._relay
-            if relay is not None and relay.from_client(memoryview(frame), 0, len(frame), now):
-                relay.flush()
-            elif frame[0] >= 0x40:
-                self._plane.drops[Drop.NO_ALLOCATION] += 1
-            else:
-                self._owner.receive(frame, self.path)
-
-    def link(self) -> ClientLink:
-        """How relayed messages reach this client."""
-        return StreamLink(self)
-
-=======
->>>>>>> h-stream
     def attach(self, relay: ClientRelay) -> None:
         """Hand what this client sends to this relay, and let the connection live as long as it."""
         self._relay = relay
@@ -315,16 +241,6 @@ class StreamConnection:
         """Close without a farewell."""
         self._end(None)
 
-<<<<<<< HEAD
-    def send_media(self, message: Buffer) -> None:
-        """Send relayed data, unless too much of it waits already."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            raise NotSent(Drop.SEND_FAILED)
-        if transport.get_write_buffer_size() > MAX_MEDIA_OUT_BYTES:
-            raise NotSent(Drop.CLIENT_SLOW)
-        transport.write(bytes(message))  # it lies in a buffer that the next packet overwrites
-=======
     def give_way(self) -> None:
         """Close in favour of a newer connection with the same five-tuple."""
         self._end(Closing.REPLACED)
@@ -781,7 +697,6 @@ class StreamConnection:
         if events != self._events:
             self._events = events
             self._streams.poller.change(self._descriptor, events)
->>>>>>> h-stream
 
     def _close_after(self, seconds: float) -> None:
         if self._deadline is not None:

@@ -6,17 +6,16 @@ The packet path is plain on purpose: no object, event or log line per packet, bu
 
 import errno
 import logging
-import operator
 import os
 import time
 from collections.abc import Mapping
 from typing import Final
 
-from relay.datapath import Drop, Limits, NotSent, RelayAddress, Traffic
+from relay.datapath import NO_TRAFFIC, Drop, Limits, NotSent, RelayAddress, Traffic
 from relay.errors import PortTaken
 from relay.five_tuple import FiveTuple, Transport
 from relay.io.clients import Links
-from relay.io.datapath.relay_socket import NOTHING, RelaySocket, open_relay_socket
+from relay.io.datapath.relay_socket import RelaySocket, open_relay_socket
 from relay.io.datapath.relayed_client import RelayedClient
 from relay.io.datapath.switchboard import IsRelayedElsewhere, Switchboard, socket_address
 from relay.io.poller import Poller
@@ -55,7 +54,7 @@ class PlainDataPath:
         self._board = Switchboard(own_relays, is_relayed_elsewhere, limits)
         self._relays: dict[int, RelaySocket] = {}
         self._clients: dict[FiveTuple, RelayedClient] = {}
-        self._finished = dict.fromkeys(Transport, NOTHING)
+        self._finished = dict.fromkeys(Transport, NO_TRAFFIC)
         self._quiet_until = 0.0
 
     @property
@@ -166,12 +165,12 @@ class PlainDataPath:
         totals = dict(self._finished)
         for relay in self._relays.values():
             transport = relay.client.path.transport
-            totals[transport] = _sum(totals[transport], _difference(relay.traffic(), relay.moved))
+            totals[transport] = totals[transport].plus(relay.traffic().minus(relay.moved))
         return totals
 
     def _account(self, relay: RelaySocket, traffic: Traffic) -> None:
         transport = relay.client.path.transport
-        self._finished[transport] = _sum(self._finished[transport], _difference(traffic, relay.moved))
+        self._finished[transport] = self._finished[transport].plus(traffic.minus(relay.moved))
 
     def _complain(self, error: OSError) -> None:
         """Tell the operator what the clients only see as 508, without a line for every one of them."""
@@ -180,10 +179,3 @@ class PlainDataPath:
             self._quiet_until = now + _COMPLAINT_SECONDS
             _log.warning("cannot open a relayed address: %s", os.strerror(error.errno or 0))
 
-
-def _sum(one: Traffic, other: Traffic) -> Traffic:
-    return Traffic(*map(operator.add, one, other))
-
-
-def _difference(one: Traffic, other: Traffic) -> Traffic:
-    return Traffic(*map(operator.sub, one, other))

@@ -125,7 +125,7 @@ class RelaySocket:
         self.relayed = relayed  # as peers see it
         self.permissions: dict[str, Permission] = {}
         self.packets_to_peer = self.bytes_to_peer = self.packets_to_client = self.bytes_to_client = 0
-        self.moved = NOTHING  # what of it is accounted to an earlier transport of the client
+        self.moved = NO_TRAFFIC  # what of it is accounted to an earlier transport of the client
 
     # Client to peer
 
@@ -397,4 +397,3 @@ class RelaySocket:
         return Traffic(self.packets_to_peer, self.bytes_to_peer, self.packets_to_client, self.bytes_to_client)
 
 
-NOTHING: Final = Traffic(0, 0, 0, 0)

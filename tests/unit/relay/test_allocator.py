@@ -3,7 +3,7 @@ import itertools
 import pytest
 
 from relay.allocation import Allocation, RelayedTransportAddress, holder_of
-from relay.allocator import Allocator, Limits
+from relay.allocator import Allocator, HolderLimits
 from relay.datapath import RelayAddress, Traffic
 from relay.errors import (
     AddressFamilyNotSupported,
@@ -44,7 +44,7 @@ class Desk:
         self.reservations = Reservations(entropy)
         ledger = Ledger({IPV4: self.ports}, self.quota, self.reservations)
         self.allocator = Allocator({UDP_PROTOCOL: plane}, [RelayAddress(INSIDE, OUTSIDE)], ledger)
-        self.limits = Limits(per_user=4, per_realm=1000)
+        self.limits = HolderLimits(per_user=4, per_realm=1000)
 
     def open(self, wish: Wish, now: float = 100.0, user: str = "alice") -> Allocation:
         path = FiveTuple(Transport.UDP, SERVER, TransportAddress(OUTSIDE, next(_client_ports)))
@@ -216,7 +216,7 @@ def test_a_missing_half_of_a_dual_allocation_is_told_and_not_counted(desk: Desk)
 
 
 def test_a_realm_that_holds_too_much_refuses_and_counts_nothing_for_the_user(desk: Desk, plane: FakeDataPath) -> None:
-    desk.limits = Limits(per_user=4, per_realm=1)
+    desk.limits = HolderLimits(per_user=4, per_realm=1)
     first = desk.open(ANY)
     with pytest.raises(AllocationQuotaReached):
         desk.open(ANY, user="bob")
