@@ -18,7 +18,7 @@ import uvloop
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from rich.console import Console
 
-from config.admin import AdminServer, Check
+from config.admin import AdminServer, Check, Refresh
 from config.announce import create_appointment, print_demo
 from config.logs import configure_logging
 from config.loop_lag import LoopLag
@@ -127,7 +127,7 @@ class _Installation:
         self._relay: Relay | None = None
         self._signaling: SignalingService | None = None
         self._store: AppointmentStore | None = None
-        self._refresh: Callable[[], asyncio.Future[None]] | None = None
+        self._refresh: Refresh | None = None
         self._ending = asyncio.Event()
         self._hurry = asyncio.Event()
         self._reloading: asyncio.Task[None] | None = None

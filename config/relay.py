@@ -48,6 +48,7 @@ class LocalRelay:
             StateError: certificate or key cannot be read, or they do not fit together.
         """
         relay = settings.relay
+        self._service: RelayService
         self._certificate: ReloadingContext | None = None
         self._check: asyncio.TimerHandle | None = None
         certificates = Certificates()

@@ -15,7 +15,7 @@ from stun.credentials import MIN_SECRET_BYTES
 
 Service = Literal["relay", "signaling"]
 
-TURN_SECRET_NAME: Final = "turn_secret"  # in metrics, and among the named secrets of the relay
+TURN_SECRET_NAME: Final = "turn_secret"  # noqa: S105  # what it is called among the named secrets, and in metrics
 CONTRADICTION: Final = "contradiction"  # the error type of keys that are right one by one, but not together
 _DATABASE_SCHEMES: Final = ("sqlite+aiosqlite://", "postgresql+asyncpg://")
 

@@ -55,6 +55,7 @@ from stun.attributes import (
     XOR_MAPPED_ADDRESS,
     XOR_PEER_ADDRESS,
     XOR_RELAYED_ADDRESS,
+    AddressError,
 )
 from stun.binding import answer_binding, answer_plain_binding
 from stun.demux import MAX_CHANNEL, MIN_CHANNEL
@@ -319,7 +320,8 @@ class TurnServer:
         attributes.append(LIFETIME.pack(round(allocation.expires_at - now)))
         attributes.append(XOR_MAPPED_ADDRESS.pack(allocation.path.client, transaction_id))
         if allocation.unavailable is not None:
-            attributes.append(ADDRESS_ERROR_CODE.pack(allocation.unavailable))
+            family, code = allocation.unavailable
+            attributes.append(ADDRESS_ERROR_CODE.pack(AddressError(family, code, "")))
         if allocation.reservation_token is not None:
             attributes.append(RESERVATION_TOKEN.pack(allocation.reservation_token))
         return tuple(attributes)
@@ -493,9 +495,7 @@ class TurnServer:
         families = tuple(allocation.relays)
         traffic = allocation.traffic.plus(self._allocator.release(allocation))
         self._observe(
-            AllocationDeleted(
-                allocation.path.transport, families, ending, now - allocation.created_at, traffic
-            )
+            AllocationDeleted(allocation.path.transport, families, ending, now - allocation.created_at, traffic)
         )
 
     def _respond(self, data: bytes, path: FiveTuple) -> None:

@@ -1,4 +1,4 @@
-"""The numbers of STUN and TURN (IANA "STUN Parameters"; RFC 8489 §18, RFC 8656 §18)."""
+"""The numbers of STUN and TURN (IANA "STUN Parameters"; RFC 8489 §18, RFC 8656 §18, RFC 6062 §6, RFC 8016 §5)."""
 
 from enum import IntEnum
 from typing import Final
@@ -8,7 +8,7 @@ HEADER_LENGTH: Final = 20  # bytes (RFC 8489 §5)
 
 
 class Method(IntEnum):
-    """STUN methods that a client may use (RFC 8489 §18.2, RFC 8656 §17)."""
+    """STUN methods (RFC 8489 §18.2, RFC 8656 §17, RFC 6062 §6.1)."""
 
     BINDING = 0x001
     ALLOCATE = 0x003
@@ -32,7 +32,7 @@ class MessageClass(IntEnum):
 
 
 class ErrorCode(IntEnum):
-    """ERROR-CODE numbers (RFC 8489 §14.8, RFC 8656 §19)."""
+    """ERROR-CODE numbers (RFC 8489 §14.8, RFC 8656 §19, RFC 6062 §6.3, RFC 8016 §5)."""
 
     TRY_ALTERNATE = 300
     BAD_REQUEST = 400
@@ -51,6 +51,13 @@ class ErrorCode(IntEnum):
     ALLOCATION_QUOTA_REACHED = 486
     SERVER_ERROR = 500
     INSUFFICIENT_CAPACITY = 508
+
+
+class PasswordAlgorithm(IntEnum):
+    """How a key is made of a password (RFC 8489 §18.5)."""
+
+    MD5 = 0x0001
+    SHA256 = 0x0002
 
 
 REASONS: Final = {

@@ -56,7 +56,7 @@ def check_advertised(bound: bytes, advertised: bytes) -> None:
     """Refuse an advertised address that no peer could ever send to.
 
     Raises:
-        ExternalAddressError: it is unspecified, multicast, reserved, link-local, or loopback for an address that is not.
+        ExternalAddressError: it is unspecified, multicast, reserved or link-local; or loopback, but `bound` is not.
     """
     inner, outer = ipaddress.ip_address(bound), ipaddress.ip_address(advertised)
     wrong = outer.is_unspecified or outer.is_multicast or outer.is_reserved or outer.is_link_local

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from relay.datapath import Traffic
+from relay.datapath import Drop, Traffic
 from relay.events import (
     AllocationCreated,
     AllocationDeleted,
@@ -133,7 +133,7 @@ class LivePlane(Protocol):
     """A forwarding plane, as a scrape sees it."""
 
     @property
-    def drops(self) -> Mapping[str, int]:
+    def drops(self) -> Mapping[Drop, int]:
         """Packets not relayed, by the reason."""
         ...
 
@@ -189,7 +189,7 @@ class RelayCollector(Collector):
             "redconnect_relay_packets_dropped", "Packets not relayed, by the reason.", labels=["reason"]
         )
         for reason, count in self._plane.drops.items():
-            dropped.add_metric([str(reason)], count)
+            dropped.add_metric([reason.value], count)
         yield dropped
 
         taken = GaugeMetricFamily(

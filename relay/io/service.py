@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prometheus_client import CollectorRegistry
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_SALT_BYTES = 16
+_SALT_BYTES: Final = 16
 
 
 class Keys(NamedTuple):
@@ -62,6 +62,9 @@ class Certificates(NamedTuple):
 
     tls: ssl.SSLContext | None = None
     dtls: "SSL.Context | None" = None
+
+
+NO_CERTIFICATES: Final = Certificates()
 
 
 class Shared(NamedTuple):
@@ -81,7 +84,7 @@ class RelayService:
         keys: Keys,
         registry: CollectorRegistry,
         *,
-        certificates: Certificates = Certificates(),
+        certificates: Certificates = NO_CERTIFICATES,
         shared: Shared | None = None,
         http: Callable[[], asyncio.Protocol] | None = None,
     ) -> None:
@@ -318,9 +321,7 @@ class RelayService:
             address = TransportAddress.parse(host, port)
             if transport is Transport.UDP:
                 drops = self._plane.drops
-                self._listeners[address] = UdpListener(
-                    poller, address, sock, drops, self.receive, own_listeners=own
-                )
+                self._listeners[address] = UdpListener(poller, address, sock, drops, self.receive, own_listeners=own)
             elif transport is Transport.DTLS:
                 self._listen_dtls(poller, address, sock)
             else:
@@ -430,13 +431,14 @@ async def _resolve(addresses: Sequence[RelayAddress], settings: RelaySettings) -
     """
     servers = [TransportAddress.parse(*parse_server(text)) for text in settings.external_address_from]
     resolved = []
-    for bound, advertised in addresses:
+    for bound, configured in addresses:
+        advertised = configured
         server = next((server for server in servers if server.family == family_of(bound)), None)
         if server is not None:
             seen = await ask_external_address(bound, server)
-            if advertised not in {bound, seen}:
+            if configured not in {bound, seen}:
                 raise ExternalAddressError(
-                    f"relay.external_addresses says {ipaddress.ip_address(advertised)}, but {server} sees this machine"
+                    f"relay.external_addresses says {ipaddress.ip_address(configured)}, but {server} sees this machine"
                     f" as {ipaddress.ip_address(seen)}"
                 )
             advertised = seen

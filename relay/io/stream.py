@@ -91,7 +91,7 @@ class Streams:
         self.drops = drops
         self.tls = tls
         self.http = http
-        self._proxies = tuple(map(ipaddress.ip_network, proxy_sources))
+        self.set_proxy_sources(proxy_sources)
         self.by_path: dict[FiveTuple, StreamConnection] = {}
         self.closings = dict.fromkeys(Closing, 0)
         # A read goes behind what is left of the frame before; every connection is read and dealt with in one go.
@@ -99,6 +99,10 @@ class Streams:
         self.view = memoryview(self.buffer)
         self.window = self.view[:READ_BYTES]
         self.ciphertext = memoryview(bytearray(READ_BYTES))
+
+    def set_proxy_sources(self, networks: Sequence[str]) -> None:
+        """Expect a PROXY header from these networks, on connections that begin from now on."""
+        self._proxies = tuple(map(ipaddress.ip_network, networks))
 
     def is_proxy(self, host: str) -> bool:
         """Whether connections from here begin with a PROXY header."""

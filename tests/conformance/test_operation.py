@@ -36,7 +36,9 @@ def test_a_draining_server_refuses_new_allocations_and_keeps_the_old_ones(
 ) -> None:
     harness.server.drain()
     assert harness.client().allocate().code == 508
-    assert alice.refresh(900).code == alice.permit(peer("8.8.8.8")).code == alice.bind(0x4000, peer("8.8.8.8")).code == 0
+    assert (
+        alice.refresh(900).code == alice.permit(peer("8.8.8.8")).code == alice.bind(0x4000, peer("8.8.8.8")).code == 0
+    )
     harness.advance(500)
     assert harness.server.allocations == 1
 
@@ -88,10 +90,20 @@ def test_the_alternate_is_told_to_nobody_who_has_not_proved_who_he_is() -> None:
 
 
 @pytest.mark.rfc(8656, "12")
-@pytest.mark.parametrize(("strict", "number", "code"), [
-    (False, 0x4FFF, 0), (False, 0x5000, 0), (False, 0x7FFE, 0), (False, 0x7FFF, 400),
-    (True, 0x4000, 0), (True, 0x4FFF, 0), (True, 0x5000, 400), (True, 0x7FFE, 400), (True, 0x3FFF, 400),
-])
+@pytest.mark.parametrize(
+    ("strict", "number", "code"),
+    [
+        (False, 0x4FFF, 0),
+        (False, 0x5000, 0),
+        (False, 0x7FFE, 0),
+        (False, 0x7FFF, 400),
+        (True, 0x4000, 0),
+        (True, 0x4FFF, 0),
+        (True, 0x5000, 400),
+        (True, 0x7FFE, 400),
+        (True, 0x3FFF, 400),
+    ],
+)
 def test_the_strict_range_ends_where_the_rfc_ends_it(strict: bool, number: int, code: int) -> None:  # noqa: FBT001
     client = RelayHarness(strict_channels=strict).client()
     client.allocate()

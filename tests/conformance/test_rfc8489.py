@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.events import MessageDropped, RequestRefused
+from relay.events import MessageDropped, NoAnswer, RequestRefused
 from relay.five_tuple import Transport
 from stun.address import TransportAddress
 from stun.attributes import (

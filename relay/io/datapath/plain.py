@@ -178,4 +178,3 @@ class PlainDataPath:
         if now >= self._quiet_until:
             self._quiet_until = now + _COMPLAINT_SECONDS
             _log.warning("cannot open a relayed address: %s", os.strerror(error.errno or 0))
-

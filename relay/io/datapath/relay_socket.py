@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from relay.datapath import Drop, NotSent, Traffic
+from relay.datapath import NO_TRAFFIC, Drop, NotSent, Traffic
 from relay.io.clients import Buffer
 from relay.io.datapath.icmp import IcmpError, collect_errors, encode_icmp_indication, read_error
 from relay.io.datapath.indications import HEADROOM, MAX_PAYLOAD, data_head_v4, data_head_v6
@@ -395,5 +395,3 @@ class RelaySocket:
     def traffic(self) -> Traffic:
         """What has been relayed so far."""
         return Traffic(self.packets_to_peer, self.bytes_to_peer, self.packets_to_client, self.bytes_to_client)
-
-

@@ -100,9 +100,7 @@ def test_what_was_opened_is_given_back_whole(desk: Desk, plane: FakeDataPath, wi
 @pytest.mark.parametrize(
     "failure", [OSError(24, "Too many open files"), MemoryError(), KeyError(7), KeyboardInterrupt()]
 )
-def test_a_failing_data_path_leaks_nothing(
-    desk: Desk, plane: FakeDataPath, wish: Wish, failure: BaseException
-) -> None:
+def test_a_failing_data_path_leaks_nothing(desk: Desk, plane: FakeDataPath, wish: Wish, failure: BaseException) -> None:
     plane.failure = failure
     expected = InsufficientCapacity if isinstance(failure, OSError) else type(failure)
     with pytest.raises(expected):
@@ -112,9 +110,7 @@ def test_a_failing_data_path_leaks_nothing(
 
 
 @pytest.mark.parametrize("wish", [ANY, EVEN, PAIR])
-def test_ports_held_by_others_are_tried_a_bounded_number_of_times(
-    desk: Desk, plane: FakeDataPath, wish: Wish
-) -> None:
+def test_ports_held_by_others_are_tried_a_bounded_number_of_times(desk: Desk, plane: FakeDataPath, wish: Wish) -> None:
     plane.every_port_taken = True
     with pytest.raises(InsufficientCapacity, match="port_taken"):
         desk.open(wish)

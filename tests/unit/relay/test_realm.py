@@ -10,7 +10,11 @@ SETTINGS = RelaySettings.model_validate(
         "users": {"alice": "secret"},
         "realms": {
             "at-port": {"ports": [3479], "users": {"bob": "x"}, "allocations_per_user": 3, "max_allocations": 7},
-            "at-address": {"addresses": ["192.0.2.2"], "secrets": {"main": "s" * 32}, "peers": {"deny": ["8.8.8.8/32"]}},
+            "at-address": {
+                "addresses": ["192.0.2.2"],
+                "secrets": {"main": "s" * 32},
+                "peers": {"deny": ["8.8.8.8/32"]},
+            },
             "at-both": {"addresses": ["192.0.2.3"], "ports": [3478], "users": {"bob": "x"}},
         },
     }

@@ -22,9 +22,7 @@ TOKEN = (RESERVATION_TOKEN, b"12345678")
 
 
 def allocate(*fields: Field) -> Message:
-    return decode_message(
-        encode_message(Method.ALLOCATE, MessageClass.REQUEST, bytes(12), pack(bytes(12), *fields))
-    )
+    return decode_message(encode_message(Method.ALLOCATE, MessageClass.REQUEST, bytes(12), pack(bytes(12), *fields)))
 
 
 @pytest.mark.parametrize(

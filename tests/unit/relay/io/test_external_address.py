@@ -62,7 +62,9 @@ async def test_a_server_that_is_silent_is_named_with_the_key_to_change(monkeypat
             await ask_external_address(OWN, TransportAddress.parse(*server.address))
 
 
-@pytest.mark.parametrize("advertised", ["0.0.0.0", "224.0.0.1", "255.255.255.255", "240.0.0.1", "169.254.1.1", "127.0.0.1"])
+@pytest.mark.parametrize(
+    "advertised", ["0.0.0.0", "224.0.0.1", "255.255.255.255", "240.0.0.1", "169.254.1.1", "127.0.0.1"]
+)
 def test_an_address_that_no_peer_reaches_is_refused(advertised: str) -> None:
     inner, outer = (TransportAddress.parse(text, 0).ip for text in ("10.0.0.1", advertised))
     with pytest.raises(ExternalAddressError, match=r"relay\.external_addresses"):
