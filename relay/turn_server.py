@@ -46,6 +46,7 @@ from stun.attributes import (
     REQUESTED_ADDRESS_FAMILY,
     REQUESTED_TRANSPORT,
     RESERVATION_TOKEN,
+    UNDERSTOOD_IN_TURN,
     XOR_MAPPED_ADDRESS,
     XOR_PEER_ADDRESS,
     XOR_RELAYED_ADDRESS,
@@ -53,8 +54,7 @@ from stun.attributes import (
 from stun.binding import answer_binding
 from stun.demux import MAX_CHANNEL, MIN_CHANNEL
 from stun.errors import MessageParseError
-from stun.integrity import IntegrityAlgorithm
-from stun.message import Message, decode_message, encode_error, encode_message, encode_unknown_attributes
+from stun.message import Message, decode_message, encode_error, encode_success, encode_unknown_attributes
 from stun.registry import ErrorCode, MessageClass, Method
 
 _UDP_PROTOCOL: Final = 17  # REQUESTED-TRANSPORT (RFC 8656 §18.8)
@@ -197,8 +197,8 @@ class TurnServer:
         method = Method(request.method)
         identity: Identity | None = None
         try:
-            identity = self._authenticator.authenticate(request, path.client, unix_time)
-            unknown = request.unknown_attributes()
+            identity = self._authenticator.authenticate(request, path, unix_time)
+            unknown = request.unknown_attributes(UNDERSTOOD_IN_TURN)
             if unknown:
                 self._respond(encode_unknown_attributes(request, unknown, key=identity.key), path)
                 self._observe(RequestRefused(method, ErrorCode.UNKNOWN_ATTRIBUTE, "unknown_attribute"))
@@ -209,16 +209,7 @@ class TurnServer:
         except RequestRejected as rejection:
             self._refuse(request, path, rejection, identity, unix_time)
         else:
-            response = encode_message(
-                request.method,
-                MessageClass.SUCCESS,
-                request.transaction_id,
-                attributes,
-                key=identity.key,
-                algorithm=request.integrity or IntegrityAlgorithm.SHA1,
-                fingerprint=request.has_fingerprint,
-            )
-            self._respond(response, path)
+            self._respond(encode_success(request, attributes, key=identity.key), path)
             self._observe(RequestAnswered(method, path.transport))
 
     def _refuse(
@@ -231,7 +222,7 @@ class TurnServer:
     ) -> None:
         attributes: tuple[bytes, ...] = ()
         if isinstance(rejection, Unauthenticated | StaleNonce):
-            attributes = self._authenticator.challenge(path.client, unix_time)
+            attributes = self._authenticator.challenge(path, unix_time)
         response = encode_error(
             request,
             rejection.code,
@@ -366,7 +357,7 @@ class TurnServer:
             allocation is None
             or peer is None
             or data is None
-            or message.unknown_attributes()
+            or message.unknown_attributes(UNDERSTOOD_IN_TURN)
             or peer.family != allocation.family
             or allocation.expires_at <= now
             or not allocation.has_permission(peer.ip, now)

@@ -24,6 +24,7 @@ from relay.io.stream import StreamConnection
 from relay.io.stream_listener import StreamListener
 from relay.io.udp import UdpListener
 from relay.peer_policy import PeerPolicy
+from relay.realm import Realm, Realms
 from relay.settings import RelaySettings
 from relay.turn_server import TurnServer
 from stun.address import TransportAddress
@@ -60,10 +61,9 @@ class RelayService:
         """
         self._settings = settings
         users = {name: password.get_secret_value() for name, password in settings.users.items()}
-        self._authenticator = Authenticator(
-            CredentialBook(settings.realm, users, secrets),
-            NonceSealer(nonce_keys, settings.nonce_lifetime_seconds),
-        )
+        named = {str(number): secret for number, secret in enumerate(secrets, 1)}
+        self._credentials = CredentialBook(settings.realm, users, named)
+        self._nonces = NonceSealer(nonce_keys, settings.nonce_lifetime_seconds)
         self._tls = tls
         self._registry = registry
         self._metrics = RelayMetrics(registry)
@@ -90,11 +90,13 @@ class RelayService:
             own=packed_addresses(own_addresses()),
             own_relays=relayed,
         )
+        quota = settings.quota.allocations_per_user
+        realm = Realm(settings.realm, self._credentials, policy, quota, settings.port_max - settings.port_min + 1)
         closed = frozenset(ip for ip in relayed if not policy.is_open(ip))
         self._plane = PlainDataPath(self._loop, closed, self)
         self._server = TurnServer(
             settings,
-            authenticator=self._authenticator,
+            authenticator=Authenticator(Realms([realm]), self._nonces, offers_algorithms=True),
             policy=policy,
             datapath=self._plane,
             allocator=Allocator(settings, self._plane, addresses, os.urandom),

@@ -9,6 +9,7 @@ from relay.datapath import RelayAddress
 from relay.events import Event
 from relay.five_tuple import FiveTuple, Transport
 from relay.peer_policy import PeerPolicy
+from relay.realm import Realm, Realms
 from relay.settings import RelaySettings
 from relay.turn_server import TurnServer
 from stun.address import IPV6, TransportAddress
@@ -58,11 +59,13 @@ class RelayHarness:
             lambda size: (next(numbers) * 2_654_435_761 % (1 << 8 * size)).to_bytes(size),
         )
         self.policy = PeerPolicy(allow=self.settings.peers.allow, deny=self.settings.peers.deny)
+        credentials = CredentialBook(self.settings.realm, USERS, {"old": SECRET})
         self.server = TurnServer(
             self.settings,
             authenticator=Authenticator(
-                CredentialBook(self.settings.realm, USERS, [SECRET]),
+                Realms([Realm(self.settings.realm, credentials, self.policy, 24, 100)]),
                 NonceSealer([NONCE_KEY], self.settings.nonce_lifetime_seconds),
+                offers_algorithms=True,
             ),
             policy=self.policy,
             datapath=self.plane,
