@@ -59,7 +59,7 @@ def test_a_binding_request_is_told_the_address_it_came_from_and_nothing_else(har
     assert (message.method, message.message_class) == (Method.BINDING, MessageClass.SUCCESS)
     assert message.transaction_id == data[8:20]
     assert message.get(XOR_MAPPED_ADDRESS) == client.path.client
-    assert len(message.attributes) == 1
+    assert list(message.values) == [XOR_MAPPED_ADDRESS.type]
     assert len(answer) == 32
 
 
@@ -204,7 +204,7 @@ def test_integrity_without_all_of_its_credentials_is_a_bad_request(
     error = message.get(ERROR_CODE)
     assert error is not None
     assert error.code == 400
-    assert not {USERNAME.type, NONCE.type, REALM.type} & {number for number, _ in message.attributes}
+    assert not {USERNAME.type, NONCE.type, REALM.type} & message.values.keys()
     assert message.integrity is None
 
 
