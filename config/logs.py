@@ -28,14 +28,21 @@ _ROUTED: Final = ("asyncio", "aiohttp.server", "aiohttp.web", "aiohttp.websocket
 _QUIET: Final = {"aiosqlite": logging.WARNING, "sqlalchemy": logging.WARNING, "asyncio": logging.INFO}
 
 
-def configure_logging(settings: LogSettings, stream: TextIO | None = None) -> None:
+def configure_logging(settings: LogSettings, stream: TextIO | None = None, process: str = "") -> None:
     """Send every logger's lines to one stream, standard error unless told otherwise.
 
     aiohttp's access log stays off: it would be a list of who called when.
+
+    Args:
+        settings: format and level.
+        stream: where to; None for standard error.
+        process: stands in every line, if several processes write to the same stream.
     """
     out = sys.stderr if stream is None else stream
     handler = logging.StreamHandler(out)
-    formatter = JsonFormatter() if settings.format == "json" else ConsoleFormatter(coloured=out.isatty())
+    formatter = (
+        JsonFormatter(process) if settings.format == "json" else ConsoleFormatter(process, coloured=out.isatty())
+    )
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers = [handler]
@@ -81,8 +88,9 @@ def redact_text(text: str) -> str:
 class ConsoleFormatter(logging.Formatter):
     """Lines for people: local time, level, logger, message; a traceback follows indented."""
 
-    def __init__(self, *, coloured: bool) -> None:
+    def __init__(self, process: str = "", *, coloured: bool) -> None:
         super().__init__()
+        self._process = f"{process} " if process else ""
         self._coloured = coloured
 
     def format(self, record: logging.LogRecord) -> str:
@@ -92,7 +100,7 @@ class ConsoleFormatter(logging.Formatter):
         colour = _COLOURS.get(record.levelno)
         if self._coloured and colour:
             level = f"\x1b[{colour}m{level}\x1b[0m"
-        line = f"{time} {level} {record.name}: {_message_of(record)}"
+        line = f"{time} {level} {self._process}{record.name}: {_message_of(record)}"
         exception = _exception_of(record)
         if exception:
             line += "".join(f"\n    {_one_line(part)}" for part in exception.splitlines())
@@ -100,7 +108,11 @@ class ConsoleFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: `time`, `level`, `logger`, `message`, and `exception` if there is one."""
+    """One JSON object per line: `time`, `level`, `logger`, `message`; `process` and `exception` if there is one."""
+
+    def __init__(self, process: str = "") -> None:
+        super().__init__()
+        self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record as one JSON object."""
@@ -111,6 +123,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": _message_of(record),
         }
+        if self._process:
+            fields["process"] = self._process
         exception = _exception_of(record)
         if exception:
             fields["exception"] = exception

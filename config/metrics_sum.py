@@ -33,7 +33,7 @@ def take_snapshot(registry: CollectorRegistry) -> Snapshot:
         metric.name: Family(
             metric.type,
             metric.documentation,
-            {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in metric.samples},
+            {(sample.name, tuple(sample.labels.items())): sample.value for sample in metric.samples},
         )
         for metric in registry.collect()
     }
@@ -50,7 +50,7 @@ def encode_snapshot(snapshot: Snapshot) -> list[Any]:
 def decode_snapshot(values: Iterable[Any]) -> Snapshot:
     """Read what `encode_snapshot` wrote."""
     return {
-        name: Family(kind, text, {(sample, tuple(sorted(labels.items()))): value for sample, labels, value in samples})
+        name: Family(kind, text, {(sample, tuple(labels.items())): value for sample, labels, value in samples})
         for name, kind, text, samples in values
     }
 

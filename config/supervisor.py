@@ -102,9 +102,7 @@ class Supervisor:
             bound = bind_everywhere(relay, relay.workers)
             self._places = [_Place(number, sockets) for number, sockets in enumerate(bound)]
             launches = [self._launch(place, shared) for place in self._places]
-            results = await asyncio.gather(*launches, return_exceptions=True)
-            for failure in filter(None, results):
-                raise failure  # one is enough to tell: all fail for the same reason
+            _raise_first(await asyncio.gather(*launches, return_exceptions=True))
         except BaseException:
             await self.stop()
             raise
@@ -333,6 +331,12 @@ async def _take_back(shared: SharedLedger, worker: int) -> None:
             return shared.clear_worker(worker)
         except BlockingIOError:
             await asyncio.sleep(_LOCK_RETRY_SECONDS)
+
+
+def _raise_first(results: list[BaseException | None]) -> None:
+    """One is enough to tell: all fail for the same reason."""
+    for failure in filter(None, results):
+        raise failure
 
 
 def _report(task: asyncio.Task[None]) -> None:

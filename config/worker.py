@@ -81,7 +81,7 @@ class Worker:
 
     async def _start(self, settings: object, state: dict[str, Any], sockets: list[Any], ledger: int) -> Message:
         decoded = decode_settings(settings)
-        configure_logging(decoded.log)
+        configure_logging(decoded.log, process=f"worker {self._number}")
         bound = [
             BoundSocket(Transport(transport), host, port, socket.socket(fileno=descriptor))
             for transport, host, port, descriptor in sockets

@@ -258,7 +258,7 @@ class SharedLedger:
     def _undo(self) -> None:
         at = _JOURNAL_OFFSET + 1
         for _ in range(self.memory[_JOURNAL_OFFSET]):
-            offset, size = _SPAN.unpack_from(self.memory, at)
+            offset, size = _SPAN.unpack(self.memory[at : at + _SPAN.size])
             at += _SPAN.size
             self.memory[offset : offset + size] = self.memory[at : at + size]
             at += size
@@ -409,9 +409,9 @@ class SharedReservations:
         token = (int.from_bytes(self._entropy(TOKEN_BYTES)) & ~_INDEX_MASK | place).to_bytes(TOKEN_BYTES)
         reservation = Reservation(family, port, holder, now + LIFETIME)
         with shared:
-            _RECORD.pack_into(
-                shared.memory, shared.record_offset(place), token, reservation.expires_at, shared.digest(holder)
-            )
+            at = shared.record_offset(place)
+            record = _RECORD.pack(token, reservation.expires_at, shared.digest(holder))
+            shared.memory[at : at + _RECORD.size] = record
             shared.memory[shared.owner_offset(place)] = self._mark
         self._made.pop(place, None)  # redeemed elsewhere: the new one goes to the end
         self._made[place] = (token, reservation)
@@ -435,7 +435,8 @@ class SharedReservations:
             raise InsufficientCapacity("reservation")
         with shared:
             owner = shared.memory[shared.owner_offset(place)]
-            expected, expires_at, digest = _RECORD.unpack_from(shared.memory, shared.record_offset(place))
+            at = shared.record_offset(place)
+            expected, expires_at, digest = _RECORD.unpack(shared.memory[at : at + _RECORD.size])
             if (
                 not owner
                 or not hmac.compare_digest(expected, token)
