@@ -1,7 +1,7 @@
 """Clients over DTLS: one UDP socket, one cryptographic association per client address (RFC 7350, RFC 8656 §2.1).
 
-OpenSSL does the cryptography between memory BIOs. These know no datagrams: what OpenSSL writes comes back glued together,
-so records are cut apart again, and a datagram is read to its end before the next one goes in.
+OpenSSL does the cryptography between memory BIOs. These know no datagrams: what OpenSSL writes comes back glued
+together, so records are cut apart again, and a datagram is read to its end before the next one goes in.
 """
 
 import asyncio
@@ -14,8 +14,10 @@ import time
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 
 from relay.five_tuple import FiveTuple, Transport
@@ -24,6 +26,10 @@ from relay.io.dtls_hello import HANDSHAKE_MTU_BYTES, HELLO_RANDOM, DtlsCookies, 
 from relay.io.poller import Poller
 from relay.io.stream import ALLOCATION_SECONDS, FIRST_MESSAGE_SECONDS
 from stun.address import TransportAddress
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 HANDSHAKE_SECONDS: Final = 10.0  # from the ClientHello with a valid cookie to the client's Finished
 SWEEP_SECONDS: Final = 1.0  # how often deadlines and retransmissions are looked after
@@ -95,22 +101,19 @@ def build_dtls_context(certificate_file: Path, key_file: Path) -> SSL.Context:
     # Nothing is resumed: a ticket would be one more key to look after, and a cache one more table to bound.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_QUERY_MTU)
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # 40 KiB less per association
-    context.set_alpn_select_callback(_select_protocol)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # 20 KiB less per association
+    context.set_alpn_select_callback(
+        lambda _connection, offered: _ALPN if _ALPN in offered else SSL.NO_OVERLAPPING_PROTOCOLS
+    )
     verify_hellos(context)
-    # Without the answer to a passphrase prompt OpenSSL would wait for the terminal.
-    context.set_passwd_cb(lambda *_: b"")
     try:
         context.use_certificate_chain_file(os.fspath(certificate_file))
-        context.use_privatekey_file(os.fspath(key_file))
+        key = load_pem_private_key(key_file.read_bytes(), password=None)
+        context.use_privatekey(cast("RSAPrivateKey | EllipticCurvePrivateKey", key))
         context.check_privatekey()
-    except SSL.Error as error:
+    except (SSL.Error, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise OSError(f"cannot use {certificate_file} with {key_file}: {error}") from error
     return context
-
-
-def _select_protocol(_connection: SSL.Connection, offered: list[bytes]) -> bytes | object:
-    return _ALPN if _ALPN in offered else SSL.NO_OVERLAPPING_PROTOCOLS
 
 
 class DtlsAssociation:

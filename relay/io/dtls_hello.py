@@ -133,9 +133,15 @@ class HelloVerifier:
 
 def verify_hellos(context: SSL.Context) -> None:
     """Let OpenSSL ask the `HelloVerifier` of a connection for its cookies; several may share the context."""
-    context.set_cookie_generate_callback(lambda connection: _verifier(connection).make_cookie())
-    context.set_cookie_verify_callback(lambda connection, cookie: _verifier(connection).accepts(cookie))
+    context.set_cookie_generate_callback(_make_cookie)
+    context.set_cookie_verify_callback(_accepts)
 
 
-def _verifier(connection: SSL.Connection) -> HelloVerifier:
-    return cast("HelloVerifier", connection.get_app_data())
+def _make_cookie(connection: SSL.Connection) -> bytes:
+    return cast("HelloVerifier", connection.get_app_data()).make_cookie()
+
+
+def _accepts(connection: SSL.Connection, cookie: bytes) -> bool:
+    verifier = cast("HelloVerifier | None", connection.get_app_data())
+    # OpenSSL reads the ClientHello again when the handshake begins, and asks again: then it has been accepted.
+    return verifier is None or verifier.accepts(cookie)
