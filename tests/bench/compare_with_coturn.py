@@ -1,6 +1,6 @@
 """Figures of the relay beside Debian's coturn, measured in the same run with the same generator.
 
-    make bench                                   # everything, about a quarter of an hour
+    make bench                                   # everything, about 25 minutes; --rounds 1 takes ten
     .venv/bin/python -m tests.bench.compare_with_coturn --rounds 1 --only packets
 
 Three namespaces joined by veth; generator, servers and the threaded receive processing of the network interfaces share

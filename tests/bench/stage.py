@@ -36,6 +36,7 @@ class Stage:
         self.targets = targets
         self.rounds = rounds
         self.reference = reference
+        self.lossless: dict[tuple[str, str, int], list[Row]] = {}  # by server, direction and size: one search for two
         self._generator_cpu = SERVER_CPU
         self._isolate()
 
@@ -47,9 +48,10 @@ class Stage:
     @contextlib.contextmanager
     def generator_apart(self) -> Iterator[None]:
         """Give the generator, and the interfaces at its end, a CPU of their own: the server's capacity is the limit."""
-        self._place_generator(GENERATOR_CPU)
+        # Above the generator itself: the time stamps of packets must not wait for its own work.
+        self._place_generator(GENERATOR_CPU, priority=2)
         yield
-        self._place_generator(SERVER_CPU)
+        self._place_generator(SERVER_CPU, priority=1)
 
     def turnbench(
         self, target: Target, pids: list[int], extra: list[str], steps: list[str], transport: str = "udp"
@@ -90,11 +92,11 @@ class Stage:
         for namespace, device in (*outer.items(), (lab.server, lab.alice_link), (lab.server, lab.bob_link)):
             lab.run(namespace, "sysctl", "-qw", "net.ipv4.ip_local_port_range=10000 60999")
             lab.run(namespace, "sh", "-c", f"echo 1 > /sys/class/net/{device}/threaded")
-            _pin_receiving(device, SERVER_CPU)
+            _pin_receiving(device, SERVER_CPU, priority=1)
 
-    def _place_generator(self, cpu: str) -> None:
+    def _place_generator(self, cpu: str, *, priority: int) -> None:
         for device in (f"{self.lab.alice}0", f"{self.lab.bob}0"):
-            _pin_receiving(device, cpu)
+            _pin_receiving(device, cpu, priority)
         self._generator_cpu = cpu
 
 
@@ -111,10 +113,10 @@ def median(rows: list[Row], *keys: str) -> float:
     return statistics.median(sum(float(row[key]) for key in keys) for row in rows)
 
 
-def _pin_receiving(device: str, cpu: str) -> None:
+def _pin_receiving(device: str, cpu: str, priority: int) -> None:
     """Put the threads that process what a device received on one CPU, in real time."""
     for thread in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             if (thread / "comm").read_text().startswith(f"napi/{device}"):
                 subprocess.run(["taskset", "-pc", cpu, thread.name], capture_output=True, check=True)
-                subprocess.run(["chrt", "-f", "-p", "1", thread.name], capture_output=True, check=True)
+                subprocess.run(["chrt", "-f", "-p", str(priority), thread.name], capture_output=True, check=True)

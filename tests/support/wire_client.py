@@ -53,6 +53,7 @@ class WireClient:
         self.wire = wire
         self.turn = turn
         self._arrived: deque[bytes] = deque()
+        self._repeated: set[bytes] = set()  # transactions that may be answered more than once
 
     @property
     def address(self) -> TransportAddress:
@@ -79,6 +80,7 @@ class WireClient:
             self.wire.send(request)
             with contextlib.suppress(TimeoutError):
                 return self._await_answer(request[8:20], min(interval, left))
+            self._repeated.add(request[8:20])
             interval *= 2
         raise TimeoutError("no answer")
 
@@ -133,7 +135,9 @@ class WireClient:
 
     def receive(self) -> bytes:
         """The next message that was no answer, padding included."""
-        return self._arrived.popleft() if self._arrived else self.wire.receive()
+        while self._is_repeated(message := self._arrived.popleft() if self._arrived else self.wire.receive()):
+            pass
+        return message
 
     def receive_channel_data(self) -> tuple[int, bytes]:
         """Number and data of the next message, which must be ChannelData."""
@@ -156,9 +160,17 @@ class WireClient:
         deadline = time.monotonic() + seconds
         while True:
             message = self.wire.receive(max(0.001, deadline - time.monotonic()))
-            if message[0] & 0x01 and not message[0] & 0xC0 and message[8:20] == transaction_id:
+            if _is_response(message) and message[8:20] == transaction_id:
                 return message
-            self._arrived.append(message)
+            if not self._is_repeated(message):
+                self._arrived.append(message)
+
+    def _is_repeated(self, message: bytes) -> bool:
+        return _is_response(message) and message[8:20] in self._repeated
+
+
+def _is_response(message: bytes) -> bool:
+    return message[:1] == b"\x01"  # of every method that we use
 
 
 class Peer:
