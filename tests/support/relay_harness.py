@@ -42,7 +42,14 @@ def peer(text: str, port: int = 4000) -> TransportAddress:
 class RelayHarness:
     """Plays the shell of one TURN server."""
 
-    def __init__(self, *, families: int = 2, peers: dict[str, Any] | None = None, **settings: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        *,
+        families: int = 2,
+        peers: dict[str, Any] | None = None,
+        secrets: dict[str, bytes] | None = None,
+        **settings: Any,  # noqa: ANN401
+    ) -> None:
         self.settings = RelaySettings.model_validate(
             {"users": USERS, "port_min": 50_000, "port_max": 50_099, "peers": peers or {}, **settings}
         )
@@ -59,7 +66,7 @@ class RelayHarness:
             lambda size: (next(numbers) * 2_654_435_761 % (1 << 8 * size)).to_bytes(size),
         )
         self.policy = PeerPolicy(allow=self.settings.peers.allow, deny=self.settings.peers.deny)
-        credentials = CredentialBook(self.settings.realm, USERS, {"old": SECRET})
+        credentials = CredentialBook(self.settings.realm, USERS, {"old": SECRET} if secrets is None else secrets)
         self.server = TurnServer(
             self.settings,
             authenticator=Authenticator(
