@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -22,6 +22,7 @@ def build_relay(
     registry: CollectorRegistry,
     sockets: Sequence[BoundSocket] = (),
     ledger: Ledger | None = None,
+    is_relayed_elsewhere: Callable[[int, int], bool] = lambda _family, _port: False,
 ) -> RelayService:
     """A relay that has not started.
 
@@ -31,6 +32,7 @@ def build_relay(
         registry: where the metrics go.
         sockets: bound already, if workers share the ports.
         ledger: what workers count in together.
+        is_relayed_elsewhere: whether another worker relays at a port of a family.
 
     Raises:
         StateError: certificate or key cannot be read, or they do not fit together.
@@ -43,6 +45,7 @@ def build_relay(
         registry=registry,
         sockets=sockets,
         ledger=ledger,
+        is_relayed_elsewhere=is_relayed_elsewhere,
     )
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 from typing import Any, Final
 
 import prometheus_client
@@ -85,10 +86,11 @@ class Worker:
             BoundSocket(Transport(transport), host, port, socket.socket(fileno=descriptor))
             for transport, host, port, descriptor in sockets
         ]
-        self._shared = SharedLedger.open(ledger)
-        counts = self._shared.ledger(self._number, os.urandom)
+        shared = self._shared = SharedLedger.open(ledger)
+        counts = shared.ledger(self._number, os.urandom)
+        elsewhere = partial(shared.is_relayed_by_another, self._number)
         try:
-            self._relay = build_relay(decoded, decode_state(state), self._registry, bound, counts)
+            self._relay = build_relay(decoded, decode_state(state), self._registry, bound, counts, elsewhere)
             await self._relay.start()
         except (OSError, StateError) as error:
             self._relay = None  # nothing to stop: it stopped by itself

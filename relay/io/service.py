@@ -7,7 +7,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry
 
@@ -47,6 +47,7 @@ class RelayService:
         registry: CollectorRegistry,
         sockets: Sequence[BoundSocket] = (),
         ledger: Ledger | None = None,
+        is_relayed_elsewhere: Callable[[int, int], bool] = lambda _family, _port: False,
     ) -> None:
         """Prepare a relay; nothing is opened before `start`.
 
@@ -58,12 +59,14 @@ class RelayService:
             registry: where the metrics go.
             sockets: bound already, if workers share the ports; they are closed with the relay.
             ledger: what workers count in together; None counts alone.
+            is_relayed_elsewhere: whether another worker relays at a port of a family.
         """
         self._settings = settings
         self._authenticator = _authenticator(settings, secrets, nonce_keys)
         self._tls = tls
         self._sockets = sockets
         self._ledger = ledger
+        self._is_relayed_elsewhere = is_relayed_elsewhere
         self._registry = registry
         self._metrics = RelayMetrics(registry)
         self._listeners: dict[TransportAddress, UdpListener] = {}
@@ -90,7 +93,7 @@ class RelayService:
             own_relays=relayed,
         )
         closed = frozenset(ip for ip in relayed if not policy.is_open(ip))
-        self._plane = PlainDataPath(self._loop, closed, self)
+        self._plane = PlainDataPath(self._loop, closed, self, self._is_relayed_elsewhere)
         self._server = TurnServer(
             settings,
             authenticator=self._authenticator,

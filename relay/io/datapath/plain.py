@@ -28,7 +28,7 @@ from relay.io.datapath.indications import (
     wrap_data_v4,
     wrap_data_v6,
 )
-from stun.address import TransportAddress
+from stun.address import IPV4, IPV6, TransportAddress
 
 _log = logging.getLogger(__name__)
 
@@ -238,7 +238,10 @@ class Relay:
         """
         other = self._plane.relay_at(address)
         if other is None:
-            raise NotSent(Drop.OWN_ADDRESS)
+            if not self._plane.is_relayed_elsewhere(IPV6 if ":" in address[0] else IPV4, address[1]):
+                raise NotSent(Drop.OWN_ADDRESS)
+            self._sendto(data, address)  # another worker of ours relays there
+            return
         size = len(data)
         if size > MAX_UDP_PAYLOAD:
             raise NotSent(Drop.SEND_FAILED)  # as the socket would have said
@@ -374,6 +377,7 @@ class PlainDataPath:
         loop: asyncio.AbstractEventLoop,
         own_relays: frozenset[bytes],
         clients: ClientLinks,
+        is_relayed_elsewhere: Callable[[int, int], bool] = lambda _family, _port: False,
     ) -> None:
         """Build a plane without relays.
 
@@ -381,8 +385,10 @@ class PlainDataPath:
             loop: where relay sockets are watched.
             own_relays: packed IP addresses on which nothing but relayed transport addresses may be sent to.
             clients: where clients are reached.
+            is_relayed_elsewhere: whether another process of ours relays this family and port on an own address.
         """
         self._loop = loop
+        self.is_relayed_elsewhere = is_relayed_elsewhere
         self._clients = clients
         self._relays: dict[int, Relay] = {}
         self._by_relayed: dict[SocketAddress, Relay] = {}
