@@ -666,7 +666,7 @@ def _shape(*fields: tuple[Attribute[object], object]) -> bytes:
     return indication(Method.SEND, *fields)
 
 
-_UNKNOWN: Attribute[bytes] = Attribute(0x001A, "DONT-FRAGMENT", lambda value, _: value, lambda value, _: value)
+_UNKNOWN: Attribute[bytes] = Attribute(0x7F00, "UNKNOWN", lambda value, _: value, lambda value, _: value)
 _BROKEN: Attribute[bytes] = Attribute(0x0012, "BROKEN", lambda value, _: value, lambda value, _: value)
 
 

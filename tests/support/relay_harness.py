@@ -208,8 +208,23 @@ class RelayedClient:
     @property
     def relay(self) -> FakeRelay:
         """What the forwarding plane holds for this client."""
-        (relay,) = [relay for relay in self.harness.plane.relays.values() if relay.path == self.path]
+        (relay,) = self.relays
         return relay
+
+    @property
+    def relays(self) -> list[FakeRelay]:
+        """All that the forwarding plane holds for this client."""
+        return [relay for relay in self.harness.plane.relays.values() if relay.path == self.path]
+
+    @property
+    def permitted(self) -> dict[bytes, float]:
+        """When each permission expires, in both halves of a dual allocation."""
+        return {ip: expiry for relay in self.relays for ip, expiry in relay.peers.items()}
+
+    @property
+    def bound(self) -> dict[int, tuple[TransportAddress, float]]:
+        """Peer and expiry of each channel, in both halves of a dual allocation."""
+        return {number: bound for relay in self.relays for number, bound in relay.channels.items()}
 
     @property
     def has_relay(self) -> bool:

@@ -100,11 +100,14 @@ class LedgerMachine(RuleBasedStateMachine):
         if hasattr(self, "shared"):
             self.shared.close()
 
+    def counted(self) -> list[Held | Reserved]:
+        return [*self.held, *self.reserved]
+
     def taken(self, worker: int, family: int) -> int:
-        return sum(entry.worker == worker and entry.family == family for entry in [*self.held, *self.reserved])
+        return sum(entry.worker == worker and entry.family == family for entry in self.counted())
 
     def count(self, holder: str) -> int:
-        return sum(holder in {entry.user, REALM} for entry in [*self.held, *self.reserved])
+        return sum(holder in {entry.user, REALM} for entry in self.counted())
 
     def allocate(self, worker: int, family: int, user: str, even: bool | None) -> None:  # noqa: FBT001
         """As the allocator does it."""
@@ -165,7 +168,7 @@ class LedgerMachine(RuleBasedStateMachine):
             except InsufficientCapacity:
                 begin, end = self.geometry.part(worker)
                 own = range(self.geometry.first + begin, self.geometry.first + end)
-                gone = {entry.port for entry in [*self.held, *self.reserved] if entry.family == family}
+                gone = {entry.port for entry in self.counted() if entry.family == family}
                 free = set(own) - gone
                 fits = [port for port in free if (even is None or port % 2 == 0) and (not even or port + 1 in free)]
                 assert not fits or self.taken(worker, family) + count > self.workers[worker].ports[family].limit
@@ -226,7 +229,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(worker=st.integers(0, 2), family=st.sampled_from(FAMILIES), port=st.integers(1000, 1060))
     def what_is_not_held_is_not_given_back(self, worker: int, family: int, port: int) -> None:
-        mine = {(entry.worker, entry.family, entry.port) for entry in [*self.held, *self.reserved]}
+        mine = {(entry.worker, entry.family, entry.port) for entry in self.counted()}
         if (worker, family, port) not in mine:
             with pytest.raises(ValueError, match="was not taken"):
                 self.workers[worker].ports[family].give_back(port)
@@ -247,7 +250,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def everybody_knows_what_others_hold(self) -> None:
         if not hasattr(self, "shared"):
             return
-        held = {(entry.family, entry.port): entry.worker for entry in [*self.held, *self.reserved]}
+        held = {(entry.family, entry.port): entry.worker for entry in self.counted()}
         for family in FAMILIES:
             for port in range(self.geometry.first - 1, self.geometry.last + 2):
                 for worker in range(3):
@@ -339,6 +342,29 @@ def test_only_the_latest_token_of_a_port_is_good(shared: SharedLedger) -> None:
     assert reservations.next_at() == 40.0
     assert reservations.redeem(new, "alice", 11.0).port == 50_001
     assert reservations.next_at() is None
+
+
+def test_reservations_expire_in_order_even_if_others_redeemed_some(shared: SharedLedger) -> None:
+    here, there = (shared.ledger(worker, os.urandom) for worker in range(2))
+    port = here.ports[IPV4].take_even(with_next=True) + 1
+    here.quota.reserve("alice", 9)
+    token = here.reservations.add(IPV4, port, "alice", 0.0)
+    here.reservations.add(IPV4, 50_009, "bob", 10.0)
+    there.reservations.redeem(token, "alice", 11.0)
+    there.ports[IPV4].give_back(port)
+    here.reservations.add(IPV4, port, "alice", 20.0)
+    assert here.reservations.next_at() == 10.0 + LIFETIME
+
+
+def test_a_holder_without_ports_is_not_remembered(shared: SharedLedger) -> None:
+    quota = shared.ledger(0, os.urandom).quota
+    quota.reserve("alice", 2, 2)
+    quota.release("alice")
+    assert shared.find_slot(shared.digest("alice")) is not None
+    quota.release("alice")
+    assert shared.find_slot(shared.digest("alice")) is None
+    with pytest.raises(KeyError):
+        quota.release("alice")
 
 
 def test_another_file_is_no_ledger() -> None:
