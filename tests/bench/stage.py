@@ -43,7 +43,11 @@ class Stage:
     def interleaved(self) -> Iterator[Target]:
         """The targets, once in each round, first one and then the other one first."""
         for number in range(self.rounds):
-            yield from self.targets if number % 2 == 0 else self.targets[::-1]
+            yield from self.in_order(number)
+
+    def in_order(self, number: int) -> tuple[Target, ...]:
+        """The targets in the order of a round."""
+        return self.targets if number % 2 == 0 else self.targets[::-1]
 
     @contextlib.contextmanager
     def generator_apart(self) -> Iterator[None]:
@@ -100,12 +104,20 @@ class Stage:
         self._generator_cpu = cpu
 
 
-def figures(ours: float, reference: float, bar: float | None, decimals: int = 2) -> str:
-    """The cells of a row: both figures, their ratio, the bar, and whether it is met."""
-    verdict = "" if bar is None else "yes" if ours <= bar * reference else "no"
-    limit = "" if bar is None else f"≤ {bar}"
-    ratio = f"{ours / reference:.2f}" if reference > 0 else ""
-    return f"{reference:.{decimals}f} | {ours:.{decimals}f} | {ratio} | {limit} | {verdict}"
+def figures(ours: float, reference: float, bar: float | None, decimals: int = 2, *, ratio: float | None = None) -> str:
+    """The cells of a row: both figures, their ratio, the bar, and whether it is met.
+
+    Args:
+        ours: our figure.
+        reference: the reference's.
+        bar: the largest ratio that is good enough; None if there is no bar.
+        decimals: of the two figures.
+        ratio: if it is not that of the two figures, but the median of the ratios of each round.
+    """
+    if ratio is None:
+        ratio = ours / reference
+    limit, verdict = ("", "") if bar is None else (f"≤ {bar}", "yes" if ratio <= bar else "no")
+    return f"{reference:.{decimals}f} | {ours:.{decimals}f} | {ratio:.2f} | {limit} | {verdict}"
 
 
 def median(rows: list[Row], *keys: str) -> float:

@@ -1,15 +1,19 @@
 """Attacks on the running relay over real sockets: reflection, and floods of junk around a good client."""
 
+import contextlib
+import ipaddress
 import random
 import socket
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from stun.address import TransportAddress
 from stun.attributes import REQUESTED_TRANSPORT
 from stun.demux import encode_channel_data
 from stun.message import encode_message
 from stun.registry import MessageClass, Method
+from tests.conformance.conftest import Connect
 from tests.support.amplification import BINDING_LIMITS, LIMIT, measure
 from tests.support.turn_client import indication, new_transaction_id
 from tests.support.wire_client import Peer, Server
@@ -18,6 +22,8 @@ JUNK = 50_000  # datagrams
 BURST = 2_000  # between two steps of the good client; far more than the server's socket holds
 SOURCES = 8
 CHANNEL = 0x4000
+DENIED = TransportAddress.parse("10.11.12.13", 4000)
+REACHED = TransportAddress.parse("9.9.9.9", 4000)
 
 
 @pytest.mark.rfc(8489, "16.1.2")
@@ -145,3 +151,29 @@ def test_a_good_client_is_served_during_and_after_fifty_thousand_datagrams_of_ju
         assert answered <= LIMIT * sent
     for client in (old, new):
         client.close()
+
+
+@pytest.mark.rfc(8656, "12.5")
+def test_http_is_never_answered(connect_stream: Connect) -> None:
+    client = connect_stream()
+    request = b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n"
+    size = 4 + int.from_bytes(request[2:4])  # what it claims, read as ChannelData
+    with contextlib.suppress(ConnectionError):  # closed at once is just as silent
+        client.wire.send(request.ljust(size, b" "))
+        assert client.hears_nothing_more()
+
+
+@pytest.mark.rfc(8656, "21.1")
+def test_the_log_names_neither_user_nor_client_nor_peer(relay: Server, connect: Connect) -> None:
+    client = connect()
+    assert client.permit(DENIED).code == 437
+    relayed = client.relayed()
+    assert client.permit(DENIED).code == 403
+    assert client.bind(CHANNEL, REACHED).code == client.refresh(0).code == 0
+    assert client.refresh(0).code == 437
+    logged = relay.service.log.read_text()
+    assert "allocation over" in logged  # the end of the one above, at least
+    for secret in (client.turn.username, client.turn.password, f":{client.address.port}", f":{relayed.port}"):
+        assert secret not in logged
+    for peer in (DENIED, REACHED):
+        assert str(ipaddress.ip_address(peer.ip)) not in logged

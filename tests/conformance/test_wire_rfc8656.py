@@ -1,5 +1,6 @@
 """TURN (RFC 8656) over real sockets: the running relay, every transport, real peers."""
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -21,6 +22,7 @@ from stun.demux import encode_channel_data
 from stun.registry import MessageClass, Method
 from tests.conformance.conftest import Connect
 from tests.support.turn_client import Field, TurnClient, indication
+from tests.support.wire import PATIENCE
 from tests.support.wire_client import Peer, WireClient
 
 MakePeer = Callable[..., Peer]
@@ -152,6 +154,21 @@ def test_the_twenty_fifth_allocation_of_a_user_is_a_486_until_one_ends(connect: 
     assert [client.allocate().code for client in clients] == [0] * 24 + [486]
     assert first.refresh(0).code == 0
     assert clients[-1].allocate().code == 0
+
+
+@pytest.mark.rfc(8656, "3.1")
+def test_allocations_end_with_their_connection(connect_stream: Connect) -> None:
+    first = connect_stream()
+    turns = [TurnClient(first.turn.username, first.turn.password) for _ in range(24)]
+    clients = [first, *(connect_stream(turn) for turn in turns[:-1])]
+    assert [client.allocate().code for client in clients] == [0] * 24
+    for client in clients:
+        client.close()
+    last = connect_stream(turns[-1])
+    deadline = time.monotonic() + PATIENCE
+    while (code := last.allocate().code) == 486:  # the server hears of the closed connections when it looks at them
+        assert time.monotonic() < deadline
+    assert code == 0
 
 
 # Refresh
