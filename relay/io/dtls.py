@@ -45,7 +45,6 @@ _RECORD_HEADER_BYTES: Final = 13
 _RECORD_OVERHEAD_BYTES: Final = _RECORD_HEADER_BYTES + 8 + 16  # with the explicit nonce and the tag of AES-GCM
 _MAX_PLAINTEXT_BYTES: Final = 1 << 14
 _CHANGE_CIPHER_SPEC: Final = 20
-_ALERT: Final = 21
 _HANDSHAKE: Final = 22
 _APPLICATION_DATA: Final = 23
 _CLIENT_HELLO: Final = 1
@@ -356,20 +355,12 @@ class DtlsListener:
                 self._batch = count or 1
                 break
             except OSError:
-                continue  # an ICMP error of an earlier answer: it has been read, the next one may be data
+                continue  # an ICMP error of an earlier answer, or the service has closed us on account of what came
             association = associations.get(address)
-            # Records of another epoch cannot be decrypted; the cheapest check comes before OpenSSL sees them.
-            if (
-                association is not None
-                and buffer[0] == _APPLICATION_DATA
-                and buffer[4] == 1
-                and size > _RECORD_OVERHEAD_BYTES
-            ):
+            if association is not None and buffer[0] == _APPLICATION_DATA and size > _RECORD_OVERHEAD_BYTES:
                 self._receive_records(association, size, now)
             else:
                 self._receive_other(address, size, now)
-            if self.sock.fileno() < 0:  # the service has closed us on account of what came
-                return
         else:
             self._batch = min(2 * self._batch, _MAX_BATCH)
         self._flush()
@@ -388,7 +379,7 @@ class DtlsListener:
         # While a client that has restarted shakes hands, its old association goes on: alerts of that are encrypted.
         if handshake is not None and (association is None or is_plain or content_type == _HANDSHAKE):
             self._advance(handshake, self._view[:size], now)
-        elif association is not None and (content_type != _ALERT or not is_plain):
+        elif association is not None:
             self._receive_records(association, size, now)
             association.send_flight()  # the client repeats its last flight if ours was lost (RFC 6347 §4.2.4)
         else:
@@ -440,7 +431,7 @@ class DtlsListener:
             return
         handshake.send_flight()
         self._connect(handshake, now)
-        self._read(handshake, _MAX_PLAINTEXT_BYTES, now)  # data may have come with the client's Finished
+        self._read(handshake, _MAX_PLAINTEXT_BYTES, now)  # what OpenSSL still holds would delay all that follows
 
     def _connect(self, association: DtlsAssociation, now: float) -> None:
         """Let an association whose handshake is done take the place of an older one (RFC 6347 §4.2.8)."""

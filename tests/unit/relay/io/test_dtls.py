@@ -373,6 +373,29 @@ async def test_a_burst_leaves_as_one_datagram_per_message(wired: Wired, count: i
     assert [len(datagram) for datagram in client.datagrams] == [len(message) + RECORD_OVERHEAD for message in messages]
 
 
+class FullSocket:
+    """Has no room left."""
+
+    def __init__(self) -> None:
+        self.attempts = 0
+
+    def sendmsg(self, *_: object) -> int:
+        self.attempts += 1
+        raise BlockingIOError(errno.EAGAIN, "no room")
+
+    sendto = sendmsg
+
+
+async def test_a_burst_that_finds_no_room_is_not_tried_message_by_message(wired: Wired) -> None:
+    association = await wired.association(await wired.connected())
+    full = association._sock = FullSocket()  # type: ignore[assignment]  # has what an association uses
+    with pytest.raises(BlockingIOError):
+        association.send_burst([b"1234", b"5678"], 4)
+    with pytest.raises(BlockingIOError):
+        association.send(b"1234")
+    assert full.attempts == 2
+
+
 async def test_a_burst_that_the_kernel_does_not_cut_leaves_all_the_same(wired: Wired) -> None:
     client = await wired.connected()
     association = await wired.association(client)
@@ -515,13 +538,23 @@ async def test_a_lost_flight_of_the_server_is_retransmitted(wired: Wired) -> Non
     await wired.echo(client)
 
 
-async def test_a_lost_finished_of_the_server_is_retransmitted_when_the_client_asks(wired: Wired) -> None:
+@pytest.mark.parametrize("records_apart", [False, True])
+async def test_a_lost_finished_of_the_server_is_retransmitted_when_the_client_asks(
+    wired: Wired, *, records_apart: bool
+) -> None:
     client = await wired.client()
     client.send_datagram(await client.get_cookie())
     client.ssl.bio_write(await client.receive_datagram())
     client.send_datagram(client.step())
     await client.receive_datagram()
     assert len(wired.service.connections) == 1
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(client.ssl.DTLSv1_get_timeout()):
+            await client.receive_datagram()
+    client.ssl.DTLSv1_handle_timeout()
+    flight = client.written()
+    for datagram in records(flight) if records_apart else [flight]:
+        client.send_datagram(datagram)
     await client.connect()
     await wired.echo(client)
     assert wired.listener.counts[DtlsCount.HANDSHAKE] == 1
@@ -566,6 +599,21 @@ async def test_an_association_lives_on_until_the_new_handshake_is_done(wired: Wi
     assert wired.service.ended == []
     await wired.echo(client)
     assert await wired.association(client) is old
+
+
+async def test_the_old_association_may_say_farewell_while_the_new_one_shakes_hands(wired: Wired) -> None:
+    client = await wired.connected()
+    old = await wired.association(client)
+    again = restarted(wired, client)
+    again.send_datagram(await again.get_cookie())
+    flight = await again.receive_datagram()
+    client.say_farewell()
+    with pytest.raises(SSL.ZeroReturnError):
+        await client.receive()
+    assert wired.service.ended == [old]
+    again.ssl.bio_write(flight)
+    await again.connect()
+    await wired.echo(again)
 
 
 async def test_a_client_that_restarts_in_its_handshake_may_begin_again(wired: Wired) -> None:
