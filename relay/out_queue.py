@@ -47,17 +47,18 @@ class OutQueue:
     def take(self, now: float, limit: int) -> bytes:
         """Up to `limit` bytes of whole messages to be sent next, a longer one alone; nothing if nothing waits."""
         self._drop(now)
+        messages, media = self._messages, self._media
         parts: list[bytes] = []
         size = 0
-        while self._messages and (not parts or size + len(self._messages[0]) <= limit):
-            parts.append(self._messages.popleft())
+        while messages and (not parts or size + len(messages[0]) <= limit):
+            parts.append(messages.popleft())
             size += len(parts[-1])
         self.message_bytes -= size
-        messages_size = size
-        while self._media and (not parts or size + len(self._media[0][2]) <= limit):
-            parts.append(self._media.popleft()[2])
+        media_begin = size
+        while media and not messages and (not parts or size + len(media[0][2]) <= limit):
+            parts.append(media.popleft()[2])
             size += len(parts[-1])
-        self._media_bytes -= size - messages_size
+        self._media_bytes -= size - media_begin
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _drop(self, now: float) -> None:
