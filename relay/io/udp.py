@@ -97,11 +97,11 @@ class UdpListener:
         self._full_batches = 0  # since an empty socket was asked
         _enlarge_receive_buffer(sock)
         join_received(sock)
-        poller.watch(sock.fileno(), self._on_ready)
+        poller.watch_alone(sock.fileno(), self._on_ready)
 
     def close(self) -> None:
         """Stop listening."""
-        self._poller.forget(self._sock.fileno())
+        self._poller.forget_alone(self._sock.fileno())
         self._sock.close()
 
     def link(self, client: TransportAddress) -> ClientLink:
