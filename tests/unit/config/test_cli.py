@@ -180,7 +180,8 @@ def test_an_unfit_state_is_one_line_and_status_1() -> None:
 def test_serving_hands_settings_and_state_to_the_assembly(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Settings, State, bool]] = []
 
-    def run_service(settings: Settings, state: State, *, demo: bool) -> int:
+    def run_service(settings: Settings, state: State, load: Callable[[], Settings], *, demo: bool) -> int:
+        assert load() == settings
         calls.append((settings, state, demo))
         return 7
 

@@ -154,7 +154,7 @@ def test_a_reservation_counts_for_its_user_until_it_is_redeemed_or_expires(desk:
     desk.allocator.release(first)
     assert desk.held() == 1
     second = desk.redeem(first)
-    assert relay_of(second).port == relay_of(first).port + 1
+    assert relay_of(second).port % 2 == 1
     assert desk.held() == 1
     desk.allocator.release(second)
     desk.allocator.release(desk.open(PAIR))

@@ -63,7 +63,15 @@ async def test_a_server_that_is_silent_is_named_with_the_key_to_change(monkeypat
 
 
 @pytest.mark.parametrize(
-    "advertised", ["0.0.0.0", "224.0.0.1", "255.255.255.255", "240.0.0.1", "169.254.1.1", "127.0.0.1"]
+    "advertised",
+    [
+        "0.0.0.0",  # noqa: S104
+        "224.0.0.1",
+        "255.255.255.255",
+        "240.0.0.1",
+        "169.254.1.1",
+        "127.0.0.1",
+    ],
 )
 def test_an_address_that_no_peer_reaches_is_refused(advertised: str) -> None:
     inner, outer = (TransportAddress.parse(text, 0).ip for text in ("10.0.0.1", advertised))
