@@ -20,6 +20,7 @@ from rich.console import Console
 
 from config.admin import AdminServer, Check, Refresh
 from config.announce import create_appointment, print_demo
+from config.garbage import spare_the_collector
 from config.logs import configure_logging
 from config.loop_lag import LoopLag
 from config.mistakes import ConfigError
@@ -164,6 +165,7 @@ class _Installation:
                 created = await create_appointment(self._store, datetime.now(UTC), Tier.BASIS)
                 print_demo(Console(highlight=False), created, self._settings)
                 sys.stdout.flush()
+            spare_the_collector()
             await self._ending.wait()
             await self._drain()
             _LOGGER.info("stopping")

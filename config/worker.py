@@ -16,6 +16,7 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from config.channel import Channel, ChannelError, Message
+from config.garbage import spare_the_collector
 from config.handover import decode_settings, decode_state
 from config.logs import configure_logging
 from config.metrics_sum import encode_snapshot, take_snapshot
@@ -92,6 +93,7 @@ class Worker:
             shared = Shared(bound, counts, partial(self._shared.is_relayed_by_another, self._number))
             self._relay = LocalRelay(decoded, decode_state(state), self._registry, shared=shared)
             await self._relay.start()
+            spare_the_collector()
         except (OSError, StateError) as error:
             self._relay = None  # nothing to stop: it stopped by itself
             return {"failed": str(error)}

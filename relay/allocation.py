@@ -1,10 +1,15 @@
 """An allocation: what one client holds, one relayed transport address or one of each family (RFC 8656 §6)."""
 
+from typing import TYPE_CHECKING
+
 from relay.channel_binding import ChannelBinding
 from relay.datapath import NO_TRAFFIC
 from relay.five_tuple import FiveTuple
 from relay.permission import Permission
 from stun.address import TransportAddress
+
+if TYPE_CHECKING:
+    from relay.authenticator import Identity
 
 
 class RelayedTransportAddress:
@@ -28,6 +33,7 @@ class Allocation:
         "created_at",
         "expires_at",
         "holder",
+        "identity",
         "path",
         "peers",
         "permissions",
@@ -53,6 +59,7 @@ class Allocation:
         self.channels: dict[int, ChannelBinding] = {}
         self.peers: dict[TransportAddress, ChannelBinding] = {}  # the same bindings, by peer
         self.traffic = NO_TRAFFIC  # of a half that has ended before the other
+        self.identity: Identity | None = None  # who was authenticated last on this path
         self.bucket: int | None = None
 
     def has_permission(self, ip: bytes, now: float) -> bool:

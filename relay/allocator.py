@@ -121,12 +121,14 @@ class Allocator:
     def _open_reserved(self, allocation: Allocation, token: bytes, expires_at: float, now: float) -> None:
         """Turn a reservation, its port and its place in the quota into a relayed address, or give all of it back."""
         reserved = self._ledger.reservations.redeem(token, allocation.holder, now, (realm_of(allocation.holder),))
+        is_bound = False
         try:
-            if not self._bind(allocation, reserved.family, reserved.port, expires_at):
-                raise InsufficientCapacity("port_taken")
-        except BaseException:
-            self._uncount(allocation.holder)
-            raise
+            is_bound = self._bind(allocation, reserved.family, reserved.port, expires_at)
+        finally:
+            if not is_bound:
+                self._uncount(allocation.holder)
+        if not is_bound:
+            raise InsufficientCapacity("port_taken")
 
     def _open_family(
         self,

@@ -2,6 +2,7 @@
 
 from typing import Final, NamedTuple
 
+from relay.allocation import holder_of
 from relay.errors import BadRequest, StaleNonce, Unauthenticated
 from relay.five_tuple import FiveTuple
 from relay.realm import Realm, Realms
@@ -14,7 +15,7 @@ from stun.attributes import (
     USERNAME,
     PasswordAlgorithmEntry,
 )
-from stun.credentials import Keys
+from stun.credentials import Keys, credential_expiry
 from stun.errors import CredentialError, IntegrityError, StaleNonceError
 from stun.integrity import IntegrityKey
 from stun.message import Message
@@ -26,6 +27,9 @@ from stun.registry import PasswordAlgorithm
 MAX_REALM_BYTES_WITH_ALGORITHMS: Final = 12
 
 _MD5: Final = PasswordAlgorithm.MD5
+_EVIDENCE: Final = tuple(
+    attribute.type for attribute in (USERNAME, USERHASH, REALM, NONCE, PASSWORD_ALGORITHM, PASSWORD_ALGORITHMS)
+)
 _OFFERED: Final = PASSWORD_ALGORITHMS.pack(
     (PasswordAlgorithmEntry(PasswordAlgorithm.SHA256), PasswordAlgorithmEntry(PasswordAlgorithm.MD5))
 )
@@ -42,6 +46,10 @@ class Identity(NamedTuple):
     key: IntegrityKey
     realm: Realm
     secret: str  # name of the shared secret behind a time-limited credential, "" for a static user
+    holder: str  # the user of this realm, for quotas and comparisons
+    evidence: tuple[bytes | None, ...]  # the values that led here; the same ones lead here again
+    until: float  # Unix time from which nonce or credential are stale
+    witness: object  # the authenticator that says so
 
 
 class Authenticator:
@@ -60,11 +68,19 @@ class Authenticator:
         self._offers_algorithms = offers_algorithms
         self._offers: dict[str, _Offer] = {}  # by name of the realm
 
-    def authenticate(self, request: Message, path: FiveTuple, unix_time: float) -> Identity:
+    def authenticate(
+        self, request: Message, path: FiveTuple, unix_time: float, known: Identity | None = None
+    ) -> Identity:
         """Verify a request in the order that RFC 8489 §9.2.4 demands, with one thing made explicit.
 
         The nonce comes last, as there, but its cookie is believed before it is verified: it decides which checks of
         the password algorithm follow. Whoever changed the cookie gets 438 in the end, if nothing worse.
+
+        Args:
+            request: any request.
+            path: where it came from, and where to.
+            unix_time: seconds since 1970.
+            known: who was authenticated on this path before. With the same values only the integrity is verified.
 
         Raises:
             Unauthenticated: there are no credentials, or they are unknown, expired or wrong.
@@ -74,6 +90,10 @@ class Authenticator:
         """
         if request.integrity is None:
             raise Unauthenticated("no_credentials")
+        evidence = tuple(map(request.values.get, _EVIDENCE))
+        if known is not None and known.witness is self and known.evidence == evidence and unix_time < known.until:
+            _fitting_key(request, (("", known.key),))
+            return known
         username, name, nonce = request.get(USERNAME), request.get(REALM), request.get(NONCE)
         userhash = request.get(USERHASH) if username is None else None
         if (username is None and userhash is None) or name is None or nonce is None:
@@ -91,10 +111,12 @@ class Authenticator:
             raise Unauthenticated(error.reason.value) from error
         secret, key = _fitting_key(request, keys)
         try:  # last: whoever does not know the password learns nothing from an old nonce, and gets 401
-            self._nonces.verify(nonce, path.client, unix_time)
+            until = float(self._nonces.verify(nonce, path.client, unix_time))
         except StaleNonceError as error:
             raise StaleNonce("stale_nonce") from error
-        return Identity(username, key, realm, secret)
+        if secret:
+            until = min(until, credential_expiry(username))
+        return Identity(username, key, realm, secret, holder_of(realm.name, username), evidence, until, self)
 
     def challenge(self, path: FiveTuple, unix_time: float) -> tuple[bytes, ...]:
         """REALM, a fresh NONCE and, where offered, PASSWORD-ALGORITHMS, as 401 and 438 carry them."""

@@ -166,8 +166,8 @@ class RelaySettings(BaseModel, frozen=True, extra="forbid"):
     external_address_from: tuple[ServerText, ...] = Field(
         (),
         max_length=2,
-        description="IP:PORT of a STUN server, one per family, asked at the start which address peers see; must agree with"
-        " external_addresses where those are set",
+        description="IP:PORT of a STUN server, one per family, asked at the start which address peers see;"
+        " external_addresses, where set, must agree with it",
     )
     alternate_servers: tuple[ServerText, ...] = Field(
         (),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from relay import channel_binding, permission
-from relay.allocation import Allocation, holder_of
+from relay.allocation import Allocation
 from relay.allocator import Allocator, HolderLimits
 from relay.authenticator import Authenticator, Identity
 from relay.behaviour_discovery import BehaviourDiscovery
@@ -228,8 +228,11 @@ class TurnServer:
             self._events.append(MessageDropped(NoAnswer.UNKNOWN_METHOD))
             return
         identity: Identity | None = None
+        allocation = self._allocations.get(path)
         try:
-            identity = self._authenticator.authenticate(request, path, unix_time)
+            identity = self._authenticator.authenticate(
+                request, path, unix_time, None if allocation is None else allocation.identity
+            )
             unknown = request.unknown_attributes(_UNDERSTOOD)
             if unknown:
                 self._respond(encode_unknown_attributes(request, unknown, key=identity.key), path)
@@ -291,7 +294,7 @@ class TurnServer:
 
     def _allocate(self, request: Message, path: FiveTuple, identity: Identity, now: float) -> tuple[bytes, ...]:
         """RFC 8656 §7.2."""
-        holder = holder_of(identity.realm.name, identity.username)
+        holder = identity.holder
         existing = self._allocations.get(path)
         if existing is not None and existing.expires_at <= now:
             self._delete(existing, Ending.EXPIRED, now)
@@ -309,6 +312,7 @@ class TurnServer:
             self._allocator.open(allocation, wish, limits, now + self._lifetime(wish.lifetime), now)
         except InsufficientCapacity as full:
             raise (self._alternate_for(path) if wish.reservation_token is None else None) or full from full
+        allocation.identity = identity
         self._allocations[path] = allocation
         self._timers.schedule(allocation, allocation.expires_at)
         self._observe(AllocationCreated(path.transport, tuple(allocation.relays), identity.secret))
@@ -353,7 +357,7 @@ class TurnServer:
                 relay.expires_at = now + lifetime
                 self._datapath.set_expiry(relay.handle, relay.expires_at)
         allocation.expires_at = max(relay.expires_at for relay in allocation.relays.values())
-        self._reschedule(allocation)
+        self._reschedule(allocation, now + lifetime)
         return (LIFETIME.pack(lifetime),)
 
     def _create_permission(
@@ -372,7 +376,7 @@ class TurnServer:
         self._make_room(allocation, ips, now)
         for ip in ips:
             self._permit(allocation, ip, now)
-        self._reschedule(allocation)
+        self._reschedule(allocation, now + permission.LIFETIME)
         return ()
 
     def _channel_bind(self, request: Message, path: FiveTuple, identity: Identity, now: float) -> tuple[bytes, ...]:
@@ -401,7 +405,7 @@ class TurnServer:
         self._permit(allocation, peer.ip, now)
         handle = allocation.relays[peer.family].handle
         self._datapath.bind_channel(handle, number, peer, binding.expires_at)
-        self._reschedule(allocation)
+        self._reschedule(allocation, now + permission.LIFETIME)
         return ()
 
     def _send_indication(self, message: Message, path: FiveTuple, now: float) -> None:
@@ -428,8 +432,9 @@ class TurnServer:
         allocation = self._allocations.get(path)
         if allocation is None or allocation.expires_at <= now:
             raise AllocationMismatch("no_allocation")
-        if allocation.holder != holder_of(identity.realm.name, identity.username):
+        if allocation.holder != identity.holder:
             raise WrongCredentials("other_user")
+        allocation.identity = identity
         return allocation
 
     def _check_peer(self, allocation: Allocation, peer: TransportAddress, identity: Identity, now: float) -> None:
@@ -460,9 +465,8 @@ class TurnServer:
             granted.expires_at = expires_at
         self._datapath.allow_peer(allocation.relays[family_of(ip)].handle, ip, expires_at)
 
-    def _reschedule(self, allocation: Allocation) -> None:
-        """Wake up no later than the next deadline; one that moved away is noticed when its second comes."""
-        at = allocation.next_deadline()
+    def _reschedule(self, allocation: Allocation, at: float) -> None:
+        """Wake up no later than a deadline that was just set; one that moved away is noticed when its second comes."""
         if allocation.bucket is None or at < allocation.bucket:
             self._timers.schedule(allocation, at)
 

@@ -74,6 +74,15 @@ def check_secret(secret: bytes) -> None:
         raise ValueError(f"a shared secret needs at least {MIN_SECRET_BYTES} bytes, this one has {len(secret)}")
 
 
+def credential_expiry(username: str) -> int:
+    """The Unix second from which a time-limited credential is refused.
+
+    Raises:
+        ValueError: the user name is not that of one.
+    """
+    return int(username.partition(":")[0])
+
+
 class CredentialBook:
     """Knows which keys a user name may have: one for a static user, one per shared secret for a time-limited one."""
 

@@ -90,7 +90,7 @@ class NonceSealer:
         return f"{_COOKIE}{b2a_base64(features.to_bytes(3), newline=False).decode()}{sealed[1:].decode()}"
 
     def verify(self, nonce: str, client: TransportAddress, unix_time: float) -> int:
-        """Accept only what `issue` made for this address and what has not expired; returns its security features.
+        """Accept only what `issue` made for this address and what has not expired; returns the second it expires at.
 
         Raises:
             StaleNonceError: anything else.
@@ -114,5 +114,5 @@ class NonceSealer:
             mac = state.copy()
             mac.update(covered)
             if compare_digest(mac.digest(), given):
-                return features
+                return expiry
         raise StaleNonceError("expired, or not a nonce of ours for this address")

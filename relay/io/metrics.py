@@ -59,11 +59,13 @@ class RelayMetrics(Collector):
         )
         registry.register(self)
 
+    def count_answer(self, event: RequestAnswered) -> None:
+        """Count a success response; apart from `observe`, because it is most of what happens."""
+        self._answered[event] += 1
+
     def observe(self, event: Event, latency: Callable[[], float]) -> None:
         """Count one event; `latency` tells how long ago the message arrived that caused it, in seconds."""
         match event:
-            case RequestAnswered():
-                self._answered[event] += 1
             case RequestRefused():
                 self._refused[event] += 1
             case MessageDropped(reason=reason):

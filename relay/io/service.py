@@ -16,7 +16,7 @@ from relay.allocator import Allocator
 from relay.authenticator import Authenticator
 from relay.behaviour_discovery import STEERED_BURST, STEERED_PER_SECOND, BehaviourDiscovery
 from relay.datapath import Limits, RelayAddress
-from relay.events import AllocationCreated, AllocationDeleted, Event
+from relay.events import AllocationCreated, AllocationDeleted, Event, RequestAnswered
 from relay.five_tuple import FiveTuple, Transport
 from relay.io.addresses import own_addresses, packed_addresses, relay_addresses
 from relay.io.clients import ClientLink, ClientRelay, Connection
@@ -351,7 +351,10 @@ class RelayService:
             elif (connection := self._connections.get(path)) is not None:
                 connection.send_message(data)
         while (event := server.poll_event()) is not None:
-            self._observe(event)
+            if event.__class__ is RequestAnswered:
+                self._metrics.count_answer(event)
+            else:
+                self._observe(event)
         deadline = server.poll_timeout()
         if deadline is not None and (self._alarm is None or deadline < self._alarm_at):
             self._sleep_until(deadline)

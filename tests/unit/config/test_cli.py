@@ -4,6 +4,7 @@ import stat
 import subprocess
 import sys
 import types
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 

@@ -32,7 +32,8 @@ def test_a_nonce_is_accepted_from_its_own_address_while_it_lives(
     nonce = sealer.issue(client, issued_at, bits)
     assert len(nonce) == NONCE_LENGTH
     assert nonce.isascii()
-    assert sealer.verify(nonce, client, issued_at + age) == bits
+    assert sealer.verify(nonce, client, issued_at + age) == int(issued_at) + 3600
+    assert security_features(nonce) == bits
 
 
 @given(addresses, st.integers(0, 9 * 10**9), st.integers(60, MAX_LIFETIME), st.integers(0, 10 * MAX_LIFETIME))
