@@ -17,7 +17,7 @@ from stun.attributes import (
 )
 from stun.credentials import Keys, credential_expiry
 from stun.errors import CredentialError, IntegrityError, StaleNonceError
-from stun.integrity import IntegrityKey
+from stun.integrity import IntegrityAlgorithm, IntegrityKey
 from stun.message import Message
 from stun.nonce import NonceSealer, SecurityFeatures, security_features
 from stun.registry import PasswordAlgorithm
@@ -109,7 +109,7 @@ class Authenticator:
             keys = credentials.keys(username, unix_time, algorithm)
         except CredentialError as error:
             raise Unauthenticated(error.reason.value) from error
-        secret, key = _fitting_key(request, keys)
+        secret, key = _fitting_key(request, request.integrity, keys)
         try:  # last: whoever does not know the password learns nothing from an old nonce, and gets 401
             until = float(self._nonces.verify(nonce, path.client, unix_time))
         except StaleNonceError as error:
@@ -167,10 +167,11 @@ def _password_algorithm(request: Message, nonce: str) -> PasswordAlgorithm:
     return algorithm
 
 
-def _fitting_key(request: Message, keys: Keys) -> tuple[str, IntegrityKey]:
+def _fitting_key(request: Message, integrity: IntegrityAlgorithm, keys: Keys) -> tuple[str, IntegrityKey]:
+    raw, at = request.raw, request.integrity_at
     for fitting in keys:
         try:
-            request.verify(fitting[1])
+            fitting[1].verify(raw, at, integrity)
         except IntegrityError:
             continue  # another of the shared secrets may fit
         return fitting

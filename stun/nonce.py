@@ -104,9 +104,10 @@ class NonceSealer:
             raise StaleNonceError("not a nonce of ours") from error
         if len(opened) != 12:  # fewer, if it ends in padding
             raise StaleNonceError("not a nonce of ours")
-        features, low = int.from_bytes(opened[:3]), int.from_bytes(opened[3:6])
+        claimed = int.from_bytes(opened[:6])  # features, six zero bits of that one character, expiry
+        features = claimed >> 24
         after = int(unix_time) + 1  # the first second at which a nonce that is alive may expire
-        expiry = after + (low - after & _EXPIRY_MASK)
+        expiry = after + (claimed - after & _EXPIRY_MASK)
         ip, port = client
         covered = _COVERED.pack(features, expiry, port) + ip
         given = opened[6:]
