@@ -1,5 +1,7 @@
+import contextlib
 import itertools
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -399,3 +401,89 @@ with shared:
         process.send_signal(signal.SIGKILL)
     shared.clear_worker(0)
     assert shared.count_free(IPV4) == 10
+
+
+# Allocates, reserves, redeems what the other one reserved, and gives back, as fast as it can, until it is killed. What
+# it believes to hold it must be able to give back: a wrong count ends it with status 1.
+_RESTLESS_WORKER = """
+import os, random, sys, time
+from relay.errors import RequestRejected
+from relay.io.shared_ledger import SharedLedger
+
+worker, descriptor, tokens_in, tokens_out = map(int, sys.argv[1:])
+shared = SharedLedger.open(descriptor)
+ports, quota, reservations = shared.ledger(worker, os.urandom)
+os.set_blocking(tokens_in, False)
+os.set_blocking(tokens_out, False)
+held = []
+print("running", flush=True)
+while True:
+    user = random.choice("ab")
+    try:
+        redeemed = reservations.redeem(os.read(tokens_in, 8), "a", time.monotonic(), ("realm",))
+        held.append((redeemed.port, "a"))
+    except (BlockingIOError, RequestRejected):
+        pass
+    try:
+        quota.reserve(user, 12, 2)
+        quota.reserve("realm", 100, 2)
+        port = ports[1].take_even(with_next=True)
+        held.append((port, user))
+        if user == "a":
+            token = reservations.add(1, port + 1, user, time.monotonic() - 29.99)  # lives for 10 ms
+            try:
+                os.write(tokens_out, token)
+            except BlockingIOError:
+                pass
+        else:
+            held.append((port + 1, user))
+    except RequestRejected:
+        pass
+    assert quota.held(user) <= 12
+    for reservation in reservations.expire(time.monotonic()):
+        held.append((reservation.port, reservation.holder))
+    random.shuffle(held)
+    while len(held) > 6:
+        port, user = held.pop()
+        ports[1].give_back(port)
+        quota.release(user)
+        quota.release("realm")
+"""
+
+
+def test_nothing_leaks_from_workers_that_are_killed_at_any_moment() -> None:
+    shared = SharedLedger.create(Geometry(2, 50_000, 50_199, 100, (IPV4,)))
+    pipes = [os.pipe(), os.pipe()]
+
+    def start(worker: int) -> subprocess.Popen[bytes]:
+        descriptors = (shared.descriptor, pipes[worker][0], pipes[1 - worker][1])
+        words = [sys.executable, "-c", _RESTLESS_WORKER, str(worker), *map(str, descriptors)]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, pass_fds=descriptors, cwd=ROOT)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"running\n"
+        return process
+
+    def bury(process: subprocess.Popen[bytes], worker: int) -> None:
+        with process:
+            process.kill()
+        assert process.returncode == -signal.SIGKILL, "it ended by itself"
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                shared.clear_worker(worker)
+                break
+
+    survivor = start(0)
+    for _ in range(8):
+        victim = start(1)
+        for _ in range(random.randrange(20_000)):  # noqa: S311
+            shared.count_free(IPV4)  # passes the time
+        bury(victim, 1)
+        assert shared.ledger(1, os.urandom).ports[IPV4].taken == 0
+        assert bytes((2,)) not in shared.memory[shared.port_offset(IPV4, 0) :][:200]
+    bury(survivor, 0)
+    quota = shared.ledger(0, os.urandom).quota
+    assert shared.count_free(IPV4) == 200
+    assert [quota.held(holder) for holder in ("a", "b", "realm")] == [0, 0, 0]
+    for descriptor in (descriptor for pipe in pipes for descriptor in pipe):
+        os.close(descriptor)
+    shared.close()
