@@ -403,51 +403,55 @@ with shared:
     assert shared.count_free(IPV4) == 10
 
 
-# Allocates, reserves, redeems what the other one reserved, and gives back, as fast as it can, until it is killed. What
-# it believes to hold it must be able to give back: a wrong count ends it with status 1.
+# Allocates, reserves, redeems what the other one reserved, and gives back, as fast as it can, until it is killed, or
+# told to give back everything. What it believes to hold it can give back, or it ends with status 1.
 _RESTLESS_WORKER = """
-import os, random, sys, time
+import os, random, signal, sys, time
 from relay.errors import RequestRejected
 from relay.io.shared_ledger import SharedLedger
 
 worker, descriptor, tokens_in, tokens_out = map(int, sys.argv[1:])
-shared = SharedLedger.open(descriptor)
-ports, quota, reservations = shared.ledger(worker, os.urandom)
+ports, quota, reservations = SharedLedger.open(descriptor).ledger(worker, os.urandom)
 os.set_blocking(tokens_in, False)
 os.set_blocking(tokens_out, False)
 held = []
+stopping = []
+redeemed = 0
+signal.signal(signal.SIGTERM, lambda *_: stopping.append(1))
 print("running", flush=True)
-while True:
-    user = random.choice("ab")
-    try:
-        redeemed = reservations.redeem(os.read(tokens_in, 8), "a", time.monotonic(), ("realm",))
-        held.append((redeemed.port, "a"))
-    except (BlockingIOError, RequestRejected):
-        pass
-    try:
-        quota.reserve(user, 12, 2)
-        quota.reserve("realm", 100, 2)
-        port = ports[1].take_even(with_next=True)
-        held.append((port, user))
-        if user == "a":
-            token = reservations.add(1, port + 1, user, time.monotonic() - 29.99)  # lives for 10 ms
-            try:
-                os.write(tokens_out, token)
-            except BlockingIOError:
-                pass
-        else:
-            held.append((port + 1, user))
-    except RequestRejected:
-        pass
-    assert quota.held(user) <= 12
-    for reservation in reservations.expire(time.monotonic()):
-        held.append((reservation.port, reservation.holder))
+
+def give_back(most):
+    held.extend((entry.port, entry.holder) for entry in reservations.expire(time.monotonic() if most else 1e12))
     random.shuffle(held)
-    while len(held) > 6:
+    while len(held) > most:
         port, user = held.pop()
         ports[1].give_back(port)
         quota.release(user)
         quota.release("realm")
+
+while not stopping:
+    user = random.choice("01234567")
+    try:
+        message = os.read(tokens_in, 9)
+        entry = reservations.redeem(message[:8], message[8:].decode(), time.monotonic(), ("realm",))
+        held.append((entry.port, entry.holder))
+        redeemed += 1
+    except (BlockingIOError, RequestRejected):
+        pass
+    quota.reserve(user, 100, 2)
+    quota.reserve("realm", 100, 2)
+    port = ports[1].take_even(with_next=True)
+    held.append((port, user))
+    token = reservations.add(1, port + 1, user, time.monotonic() - 29.998)  # lives for 2 ms
+    try:
+        os.write(tokens_out, token + user.encode())
+    except BlockingIOError:
+        pass
+    while reservations.next_at() and len(reservations) > 20:
+        give_back(2)
+    give_back(2)
+give_back(0)
+print(redeemed, flush=True)
 """
 
 
@@ -463,27 +467,26 @@ def test_nothing_leaks_from_workers_that_are_killed_at_any_moment() -> None:
         assert process.stdout.readline() == b"running\n"
         return process
 
-    def bury(process: subprocess.Popen[bytes], worker: int) -> None:
-        with process:
-            process.kill()
-        assert process.returncode == -signal.SIGKILL, "it ended by itself"
-        while True:
-            with contextlib.suppress(BlockingIOError):
-                shared.clear_worker(worker)
-                break
-
-    survivor = start(0)
-    for _ in range(8):
-        victim = start(1)
-        for _ in range(random.randrange(20_000)):  # noqa: S311
-            shared.count_free(IPV4)  # passes the time
-        bury(victim, 1)
-        assert shared.ledger(1, os.urandom).ports[IPV4].taken == 0
-        assert bytes((2,)) not in shared.memory[shared.port_offset(IPV4, 0) :][:200]
-    bury(survivor, 0)
+    with start(0) as survivor:
+        for _ in range(10):
+            with start(1) as victim:
+                for _ in range(random.randrange(200_000)):  # noqa: S311
+                    shared.is_relayed_by_another(1, IPV4, 50_000)  # passes the time
+                victim.kill()
+            assert victim.returncode == -signal.SIGKILL, "it ended by itself"
+            while True:
+                with contextlib.suppress(BlockingIOError):
+                    shared.clear_worker(1)
+                    break
+            assert shared.ledger(1, os.urandom).ports[IPV4].taken == 0
+        survivor.terminate()
+        assert survivor.stdout is not None
+        assert int(survivor.stdout.read()) > 0
+    assert survivor.returncode == 0
     quota = shared.ledger(0, os.urandom).quota
     assert shared.count_free(IPV4) == 200
-    assert [quota.held(holder) for holder in ("a", "b", "realm")] == [0, 0, 0]
+    assert [quota.held(holder) for holder in ("0", "1", "realm")] == [0, 0, 0]
+    assert not any(shared.counts)
     for descriptor in (descriptor for pipe in pipes for descriptor in pipe):
         os.close(descriptor)
     shared.close()
