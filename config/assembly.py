@@ -7,33 +7,72 @@ import resource
 import secrets
 import signal
 import sys
+import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import prometheus_client
 import uvloop
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from rich.console import Console
 
 from config.admin import AdminServer, Check, Refresh
 from config.announce import create_appointment, print_demo
+from config.logs import configure_logging
+from config.loop_lag import LoopLag
+from config.mistakes import ConfigError
+from config.reload import applicable, differences
 from config.schema import Settings
-from config.state import State
+from config.state import State, StateError, open_state
 from signaling.appointments import Tier
+from signaling.ice_servers import RelayPorts
 from stun.credentials import issue_credential
 
 if TYPE_CHECKING:
+    from signaling.io.service import SignalingService
     from signaling.io.store import AppointmentStore
 
 _LOGGER: Final = logging.getLogger(__name__)
 _FAILED: Final = 1
 _HTTP_ALPN: Final = ("http/1.1",)
 _IDENTITY_BYTES: Final = 9
+_DRAIN_LOOK_SECONDS: Final = 0.1  # between two looks at how many allocations are left
 
 
 class CannotStart(Exception):
     """A part did not start; the message says in one line why."""
+
+
+class ReloadFailed(Exception):
+    """A part cannot take other settings into use, and goes on with the old ones; the message says why."""
+
+
+class Relay(Protocol):
+    """The relay of this machine, in this process or in many."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether new clients are welcome."""
+        ...
+
+    @property
+    def allocations(self) -> int:
+        """Live allocations."""
+        ...
+
+    async def drain(self) -> None:
+        """Refuse new allocations from now on."""
+        ...
+
+    async def reload(self, settings: Settings, state: State) -> None:
+        """Take other settings and secrets into use."""
+        ...
+
+    async def stop(self) -> None:
+        """Close everything."""
+        ...
 
 
 class TurnCredentials:
@@ -49,13 +88,20 @@ class TurnCredentials:
         return issue_credential(self._secret, now_unix + self._lifetime, identity)
 
 
-def run_service(settings: Settings, state: State, *, demo: bool) -> int:
-    """Run until SIGTERM or SIGINT and return the exit status: 0 after a clean end, 1 if it could not start."""
+def run_service(settings: Settings, state: State, load: Callable[[], Settings], *, demo: bool) -> int:
+    """Run until SIGTERM or SIGINT and return the exit status: 0 after a clean end, 1 if it could not start.
+
+    Args:
+        settings: what to run.
+        state: secrets and files.
+        load: reads the settings anew, for SIGHUP; raises ConfigError.
+        demo: whether to create an appointment and print its links.
+    """
     _raise_descriptor_limit()
     # Next to every counter the library would expose the instant of its creation: twice the series, no use to us.
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
-        uvloop.run(_run(settings, state, demo=demo))
+        uvloop.run(_Installation(settings, state, load).run(demo=demo))
     except (OSError, CannotStart) as error:
         _LOGGER.error("cannot start: %s", error)  # noqa: TRY400  # a traceback would not help the operator
         return _FAILED
@@ -69,80 +115,173 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _run(settings: Settings, state: State, *, demo: bool) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    registry = CollectorRegistry()
-    checks: dict[str, Check] = {}
-    refresh: Refresh | None = None
-    store: AppointmentStore | None = None
-    async with AsyncExitStack() as stack:
-        if "relay" in settings.services and settings.relay.workers > 1:
-            checks["relay"], refresh = await _start_workers(settings, state, registry, stack)
-        elif "relay" in settings.services:
-            checks["relay"] = await _start_relay(settings, state, registry, stack)
-        if "signaling" in settings.services:
-            checks["signaling"], store = await _start_signaling(settings, state, registry, stack)
-        admin = AdminServer(settings.admin, registry, checks, refresh)
-        await admin.start()
-        stack.push_async_callback(admin.stop)
-        if demo and store is not None:
-            created = await create_appointment(store, datetime.now(UTC), Tier.BASIS)
-            print_demo(Console(highlight=False), created, settings)
-            sys.stdout.flush()
-        await stop.wait()
-        _LOGGER.info("stopping")
-    _LOGGER.info("stopped")
+class _Installation:
+    """All that one process runs, and how it changes and ends."""
 
+    def __init__(self, settings: Settings, state: State, load: Callable[[], Settings]) -> None:
+        self._settings = settings
+        self._state = state
+        self._load = load
+        self._registry = CollectorRegistry()
+        self._checks: dict[str, Check] = {}
+        self._relay: Relay | None = None
+        self._signaling: SignalingService | None = None
+        self._store: AppointmentStore | None = None
+        self._refresh: Refresh | None = None
+        self._ending = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._reloading: asyncio.Task[None] | None = None
+        self._reloads = Counter(
+            "redconnect_reloads", "Reloads by SIGHUP, by their result.", ["result"], registry=self._registry
+        )
+        self._reloaded_at = Gauge(
+            "redconnect_last_successful_reload_timestamp_seconds",
+            "When the settings that hold were read, in Unix time.",
+            registry=self._registry,
+        )
+        self._reloaded_at.set_to_current_time()
+        for result in ("success", "failure"):
+            self._reloads.labels(result)
 
-async def _start_relay(settings: Settings, state: State, registry: CollectorRegistry, stack: AsyncExitStack) -> Check:
-    from config.relay import build_relay
+    async def run(self, *, demo: bool) -> None:
+        """Start everything, wait for the end, stop everything."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._on_sigterm)
+        loop.add_signal_handler(signal.SIGINT, self._on_sigint)
+        loop.add_signal_handler(signal.SIGHUP, self._on_sighup)
+        async with AsyncExitStack() as stack:
+            lag = LoopLag(self._registry)
+            lag.start()
+            stack.push_async_callback(lag.stop)
+            if "signaling" in self._settings.services:
+                await self._start_signaling(stack)
+            if "relay" in self._settings.services:
+                await self._start_relay(stack)
+            admin = AdminServer(self._settings.admin, self._registry, self._checks, self._refresh)
+            await admin.start()
+            stack.push_async_callback(admin.stop)
+            if demo and self._store is not None:
+                created = await create_appointment(self._store, datetime.now(UTC), Tier.BASIS)
+                print_demo(Console(highlight=False), created, self._settings)
+                sys.stdout.flush()
+            await self._ending.wait()
+            await self._drain()
+            _LOGGER.info("stopping")
+            if self._reloading is not None:
+                self._reloading.cancel()
+        _LOGGER.info("stopped")
 
-    relay = build_relay(settings, state, registry)
-    await relay.start()
-    stack.push_async_callback(relay.stop)
-    return lambda: relay.ready
+    # Signals
 
+    def _on_sigterm(self) -> None:
+        if self._ending.is_set():
+            self._hurry.set()
+        self._ending.set()
 
-async def _start_workers(
-    settings: Settings, state: State, registry: CollectorRegistry, stack: AsyncExitStack
-) -> tuple[Check, Refresh]:
-    from config.supervisor import Supervisor, WorkerFailed
+    def _on_sigint(self) -> None:
+        self._ending.set()
+        self._hurry.set()
 
-    supervisor = Supervisor(settings, state, registry)
-    try:
-        await supervisor.start()
-    except WorkerFailed as failure:
-        raise CannotStart(str(failure)) from failure
-    stack.push_async_callback(supervisor.stop)
-    return (lambda: supervisor.ready), supervisor.refresh
+    def _on_sighup(self) -> None:
+        if self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.get_running_loop().create_task(self._reload(), name="reload")
 
+    async def _drain(self) -> None:
+        """Let allocations end by themselves, until the deadline or until somebody asks again."""
+        seconds = self._settings.relay.drain_seconds
+        relay = self._relay
+        if relay is None or seconds == 0 or self._hurry.is_set():
+            return
+        await relay.drain()
+        _LOGGER.info("draining: %d allocations may go on for %d s", relay.allocations, seconds)
+        deadline = time.monotonic() + seconds
+        while relay.allocations and time.monotonic() < deadline:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), _DRAIN_LOOK_SECONDS)
+                return
 
-async def _start_signaling(
-    settings: Settings, state: State, registry: CollectorRegistry, stack: AsyncExitStack
-) -> tuple[Check, "AppointmentStore"]:
-    from signaling.ice_servers import RelayPorts
-    from signaling.io.service import SignalingService
-    from signaling.io.store import AppointmentStore, StoreError
+    async def _reload(self) -> None:
+        """Read the settings anew and take into use what does not need a restart: all of it, or nothing."""
+        try:
+            loaded = self._load()
+            changes = differences(self._settings, loaded)
+            settings = applicable(self._settings, loaded)
+            state = open_state(settings, datetime.now(UTC))
+            if self._relay is not None:
+                await self._relay.reload(settings, state)
+        except ConfigError as error:
+            for mistake in error.mistakes:
+                _LOGGER.error("not reloaded: %s", mistake)  # noqa: TRY400
+            self._reloads.labels("failure").inc()
+            return
+        except (StateError, ReloadFailed, ValueError) as error:
+            _LOGGER.error("not reloaded: %s", error)  # noqa: TRY400
+            self._reloads.labels("failure").inc()
+            return
+        self._settings, self._state = settings, state
+        if self._signaling is not None:
+            self._signaling.configure(settings.signaling, self._issuer(), self._relay_ports())
+        configure_logging(settings.log)
+        for change in changes:
+            _LOGGER.info("reload: %s", change)
+        _LOGGER.info("reloaded: %d keys differ", len(changes))
+        self._reloads.labels("success").inc()
+        self._reloaded_at.set_to_current_time()
 
-    store = AppointmentStore(state.database_url, state.locator_key)
-    stack.push_async_callback(store.close)
-    try:
-        await store.open()
-    except StoreError as error:
-        raise CannotStart(f"{error}; check database_url and state_dir") from error
-    relay = settings.relay
-    has_relay = "relay" in settings.services or bool(settings.signaling.ice.host)
-    signaling = SignalingService(
-        settings.signaling,
-        store,
-        issuer=TurnCredentials(state.turn_secret, settings.signaling.ice.credential_lifetime_seconds),
-        relay_ports=RelayPorts(relay.udp_ports, relay.tcp_ports, relay.tls_ports) if has_relay else RelayPorts(),
-        registry=registry,
-        ssl_context=state.server_context(_HTTP_ALPN) if settings.signaling.https else None,
-    )
-    await signaling.start()
-    stack.push_async_callback(signaling.stop)
-    return (lambda: signaling.ready), store
+    # Parts
+
+    async def _start_relay(self, stack: AsyncExitStack) -> None:
+        if self._settings.relay.workers > 1:
+            relay = self._relay = await self._start_workers()
+        else:
+            from config.relay import LocalRelay
+
+            pages = self._signaling if self._settings.relay.share_with_pages else None
+            local = LocalRelay(self._settings, self._state, self._registry, http=None if pages is None else pages.http)
+            await local.start()
+            relay = self._relay = local
+        stack.push_async_callback(relay.stop)
+        self._checks["relay"] = lambda: relay.ready
+
+    async def _start_workers(self) -> Relay:
+        from config.supervisor import Supervisor, WorkerFailed
+
+        supervisor = Supervisor(self._settings, self._state, self._registry)
+        try:
+            await supervisor.start()
+        except WorkerFailed as failure:
+            raise CannotStart(str(failure)) from failure
+        self._refresh = supervisor.refresh
+        return supervisor
+
+    async def _start_signaling(self, stack: AsyncExitStack) -> None:
+        from signaling.io.service import SignalingService
+        from signaling.io.store import AppointmentStore, StoreError
+
+        store = self._store = AppointmentStore(self._state.database_url, self._state.locator_key)
+        stack.push_async_callback(store.close)
+        try:
+            await store.open()
+        except StoreError as error:
+            raise CannotStart(f"{error}; check database_url and state_dir") from error
+        settings = self._settings.signaling
+        signaling = self._signaling = SignalingService(
+            settings,
+            store,
+            issuer=self._issuer(),
+            relay_ports=self._relay_ports(),
+            registry=self._registry,
+            ssl_context=self._state.certificate(_HTTP_ALPN).context if settings.https else None,
+        )
+        await signaling.start()
+        stack.push_async_callback(signaling.stop)
+        self._checks["signaling"] = lambda: signaling.ready
+
+    def _issuer(self) -> TurnCredentials:
+        lifetime = self._settings.signaling.ice.credential_lifetime_seconds
+        return TurnCredentials(self._state.turn_secret, lifetime)
+
+    def _relay_ports(self) -> RelayPorts:
+        relay = self._settings.relay
+        has_relay = "relay" in self._settings.services or bool(self._settings.signaling.ice.host)
+        return RelayPorts(relay.udp_ports, relay.tcp_ports, relay.tls_ports) if has_relay else RelayPorts()

@@ -95,7 +95,7 @@ def serve(
     state = _open(settings)
     from config.assembly import run_service  # the other commands need neither sockets nor uvloop
 
-    raise typer.Exit(run_service(settings, state, demo=demo))
+    raise typer.Exit(run_service(settings, state, lambda: load_settings(config, os.environ), demo=demo))
 
 
 @app.command("check-config")

@@ -66,8 +66,13 @@ def model_of(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def is_secret(field: FieldInfo) -> bool:
-    """Whether values of the field must never be shown."""
-    return SecretStr in _types_in(field.annotation)
+    """Whether values of the field must never be shown, because they are secret or hold something that is."""
+    for kind in _types_in(field.annotation):
+        if kind is SecretStr:
+            return True
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return any(is_secret(inner) for inner in kind.model_fields.values())
+    return False
 
 
 def is_text(field: FieldInfo) -> bool:

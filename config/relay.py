@@ -1,59 +1,132 @@
 """Builds the relay of one process, be it the only one or a worker of many."""
 
+import asyncio
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry
 
-from config.schema import Settings
-from config.state import State
-from relay.io.listening import BoundSocket
-from relay.io.service import RelayService
-from relay.ledger import Ledger
+from config.certificates import CertificateCollector
+from config.schema import TURN_SECRET_NAME, Settings
+from config.state import State, StateError
+from config.tls import ReloadingContext
+from relay.io.metrics import ReceiveBufferCollector
+from relay.io.service import Certificates, Keys, RelayService, Shared
+
+if TYPE_CHECKING:
+    from OpenSSL import SSL
 
 _TURN_ALPN: Final = ("stun.turn", "stun.nat-discovery")  # RFC 7443
+_HTTP_ALPN: Final = ("http/1.1",)
+_CERTIFICATE_CHECK_SECONDS: Final = 30.0  # DTLS does not look by itself; TLS does at every handshake
 
 
-def build_relay(
-    settings: Settings,
-    state: State,
-    registry: CollectorRegistry,
-    sockets: Sequence[BoundSocket] = (),
-    ledger: Ledger | None = None,
-    is_relayed_elsewhere: Callable[[int, int], bool] = lambda _family, _port: False,
-) -> RelayService:
-    """A relay that has not started.
+class LocalRelay:
+    """The relay of this process, its certificate, and how both change while it runs."""
 
-    Args:
-        settings: of the whole service.
-        state: secrets and certificate.
-        registry: where the metrics go.
-        sockets: bound already, if workers share the ports.
-        ledger: what workers count in together.
-        is_relayed_elsewhere: whether another worker relays at a port of a family.
+    def __init__(
+        self,
+        settings: Settings,
+        state: State,
+        registry: CollectorRegistry,
+        *,
+        shared: Shared | None = None,
+        http: Callable[[], asyncio.Protocol] | None = None,
+    ) -> None:
+        """Prepare; nothing is opened before `start`.
 
-    Raises:
-        StateError: certificate or key cannot be read, or they do not fit together.
+        Args:
+            settings: of the whole service.
+            state: secrets and certificate.
+            registry: where the metrics go.
+            shared: what workers of one machine share; None for the only process.
+            http: makes the protocol of an HTTP connection on a TLS port, if pages share it.
+
+        Raises:
+            StateError: certificate or key cannot be read, or they do not fit together.
+        """
+        relay = settings.relay
+        self._service: RelayService
+        self._certificate: ReloadingContext | None = None
+        self._check: asyncio.TimerHandle | None = None
+        certificates = Certificates()
+        if relay.tls_ports or relay.dtls_ports:
+            certificate = self._certificate = state.certificate(_TURN_ALPN + (_HTTP_ALPN if http else ()))
+            registry.register(CertificateCollector(certificate))
+            certificates = Certificates(certificate.context)
+            if relay.dtls_ports:
+                certificates = Certificates(certificate.context, _dtls(certificate))
+                certificate.on_change = lambda: self._service.replace_dtls(_dtls(certificate))
+        registry.register(ReceiveBufferCollector())
+        self._service = RelayService(
+            relay, _keys(settings, state), registry, certificates=certificates, shared=shared, http=http
+        )
+
+    @property
+    def ready(self) -> bool:
+        """Whether new clients are welcome."""
+        return self._service.ready
+
+    @property
+    def allocations(self) -> int:
+        """Live allocations."""
+        return self._service.allocations
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            BindError: a port is taken or an address is not ours.
+            ExternalAddressError: the address that peers are told cannot be right.
+        """
+        await self._service.start()
+        if self._certificate is not None:
+            self._check_certificate(self._certificate)
+
+    async def stop(self) -> None:
+        """Close everything."""
+        if self._check is not None:
+            self._check.cancel()
+        await self._service.stop()
+
+    async def drain(self) -> None:
+        """Refuse new allocations from now on."""
+        self._service.drain()
+
+    async def reload(self, settings: Settings, state: State) -> None:
+        """Take other settings, secrets and certificate into use, or change nothing.
+
+        Raises:
+            StateError: certificate or key cannot be read, or they do not fit together.
+        """
+        if self._certificate is not None:
+            try:
+                self._certificate.follow(state.certificate_file, state.private_key_file)
+            except (OSError, ValueError) as error:
+                raise StateError(f"the certificate is not usable: {error}") from error
+        self._service.configure(settings.relay, _keys(settings, state))
+
+    def _check_certificate(self, certificate: ReloadingContext) -> None:
+        certificate.refresh()
+        loop = asyncio.get_running_loop()
+        self._check = loop.call_later(_CERTIFICATE_CHECK_SECONDS, self._check_certificate, certificate)
+
+
+def _keys(settings: Settings, state: State) -> Keys:
+    """The secret that issues, and nonce keys from it and from those that are accepted besides.
+
+    Derived, so that relays which share the secrets accept each other's nonces and nobody configures a second one.
     """
-    return RelayService(
-        settings.relay,
-        secrets=[state.turn_secret],
-        nonce_keys=[_nonce_key(state)],
-        tls=state.server_context(_TURN_ALPN) if settings.relay.tls_ports else None,
-        registry=registry,
-        sockets=sockets,
-        ledger=ledger,
-        is_relayed_elsewhere=is_relayed_elsewhere,
-    )
+    named = [secret.get_secret_value().encode() for secret in settings.relay.secrets.values()]
+    nonce_keys = [
+        hmac.digest(secret, b"redconnect nonce key", hashlib.sha256) for secret in (state.turn_secret, *named)
+    ]
+    return Keys({TURN_SECRET_NAME: state.turn_secret}, nonce_keys)
 
 
-def configure_relay(relay: RelayService, settings: Settings, state: State) -> None:
-    """Let a running relay take other settings and secrets into use."""
-    relay.configure(settings.relay, secrets=[state.turn_secret], nonce_keys=[_nonce_key(state)])
+def _dtls(certificate: ReloadingContext) -> "SSL.Context":
+    from relay.io.dtls import build_dtls_context
 
-
-def _nonce_key(state: State) -> bytes:
-    """Derived, so that relays which share the secret accept each other's nonces and nobody configures a second one."""
-    return hmac.digest(state.turn_secret, b"redconnect nonce key", hashlib.sha256)
+    return build_dtls_context(*certificate.files)

@@ -15,6 +15,7 @@ from stun.credentials import MIN_SECRET_BYTES
 
 Service = Literal["relay", "signaling"]
 
+TURN_SECRET_NAME: Final = "turn_secret"  # noqa: S105  # what it is called among the named secrets, and in metrics
 CONTRADICTION: Final = "contradiction"  # the error type of keys that are right one by one, but not together
 _DATABASE_SCHEMES: Final = ("sqlite+aiosqlite://", "postgresql+asyncpg://")
 
@@ -143,7 +144,12 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _keys_fit_together(self) -> Self:
-        found = [*self._repeated_services(), *self._colliding_tcp_ports()]
+        found = [
+            *self._repeated_services(),
+            *self._colliding_tcp_ports(),
+            *self._pages_to_share_with(),
+            *self._repeated_secret_names(),
+        ]
         if found:
             raise _contradiction(found)
         return self
@@ -151,6 +157,16 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     def _repeated_services(self) -> Iterator[Contradiction]:
         if len(set(self.services)) != len(self.services):
             yield Contradiction("services", "names a service twice", "name each once")
+
+    def _pages_to_share_with(self) -> Iterator[Contradiction]:
+        if self.relay.share_with_pages and not {"relay", "signaling"} <= set(self.services):
+            reason = "needs relay and signaling in one process"
+            yield Contradiction("relay.share_with_pages", reason, "name both in services, or set it to false")
+
+    def _repeated_secret_names(self) -> Iterator[Contradiction]:
+        if TURN_SECRET_NAME in self.relay.secrets:
+            reason = f"names a secret {TURN_SECRET_NAME!r}, as secrets.turn_secret is called"
+            yield Contradiction("relay.secrets", reason, "choose another name")
 
     def _colliding_tcp_ports(self) -> Iterator[Contradiction]:
         for first, second in combinations(self._tcp_listeners(), 2):

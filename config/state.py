@@ -3,7 +3,6 @@
 import os
 import secrets
 import socket
-import ssl
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import ifaddr
 
 from config.schema import Settings
 from config.self_signed import issue_certificate, needs_renewal, new_private_key
-from config.tls import build_server_context
+from config.tls import ReloadingContext
 from stun.credentials import MIN_SECRET_BYTES
 
 _SECRET_BYTES: Final = 48  # of entropy; as text 64 characters
@@ -39,16 +38,16 @@ class State:
     is_self_signed: bool
     database_url: str = field(repr=False)
 
-    def server_context(self, alpn: Sequence[str] = ()) -> ssl.SSLContext:
-        """The TLS context of a server, for application protocols in order of preference.
+    def certificate(self, alpn: Sequence[str] = ()) -> ReloadingContext:
+        """The TLS side of a server, for application protocols in order of preference; it follows the files.
 
         Raises:
             StateError: certificate or key cannot be read, or they do not fit together.
         """
         try:
-            return build_server_context(self.certificate_file, self.private_key_file, alpn)
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
+            return ReloadingContext(self.certificate_file, self.private_key_file, alpn)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
             raise StateError(
                 f"cannot use {self.certificate_file} with {self.private_key_file}: {reason};"
                 " check tls.certificate_file and tls.key_file"
@@ -88,7 +87,7 @@ def _open(directory: Path, settings: Settings, now: datetime) -> State:
     default_url = f"sqlite+aiosqlite:///{directory / 'redconnect.sqlite3'}"  # the store makes it, with mode 0600
     database_url = settings.database_url.get_secret_value() or default_url
     state = State(directory, turn_secret, locator_key, certificate_file, key_file, is_self_signed, database_url)
-    state.server_context()  # an unfit certificate is told now, and not at the first handshake
+    state.certificate()  # an unfit certificate is told now, and not at the first handshake
     return state
 
 

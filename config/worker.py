@@ -19,11 +19,11 @@ from config.channel import Channel, ChannelError, Message
 from config.handover import decode_settings, decode_state
 from config.logs import configure_logging
 from config.metrics_sum import encode_snapshot, take_snapshot
-from config.relay import build_relay, configure_relay
+from config.relay import LocalRelay
 from config.state import StateError
 from relay.five_tuple import Transport
 from relay.io.listening import BoundSocket
-from relay.io.service import RelayService
+from relay.io.service import Shared
 from relay.io.shared_ledger import SharedLedger
 
 _STOP_SECONDS: Final = 4  # then the kernel ends a worker that cannot end by itself
@@ -40,7 +40,7 @@ class Worker:
         self._channel = channel
         self._registry = CollectorRegistry()
         self._shared: SharedLedger | None = None
-        self._relay: RelayService | None = None
+        self._relay: LocalRelay | None = None
 
     async def run(self) -> None:
         """Serve the channel until its end or `stop`; then end the relay.
@@ -73,10 +73,10 @@ class Worker:
             case {"command": "metrics"}:
                 return {"metrics": encode_snapshot(take_snapshot(self._registry))}
             case {"command": "drain"} if self._relay is not None:
-                self._relay.drain()
+                await self._relay.drain()
                 return {}
             case {"command": "reload", "settings": settings, "state": state} if self._relay is not None:
-                return self._reload(self._relay, settings, state)
+                return await self._reload(self._relay, settings, state)
         raise ChannelError(f"unknown command {message.get('command')!r}")
 
     async def _start(self, settings: object, state: dict[str, Any], sockets: list[Any], ledger: int) -> Message:
@@ -86,20 +86,20 @@ class Worker:
             BoundSocket(Transport(transport), host, port, socket.socket(fileno=descriptor))
             for transport, host, port, descriptor in sockets
         ]
-        shared = self._shared = SharedLedger.open(ledger)
-        counts = shared.ledger(self._number, os.urandom)
-        elsewhere = partial(shared.is_relayed_by_another, self._number)
+        self._shared = SharedLedger.open(ledger)
+        counts = self._shared.ledger(self._number, os.urandom)
         try:
-            self._relay = build_relay(decoded, decode_state(state), self._registry, bound, counts, elsewhere)
+            shared = Shared(bound, counts, partial(self._shared.is_relayed_by_another, self._number))
+            self._relay = LocalRelay(decoded, decode_state(state), self._registry, shared=shared)
             await self._relay.start()
         except (OSError, StateError) as error:
             self._relay = None  # nothing to stop: it stopped by itself
             return {"failed": str(error)}
         return {}
 
-    def _reload(self, relay: RelayService, settings: object, state: dict[str, Any]) -> Message:
+    async def _reload(self, relay: LocalRelay, settings: object, state: dict[str, Any]) -> Message:
         try:
-            configure_relay(relay, decode_settings(settings), decode_state(state))
+            await relay.reload(decode_settings(settings), decode_state(state))
         except (OSError, StateError) as error:
             return {"failed": str(error)}
         return {}

@@ -1,10 +1,22 @@
-"""An allocation: one client's relayed transport address with its permissions and channels (RFC 8656 §6)."""
+"""An allocation: what one client holds, one relayed transport address or one of each family (RFC 8656 §6)."""
 
 from relay.channel_binding import ChannelBinding
-from relay.datapath import RelayAddress
+from relay.datapath import NO_TRAFFIC
 from relay.five_tuple import FiveTuple
 from relay.permission import Permission
 from stun.address import TransportAddress
+
+
+class RelayedTransportAddress:
+    """One relayed transport address, and its handle in the forwarding plane."""
+
+    __slots__ = ("address", "expires_at", "handle", "port")
+
+    def __init__(self, address: TransportAddress, port: int, handle: int, expires_at: float) -> None:
+        self.address = address  # as peers see it
+        self.port = port
+        self.handle = handle
+        self.expires_at = expires_at
 
 
 class Allocation:
@@ -15,48 +27,43 @@ class Allocation:
         "channels",
         "created_at",
         "expires_at",
-        "family",
-        "handle",
+        "holder",
         "path",
         "peers",
         "permissions",
-        "port",
-        "relayed",
+        "protocol",
+        "relays",
         "reservation_token",
+        "traffic",
         "transaction_id",
-        "username",
+        "unavailable",
     )
 
-    def __init__(
-        self,
-        path: FiveTuple,
-        username: str,
-        transaction_id: bytes,
-        relay_address: RelayAddress,
-        port: int,
-        handle: int,
-        created_at: float,
-        expires_at: float,
-    ) -> None:
+    def __init__(self, path: FiveTuple, holder: str, protocol: int, transaction_id: bytes, created_at: float) -> None:
         self.path = path
-        self.username = username
+        self.holder = holder  # see `holder_of`
+        self.protocol = protocol  # of its relayed transport addresses, as REQUESTED-TRANSPORT names it
         self.transaction_id = transaction_id  # of the Allocate request: a retransmission is answered alike
-        self.port = port
-        self.handle = handle
         self.created_at = created_at
-        self.expires_at = expires_at
+        self.expires_at = created_at  # the latest of its relayed transport addresses
+        self.relays: dict[int, RelayedTransportAddress] = {}  # by address family
+        self.unavailable: tuple[int, int] | None = None  # family and error code of the half that could not be had
         self.reservation_token: bytes | None = None
         self.permissions: dict[bytes, Permission] = {}
         self.channels: dict[int, ChannelBinding] = {}
         self.peers: dict[TransportAddress, ChannelBinding] = {}  # the same bindings, by peer
+        self.traffic = NO_TRAFFIC  # of a half that has ended before the other
         self.bucket: int | None = None
-        self.relayed = TransportAddress(relay_address.advertised, port)  # as peers see it
-        self.family = self.relayed.family
 
     def has_permission(self, ip: bytes, now: float) -> bool:
         """Whether a live permission lets this peer IP address through."""
         permission = self.permissions.get(ip)
         return permission is not None and permission.expires_at > now
+
+    def live_relay(self, family: int, now: float) -> RelayedTransportAddress | None:
+        """The relayed transport address of a family, if there is one that has not expired."""
+        relay = self.relays.get(family)
+        return relay if relay is not None and relay.expires_at > now else None
 
     def live_channel(self, number: int, now: float) -> ChannelBinding | None:
         """The live binding of a channel number, if there is one."""
@@ -70,7 +77,21 @@ class Allocation:
 
     def next_deadline(self) -> float:
         """The first instant at which something of this allocation expires, itself included."""
-        instants = [self.expires_at]
-        instants += [permission.expires_at for permission in self.permissions.values()]
-        instants += [binding.expires_at for binding in self.channels.values()]
-        return min(instants)
+        at = self.expires_at
+        for relay in self.relays.values():
+            at = min(at, relay.expires_at)
+        for permission in self.permissions.values():
+            at = min(at, permission.expires_at)
+        for binding in self.channels.values():
+            at = min(at, binding.expires_at)
+        return at
+
+
+def holder_of(realm: str, username: str) -> str:
+    """Whom an allocation belongs to, and whom the quota counts for: one user name in two realms is two users."""
+    return f"{realm}\0{username}"
+
+
+def realm_of(holder: str) -> str:
+    """The name of the realm in what `holder_of` made; as a holder it counts for all users of the realm."""
+    return holder[: holder.index("\0")]

@@ -1,147 +1,200 @@
 """Hands out relayed transport addresses and takes them back: quota, ports and reservations in one place.
 
 Whatever is reserved here is either part of an allocation or given back before the call ends, so nothing leaks:
-ports taken = allocations + reservations = what the quota counts.
+ports taken = relayed transport addresses + reservations = what the quota counts.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
 
-from relay.allocation import Allocation
-from relay.datapath import DataPath, RelayAddress, Traffic
-from relay.errors import AddressFamilyNotSupported, InsufficientCapacity, PortTaken
+from relay.allocation import Allocation, RelayedTransportAddress, realm_of
+from relay.datapath import NO_TRAFFIC, RelayAddress, Traffic
+from relay.errors import AddressFamilyNotSupported, InsufficientCapacity, PortTaken, RequestRejected
 from relay.five_tuple import FiveTuple
 from relay.ledger import Ledger, Ports
-from relay.port_pool import PortPool
-from relay.quota import UserQuota
-from relay.reservation import Reservations
-from relay.settings import RelaySettings
-from stun.address import IPV4, TransportAddress
+from relay.wish import Wish
+from stun.address import TransportAddress
+from stun.registry import ErrorCode
 
 _BIND_ATTEMPTS: Final = 16  # ports tried before an Allocate is refused: others on this machine may hold some
 
 
-class Wish(NamedTuple):
-    """What an Allocate request asks for (RFC 8656 §7.1)."""
+class RelayPlane(Protocol):
+    """What opens and closes relayed transport addresses of one transport protocol."""
 
-    family: int | None  # REQUESTED-ADDRESS-FAMILY
-    even_port: bool | None  # EVEN-PORT with its R bit, None without the attribute
-    reservation_token: bytes | None
-    lifetime: int  # granted, in seconds
+    def open_relay(self, path: FiveTuple, address: RelayAddress, port: int, expires_at: float) -> int:
+        """Bind a relayed transport address and return its handle, or raise PortTaken."""
+        ...
+
+    def close_relay(self, handle: int) -> Traffic:
+        """Close it, and return what was relayed."""
+        ...
+
+
+class HolderLimits(NamedTuple):
+    """How many relayed transport addresses may be held."""
+
+    per_user: int
+    per_realm: int
 
 
 class Allocator:
-    """Owns the port pools, the user quota and the reservations, and opens relays in the forwarding plane."""
+    """Counts in the ledger, and opens and closes relays in the forwarding planes."""
 
     def __init__(
-        self,
-        settings: RelaySettings,
-        datapath: DataPath,
-        relay_addresses: Sequence[RelayAddress],
-        entropy: Callable[[int], bytes],
-        ledger: Ledger | None = None,
+        self, planes: Mapping[int, RelayPlane], relay_addresses: Sequence[RelayAddress], ledger: Ledger
     ) -> None:
-        self._datapath = datapath
-        self._addresses = {TransportAddress(address.bound, 0).family: address for address in relay_addresses}
-        self._limit = settings.quota.allocations_per_user
-        if ledger is None:
-            share = settings.quota.total_share_percent
-            pools = {f: PortPool(settings.port_min, settings.port_max, share, entropy) for f in self._addresses}
-            ledger = Ledger(pools, UserQuota(), Reservations(entropy))
-        self.pools: Mapping[int, Ports] = ledger.ports
-        self.quota = ledger.quota
-        self.reservations = ledger.reservations
+        """Build an allocator.
 
-    def open(self, path: FiveTuple, username: str, transaction_id: bytes, wish: Wish, now: float) -> Allocation:
-        """Make an allocation, or change nothing.
+        Args:
+            planes: by transport protocol, as REQUESTED-TRANSPORT names it.
+            relay_addresses: where relayed transport addresses live, at most one per family.
+            ledger: has ports for each of these families.
+        """
+        self._planes = planes
+        self._addresses = {TransportAddress(address.bound, 0).family: address for address in relay_addresses}
+        self._ledger = ledger
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is held, for metrics."""
+        return self._ledger
+
+    def open(self, allocation: Allocation, wish: Wish, limits: HolderLimits, expires_at: float, now: float) -> None:
+        """Give a new allocation what it wishes for, or nothing.
+
+        In a dual allocation one half may be missing afterwards; `unavailable` says which and why (RFC 8656 §7.2).
 
         Raises:
-            AllocationQuotaReached: the user holds too many.
+            AllocationQuotaReached: the user or the realm holds too many.
             AddressFamilyNotSupported: there is no relay address of this family.
             InsufficientCapacity: no port, no such reservation, or the system has no socket left.
         """
-        if wish.reservation_token is not None:
-            return self._open_reserved(path, username, transaction_id, wish.reservation_token, wish.lifetime, now)
-        count = 2 if wish.even_port else 1  # the port above is reserved for the same user
-        self.quota.reserve(username, self._limit, count)
         try:
-            return self._open(path, username, transaction_id, wish, now)
+            if wish.reservation_token is not None:
+                self._open_reserved(allocation, wish.reservation_token, expires_at, now)
+            elif len(wish.families) == 1:
+                self._open_family(allocation, wish.families[0], wish.even_port, limits, expires_at, now)
+            else:
+                self._open_both(allocation, wish, limits, expires_at, now)
         except BaseException:
-            self.quota.release(username, count)
+            self.release(allocation)
             raise
+        allocation.expires_at = expires_at
 
     def release(self, allocation: Allocation) -> Traffic:
-        """Take back what `open` gave, and return what was relayed."""
-        traffic = self._datapath.close_relay(allocation.handle)
-        self.pools[allocation.family].give_back(allocation.port)
-        self.quota.release(allocation.username)
+        """Take back every relayed transport address of an allocation, and return what was relayed."""
+        traffic = NO_TRAFFIC
+        for family in list(allocation.relays):
+            traffic = traffic.plus(self.release_family(allocation, family))
+        return traffic
+
+    def release_family(self, allocation: Allocation, family: int) -> Traffic:
+        """Take back the relayed transport address of one family, and return what was relayed."""
+        relay = allocation.relays.pop(family)
+        traffic = self._planes[allocation.protocol].close_relay(relay.handle)
+        self._ledger.ports[family].give_back(relay.port)
+        self._uncount(allocation.holder)
         return traffic
 
     def expire_reservations(self, now: float) -> None:
         """Take back reserved ports that nobody asked for in time."""
-        for reservation in self.reservations.expire(now):
-            self.pools[reservation.family].give_back(reservation.port)
-            self.quota.release(reservation.holder)
+        for reservation in self._ledger.reservations.expire(now):
+            self._ledger.ports[reservation.family].give_back(reservation.port)
+            self._uncount(reservation.holder)
 
-    def _open_reserved(
-        self, path: FiveTuple, username: str, transaction_id: bytes, token: bytes, lifetime: int, now: float
-    ) -> Allocation:
-        """Turn a reservation, its port and its place in the quota into an allocation, or give all of it back."""
-        reserved = self.reservations.redeem(token, username, now)
-        family, port = reserved.family, reserved.port
+    def _open_both(
+        self, allocation: Allocation, wish: Wish, limits: HolderLimits, expires_at: float, now: float
+    ) -> None:
+        rejected: RequestRejected | None = None
+        for family in wish.families:
+            try:
+                self._open_family(allocation, family, wish.even_port, limits, expires_at, now)
+            except RequestRejected as rejection:
+                rejected = rejected or rejection
+                is_unsupported = isinstance(rejection, AddressFamilyNotSupported)
+                code = ErrorCode.ADDRESS_FAMILY_NOT_SUPPORTED if is_unsupported else ErrorCode.INSUFFICIENT_CAPACITY
+                allocation.unavailable = (family, code)  # RFC 8656 §18.12 has these two
+        if rejected is not None and not allocation.relays:
+            raise rejected
+
+    def _open_reserved(self, allocation: Allocation, token: bytes, expires_at: float, now: float) -> None:
+        """Turn a reservation, its port and its place in the quota into a relayed address, or give all of it back."""
+        reserved = self._ledger.reservations.redeem(token, allocation.holder, now, (realm_of(allocation.holder),))
         try:
-            handle = self._bind(path, family, port, now + lifetime)
+            if not self._bind(allocation, reserved.family, reserved.port, expires_at):
+                raise InsufficientCapacity("port_taken")
         except BaseException:
-            self.quota.release(username)
+            self._uncount(allocation.holder)
             raise
-        if handle is None:
-            self.quota.release(username)
-            raise InsufficientCapacity("port_taken")
-        address = self._addresses[family]
-        return Allocation(path, username, transaction_id, address, port, handle, now, now + lifetime)
 
-    def _open(self, path: FiveTuple, username: str, transaction_id: bytes, wish: Wish, now: float) -> Allocation:
-        expires_at = now + wish.lifetime
-        family = IPV4 if wish.family is None else wish.family
-        port, handle = self._bind_any(path, family, wish.even_port, expires_at)
-        address = self._addresses[family]
-        allocation = Allocation(path, username, transaction_id, address, port, handle, now, expires_at)
-        if wish.even_port:
-            allocation.reservation_token = self.reservations.add(family, port + 1, username, now)
-        return allocation
+    def _open_family(
+        self,
+        allocation: Allocation,
+        family: int,
+        even_port: bool | None,  # noqa: FBT001  # three states, as in `Wish`
+        limits: HolderLimits,
+        expires_at: float,
+        now: float,
+    ) -> None:
+        ports = self._ledger.ports.get(family)
+        if ports is None:
+            raise AddressFamilyNotSupported("family")
+        count = 2 if even_port else 1  # the port above is reserved for the same user
+        self._count(allocation.holder, limits, count)
+        try:
+            port = self._bind_any(allocation, family, ports, even_port, expires_at)
+        except BaseException:
+            self._uncount(allocation.holder, count)
+            raise
+        if even_port:
+            allocation.reservation_token = self._ledger.reservations.add(family, port + 1, allocation.holder, now)
 
     def _bind_any(
         self,
-        path: FiveTuple,
+        allocation: Allocation,
         family: int,
-        even_port: bool | None,  # noqa: FBT001  # three states, as in `Wish`
+        ports: Ports,
+        even_port: bool | None,  # noqa: FBT001
         expires_at: float,
-    ) -> tuple[int, int]:
-        pool = self.pools.get(family)
-        if pool is None:
-            raise AddressFamilyNotSupported("family")
+    ) -> int:
         for _ in range(_BIND_ATTEMPTS):
-            port = pool.take() if even_port is None else pool.take_even(with_next=even_port)
+            port = ports.take() if even_port is None else ports.take_even(with_next=even_port)
+            is_bound = False
             try:
-                handle = self._bind(path, family, port, expires_at)
-            except BaseException:
-                if even_port:
-                    pool.give_back(port + 1)
-                raise
-            if handle is not None:
-                return port, handle
-            if even_port:
-                pool.give_back(port + 1)
+                is_bound = self._bind(allocation, family, port, expires_at)
+            finally:
+                if even_port and not is_bound:
+                    ports.give_back(port + 1)
+            if is_bound:
+                return port
         raise InsufficientCapacity("port_taken")
 
-    def _bind(self, path: FiveTuple, family: int, port: int, expires_at: float) -> int | None:
-        """The handle of the opened relay, or None with the port given back because somebody else holds it."""
+    def _bind(self, allocation: Allocation, family: int, port: int, expires_at: float) -> bool:
+        """Bind a taken port; False with the port given back if somebody else on this machine holds it."""
+        address = self._addresses[family]
         try:
-            return self._datapath.open_relay(path, self._addresses[family], port, expires_at)
+            handle = self._planes[allocation.protocol].open_relay(allocation.path, address, port, expires_at)
         except BaseException as error:
-            self.pools[family].give_back(port)
+            self._ledger.ports[family].give_back(port)
             if isinstance(error, PortTaken):
-                return None
+                return False
             if isinstance(error, OSError):  # out of descriptors or memory: another port would not help
                 raise InsufficientCapacity("system") from error
             raise
+        relayed = TransportAddress(address.advertised, port)
+        allocation.relays[family] = RelayedTransportAddress(relayed, port, handle, expires_at)
+        return True
+
+    def _count(self, holder: str, limits: HolderLimits, count: int) -> None:
+        quota = self._ledger.quota
+        quota.reserve(holder, limits.per_user, count)
+        try:
+            quota.reserve(realm_of(holder), limits.per_realm, count)
+        except BaseException:
+            quota.release(holder, count)
+            raise
+
+    def _uncount(self, holder: str, count: int = 1) -> None:
+        self._ledger.quota.release(holder, count)
+        self._ledger.quota.release(realm_of(holder), count)

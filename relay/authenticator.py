@@ -1,72 +1,155 @@
 """The long-term credential mechanism on the server's side (RFC 8489 §9.2.4)."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from relay.errors import BadRequest, StaleNonce, Unauthenticated
-from stun.address import TransportAddress
-from stun.attributes import NONCE, REALM, USERNAME
-from stun.credentials import CredentialBook
+from relay.five_tuple import FiveTuple
+from relay.realm import Realm, Realms
+from stun.attributes import (
+    NONCE,
+    PASSWORD_ALGORITHM,
+    PASSWORD_ALGORITHMS,
+    REALM,
+    USERHASH,
+    USERNAME,
+    PasswordAlgorithmEntry,
+)
+from stun.credentials import Keys
 from stun.errors import CredentialError, IntegrityError, StaleNonceError
+from stun.integrity import IntegrityKey
 from stun.message import Message
-from stun.nonce import NonceSealer
+from stun.nonce import NonceSealer, SecurityFeatures, security_features
+from stun.registry import PasswordAlgorithm
+
+# A 401 to the Allocate of a browser, which has 28 bytes, may have three times as many: 20 of header, 8 of ERROR-CODE,
+# 28 of NONCE, 12 of PASSWORD-ALGORITHMS and 4 before the realm leave 12. With a longer realm there is no room.
+MAX_REALM_BYTES_WITH_ALGORITHMS: Final = 12
+
+_MD5: Final = PasswordAlgorithm.MD5
+_OFFERED: Final = PASSWORD_ALGORITHMS.pack(
+    (PasswordAlgorithmEntry(PasswordAlgorithm.SHA256), PasswordAlgorithmEntry(PasswordAlgorithm.MD5))
+)
+_OFFERED_VALUE: Final = _OFFERED[4:]
+_ALGORITHMS: Final = {PASSWORD_ALGORITHM.pack(PasswordAlgorithmEntry(each))[4:]: each for each in PasswordAlgorithm}
+_ALGORITHMS_BIT: Final = int(SecurityFeatures.PASSWORD_ALGORITHMS)
+_ANONYMITY_BIT: Final = int(SecurityFeatures.USERNAME_ANONYMITY)
 
 
 class Identity(NamedTuple):
     """Who sent a request, and the key that the response is signed with."""
 
     username: str
-    key: bytes
+    key: IntegrityKey
+    realm: Realm
+    secret: str  # name of the shared secret behind a time-limited credential, "" for a static user
 
 
 class Authenticator:
     """Verifies requests without remembering anything about those who have not proved who they are."""
 
-    def __init__(self, credentials: CredentialBook, nonces: NonceSealer) -> None:
-        self._credentials = credentials
+    def __init__(self, realms: Realms, nonces: NonceSealer, *, offers_algorithms: bool) -> None:
+        """Put the parts together.
+
+        Args:
+            realms: with their credentials.
+            nonces: issues and verifies nonces.
+            offers_algorithms: whether challenges carry PASSWORD-ALGORITHMS, where the realm leaves room for it.
+        """
+        self._realms = realms
         self._nonces = nonces
+        self._offers_algorithms = offers_algorithms
+        self._offers: dict[str, _Offer] = {}  # by name of the realm
 
-    @property
-    def realm(self) -> str:
-        """The REALM of every challenge."""
-        return self._credentials.realm
+    def authenticate(self, request: Message, path: FiveTuple, unix_time: float) -> Identity:
+        """Verify a request in the order that RFC 8489 §9.2.4 demands, with one thing made explicit.
 
-    def authenticate(self, request: Message, client: TransportAddress, unix_time: float) -> Identity:
-        """Verify a request in the order that RFC 8489 §9.2.4 demands.
+        The nonce comes last, as there, but its cookie is believed before it is verified: it decides which checks of
+        the password algorithm follow. Whoever changed the cookie gets 438 in the end, if nothing worse.
 
         Raises:
             Unauthenticated: there are no credentials, or they are unknown, expired or wrong.
-            BadRequest: integrity without USERNAME, REALM or NONCE.
+            BadRequest: integrity without user, REALM or NONCE; password algorithms that were not offered.
             StaleNonce: the nonce has expired or was made for another address.
             MessageParseError: one of the attributes is malformed.
         """
         if request.integrity is None:
             raise Unauthenticated("no_credentials")
-        username, realm, nonce = request.get(USERNAME), request.get(REALM), request.get(NONCE)
-        if username is None or realm is None or nonce is None:
+        username, name, nonce = request.get(USERNAME), request.get(REALM), request.get(NONCE)
+        userhash = request.get(USERHASH) if username is None else None
+        if (username is None and userhash is None) or name is None or nonce is None:
             raise BadRequest("incomplete_credentials")
-        if realm != self._credentials.realm:
+        algorithm = _password_algorithm(request, nonce)
+        realm = self._realms.named(name)
+        if realm is None:
             raise Unauthenticated("wrong_realm")
+        credentials = realm.credentials
         try:
-            keys = self._credentials.keys(username, unix_time)
+            if username is None:
+                username = credentials.by_userhash(userhash or b"")
+            keys = credentials.keys(username, unix_time, algorithm)
         except CredentialError as error:
             raise Unauthenticated(error.reason.value) from error
-        key = _fitting_key(request, keys)
+        secret, key = _fitting_key(request, keys)
         try:  # last: whoever does not know the password learns nothing from an old nonce, and gets 401
-            self._nonces.verify(nonce, client, unix_time)
+            self._nonces.verify(nonce, path.client, unix_time)
         except StaleNonceError as error:
             raise StaleNonce("stale_nonce") from error
-        return Identity(username, key)
+        return Identity(username, key, realm, secret)
 
-    def challenge(self, client: TransportAddress, unix_time: float) -> tuple[bytes, bytes]:
-        """REALM and a fresh NONCE, as 401 and 438 carry them."""
-        return REALM.pack(self.realm), NONCE.pack(self._nonces.issue(client, unix_time))
+    def challenge(self, path: FiveTuple, unix_time: float) -> tuple[bytes, ...]:
+        """REALM, a fresh NONCE and, where offered, PASSWORD-ALGORITHMS, as 401 and 438 carry them."""
+        realm = self._realms.offered_at(path.server)
+        offer = self._offers.get(realm.name)
+        if offer is None:
+            offer = self._offers[realm.name] = _make_offer(realm, offers_algorithms=self._offers_algorithms)
+        nonce = NONCE.pack(self._nonces.issue(path.client, unix_time, offer.features))
+        return (offer.realm, nonce, *offer.algorithms)
 
 
-def _fitting_key(request: Message, keys: tuple[bytes, ...]) -> bytes:
-    for key in keys:
+class _Offer(NamedTuple):
+    """The parts of a challenge that stay the same."""
+
+    realm: bytes
+    features: int
+    algorithms: tuple[bytes, ...]
+
+
+def _make_offer(realm: Realm, *, offers_algorithms: bool) -> _Offer:
+    features = 0
+    algorithms: tuple[bytes, ...] = ()
+    if offers_algorithms and len(realm.name.encode()) <= MAX_REALM_BYTES_WITH_ALGORITHMS:
+        features |= _ALGORITHMS_BIT
+        algorithms = (_OFFERED,)
+    if realm.credentials.has_anonymous_users:
+        features |= _ANONYMITY_BIT
+    return _Offer(REALM.pack(realm.name), features, algorithms)
+
+
+def _password_algorithm(request: Message, nonce: str) -> PasswordAlgorithm:
+    """The algorithm that the client made its key with; refuses what a man in the middle changed (RFC 8489 §9.2.4).
+
+    A client without these attributes, as every browser, is one of MD5. Entries have no parameters and hence no
+    padding, so that their bytes can be compared.
+    """
+    values = request.values
+    chosen, echoed = values.get(PASSWORD_ALGORITHM.type), values.get(PASSWORD_ALGORITHMS.type)
+    if chosen is None and echoed is None:
+        return _MD5
+    if security_features(nonce) & _ALGORITHMS_BIT and (chosen is None or echoed != _OFFERED_VALUE):
+        raise BadRequest("password_algorithms")
+    if chosen is None:
+        return _MD5
+    algorithm = _ALGORITHMS.get(chosen)
+    if algorithm is None:
+        raise BadRequest("password_algorithm")
+    return algorithm
+
+
+def _fitting_key(request: Message, keys: Keys) -> tuple[str, IntegrityKey]:
+    for fitting in keys:
         try:
-            request.verify(key)
+            request.verify(fitting[1])
         except IntegrityError:
             continue  # another of the shared secrets may fit
-        return key
+        return fitting
     raise Unauthenticated("wrong_password")

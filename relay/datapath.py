@@ -4,9 +4,12 @@ The control plane is the only writer. A forwarding plane relays what it was told
 told, and hands everything that it does not know up to the control plane.
 """
 
-from typing import NamedTuple, Protocol
+import operator
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final, NamedTuple, Protocol
 
-from relay.five_tuple import FiveTuple
+from relay.five_tuple import FiveTuple, Transport
 from stun.address import TransportAddress
 
 
@@ -18,6 +21,17 @@ class Traffic(NamedTuple):
     packets_to_client: int
     bytes_to_client: int
 
+    def plus(self, other: "Traffic") -> "Traffic":
+        """Both together."""
+        return Traffic(*map(operator.add, self, other))
+
+    def minus(self, other: "Traffic") -> "Traffic":
+        """What has come since."""
+        return Traffic(*map(operator.sub, self, other))
+
+
+NO_TRAFFIC: Final = Traffic(0, 0, 0, 0)
+
 
 class RelayAddress(NamedTuple):
     """An IP address that relayed transport addresses live on, as bound and as peers see it (one-to-one NAT)."""
@@ -26,17 +40,57 @@ class RelayAddress(NamedTuple):
     advertised: bytes  # packed, of the same family
 
 
+class Limits(NamedTuple):
+    """What one allocation may carry; a burst of one second is let through. Zero means: no limit."""
+
+    bytes_per_second: int = 0  # of payload, in each direction
+    packets_per_second: int = 0  # from peers
+
+
+class Drop(StrEnum):
+    """Why a packet was not relayed; a bounded set, fit for a metric label."""
+
+    NO_ALLOCATION = "no_allocation"
+    NO_CHANNEL = "no_channel"
+    NO_PERMISSION = "no_permission"
+    MALFORMED = "malformed"
+    SEND_FAILED = "send_failed"
+    CLIENT_SLOW = "client_slow"
+    OWN_ADDRESS = "own_address"
+    BANDWIDTH = "bandwidth"
+    PEER_RATE = "peer_rate"
+    REFLECTOR = "reflector"
+
+
+class NotSent(OSError):
+    """A link dropped a message by itself; to the packet path it is one more reason why a send fails."""
+
+    def __init__(self, reason: Drop) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class DataPath(Protocol):
     """A forwarding plane. A handle stands for one relayed transport address; expiries are monotonic seconds.
 
     Commands with the handle of a closed relay are a bug of the caller and raise KeyError.
     """
 
+    @property
+    def drops(self) -> Mapping[Drop, int]:
+        """Packets that were not relayed, by the reason."""
+        ...
+
     def open_relay(self, path: FiveTuple, address: RelayAddress, port: int, expires_at: float) -> int:
         """Bind a relayed transport address for a client and return its handle.
 
+        A second one of the other family joins the same client (RFC 8656 §7.2, dual allocation): its channel numbers
+        are shared, permissions and expiry are not.
+
         Raises:
             PortTaken: somebody else holds the port.
+            LookupError: the client has gone.
+            OSError: the system has no such address, or nothing left.
         """
         ...
 
@@ -44,8 +98,16 @@ class DataPath(Protocol):
         """Stop relaying at once, give the port back to the system and return the final counters."""
         ...
 
+    def move_client(self, handle: int, path: FiveTuple) -> None:
+        """The client of this relay speaks from a new five-tuple from now on (RFC 8016); a dual one moves whole.
+
+        Raises:
+            LookupError: the client has gone; nothing has changed.
+        """
+        ...
+
     def set_expiry(self, handle: int, expires_at: float) -> None:
-        """Relay nothing for this allocation from `expires_at` on."""
+        """Relay nothing for this relayed transport address from `expires_at` on."""
         ...
 
     def allow_peer(self, handle: int, ip: bytes, expires_at: float) -> None:
@@ -64,10 +126,17 @@ class DataPath(Protocol):
         """Remove a channel binding."""
         ...
 
-    def send_to_peer(self, handle: int, data: bytes, peer: TransportAddress) -> None:
-        """Relay one payload that came up as a Send indication of unusual shape; needs a live permission."""
+    def send_to_peer(self, handle: int, data: bytes, peer: TransportAddress, *, dont_fragment: bool = False) -> None:
+        """Relay one payload that came up as a Send indication of unusual shape; needs a live permission.
+
+        With `dont_fragment` it leaves whole or not at all (RFC 8656 §14); a router that finds it too big is heard.
+        """
         ...
 
-    def counters(self, handle: int) -> Traffic:
+    def traffic(self, handle: int) -> Traffic:
         """What has been relayed so far."""
+        ...
+
+    def totals(self) -> Mapping[Transport, Traffic]:
+        """All traffic since the start by the client's transport, live relays included."""
         ...

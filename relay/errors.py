@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from stun.address import TransportAddress
 from stun.registry import ErrorCode
 
 
@@ -82,6 +83,16 @@ class InsufficientCapacity(RequestRejected):
     """508: no port, or no room in a table of this allocation."""
 
     code = ErrorCode.INSUFFICIENT_CAPACITY
+
+
+class TryAlternate(RequestRejected):
+    """300: another server has room (RFC 8489 §10, RFC 8656 §7.2)."""
+
+    code = ErrorCode.TRY_ALTERNATE
+
+    def __init__(self, server: TransportAddress) -> None:
+        super().__init__("alternate")
+        self.server = server
 
 
 class PortTaken(OSError):

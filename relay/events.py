@@ -18,6 +18,15 @@ class Ending(Enum):
     SHUTDOWN = "shutdown"
 
 
+class NoAnswer(Enum):
+    """Why a message that parsed got no answer."""
+
+    NOT_A_REQUEST = "not_a_request"
+    UNKNOWN_METHOD = "unknown_method"
+    BAD_INDICATION = "bad_indication"
+    RATE_LIMITED = "rate_limited"
+
+
 class RequestAnswered(NamedTuple):
     """A request got a success response."""
 
@@ -36,21 +45,22 @@ class RequestRefused(NamedTuple):
 class MessageDropped(NamedTuple):
     """Bytes that were no message, or a message that gets no answer."""
 
-    fault: ParseFault | None
+    reason: ParseFault | NoAnswer
 
 
 class AllocationCreated(NamedTuple):
-    """A relayed transport address was given to a client."""
+    """A client was given one relayed transport address, or one of each family."""
 
     transport: Transport
-    family: int
+    families: tuple[int, ...]
+    secret: str  # name of the shared secret behind the credential, empty for a static user
 
 
 class AllocationDeleted(NamedTuple):
-    """A relayed transport address was taken back."""
+    """An allocation ended; its relayed transport addresses were taken back."""
 
     transport: Transport
-    family: int
+    families: tuple[int, ...]
     ending: Ending
     seconds: float
     traffic: Traffic

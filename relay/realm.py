@@ -1,11 +1,17 @@
 """Realms: who may use the relay, how much of it, and to reach whom (RFC 8489 §9.2)."""
 
-from collections.abc import Iterable
-from typing import NamedTuple
+import ipaddress
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final, NamedTuple
+
+from pydantic import SecretStr
 
 from relay.peer_policy import PeerPolicy
+from relay.settings import PeerSettings, RealmSettings, RelaySettings
 from stun.address import TransportAddress
 from stun.credentials import CredentialBook
+
+NO_LIMIT: Final = (1 << 31) - 1  # of allocations; the ports end before
 
 
 class Realm(NamedTuple):
@@ -50,3 +56,43 @@ class Realms:
     def named(self, name: str) -> Realm | None:
         """The realm that a request names, if there is such a one."""
         return self._by_name.get(name)
+
+
+def realms_of(
+    settings: RelaySettings, secrets: Mapping[str, bytes], own: Collection[bytes], own_relays: Collection[bytes]
+) -> Realms:
+    """The realms that the settings describe, the general one last.
+
+    Args:
+        settings: their names, users, quotas and peers.
+        secrets: shared secrets of the general realm by name, besides those that the settings bring.
+        own: packed addresses of this machine.
+        own_relays: packed addresses that relayed transport addresses live on.
+    """
+
+    def policy(peers: PeerSettings) -> PeerPolicy:
+        return PeerPolicy(allow=peers.allow, deny=peers.deny, own=own, own_relays=own_relays)
+
+    def special(name: str, realm: RealmSettings) -> Realm:
+        return Realm(
+            name,
+            CredentialBook(name, _plain(realm.users), _bytes(realm.secrets)),
+            policy(realm.peers),
+            realm.allocations_per_user,
+            realm.max_allocations or NO_LIMIT,
+            frozenset(ipaddress.ip_address(text).packed for text in realm.addresses),
+            frozenset(realm.ports),
+        )
+
+    book = CredentialBook(settings.realm, _plain(settings.users), {**secrets, **_bytes(settings.secrets)})
+    per_user = settings.quota.allocations_per_user
+    general = Realm(settings.realm, book, policy(settings.peers), per_user, NO_LIMIT)
+    return Realms([*(special(name, realm) for name, realm in settings.realms.items()), general])
+
+
+def _plain(users: Mapping[str, SecretStr]) -> dict[str, str]:
+    return {name: password.get_secret_value() for name, password in users.items()}
+
+
+def _bytes(secrets: Mapping[str, SecretStr]) -> dict[str, bytes]:
+    return {name: secret.get_secret_value().encode() for name, secret in secrets.items()}

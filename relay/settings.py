@@ -1,9 +1,19 @@
 """Settings of the TURN relay, with the bounds that keep it safe."""
 
 import ipaddress
-from typing import Annotated, Self
+import re
+from collections import Counter
+from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstraints, model_validator
+
+from stun.credentials import MIN_SECRET_BYTES
+
+# A realm of more characters leaves no room for PASSWORD-ALGORITHMS in a challenge of three times the 28 bytes that an
+# Allocate of Chromium has; one of more than 24 leaves none for the challenge.
+MAX_REALM_WITH_ALGORITHMS: Final = 12
+MAX_REALM: Final = 24
+_SERVER: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})")
 
 
 def _is_ip_address(value: str) -> str:
@@ -14,9 +24,37 @@ def _is_ip_network(value: str) -> str:
     return str(ipaddress.ip_network(value))
 
 
+def _is_server(value: str) -> str:
+    parse_server(value)
+    return value
+
+
+def _is_long_enough(value: SecretStr) -> SecretStr:
+    size = len(value.get_secret_value().encode())
+    if size < MIN_SECRET_BYTES:
+        raise ValueError(f"has {size} bytes, fewer than {MIN_SECRET_BYTES}")
+    return value
+
+
+def parse_server(value: str) -> tuple[str, int]:
+    """IP address and port of `192.0.2.1:3478` or `[2001:db8::1]:3478`.
+
+    Raises:
+        ValueError: it is not of that form.
+    """
+    match = _SERVER.fullmatch(value)
+    if match is None or not 1 <= int(match[3]) <= 65535:
+        raise ValueError(f"{value[:60]!r} is not IP:PORT or [IPv6]:PORT")
+    return str(ipaddress.ip_address(match[1] or match[2])), int(match[3])
+
+
 IpAddressText = Annotated[str, AfterValidator(_is_ip_address)]
 IpNetworkText = Annotated[str, AfterValidator(_is_ip_network)]
+ServerText = Annotated[str, AfterValidator(_is_server)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+SecretName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$")]  # it becomes a metric label
+RealmName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_REALM, pattern=r"^[\x21-\x7e]+$")]
+NamedSecret = Annotated[SecretStr, AfterValidator(_is_long_enough)]
 
 
 class PeerSettings(BaseModel, frozen=True, extra="forbid"):
@@ -37,7 +75,55 @@ class QuotaSettings(BaseModel, frozen=True, extra="forbid"):
     )
     permissions_per_allocation: int = Field(64, ge=1, le=1024, description="peer IP addresses per allocation")
     channels_per_allocation: int = Field(32, ge=1, le=1024, description="channel bindings per allocation")
-    stream_connections: int = Field(10_000, ge=1, le=1_000_000, description="open TCP and TLS connections")
+    stream_connections: int = Field(
+        10_000, ge=1, le=1_000_000, description="open TCP and TLS connections; also DTLS associations"
+    )
+    bytes_per_second: int = Field(
+        6_250_000,
+        ge=0,
+        le=10_000_000_000,
+        description="payload of one allocation in each direction (6250000 are 50 Mbit/s); 0: no limit",
+    )
+    peer_packets_per_second: int = Field(
+        10_000, ge=0, le=10_000_000, description="packets that the peers of one allocation may send it; 0: no limit"
+    )
+    challenges_per_second: int = Field(
+        50,
+        ge=1,
+        le=1_000_000,
+        description="answers without authentication over UDP, for each source (IPv4 address or IPv6 /56)",
+    )
+    challenge_burst: int = Field(
+        500, ge=1, le=1_000_000, description="how many of them at once: all clients behind one NAT count together"
+    )
+
+
+class RealmSettings(BaseModel, frozen=True, extra="forbid"):
+    """Another realm: own credentials, quota and peers. It is offered where `addresses` and `ports` fit."""
+
+    addresses: tuple[IpAddressText, ...] = Field((), description="own addresses at which it is offered; empty: all")
+    ports: tuple[Port, ...] = Field((), description="own ports at which it is offered; empty: all")
+    secrets: dict[SecretName, NamedSecret] = Field(
+        default_factory=dict, description="named shared secrets of its time-limited credentials"
+    )
+    users: dict[str, SecretStr] = Field(default_factory=dict, description="its static users and their passwords")
+    allocations_per_user: int = Field(24, ge=1, le=10_000, description="live allocations of one user name")
+    max_allocations: int = Field(
+        0, ge=0, le=1_000_000, description="live allocations of all its users together; 0: as many as there are ports"
+    )
+    peers: PeerSettings = PeerSettings()
+
+    @model_validator(mode="after")
+    def _it_is_offered_somewhere(self) -> Self:
+        if not self.addresses and not self.ports:
+            raise ValueError("needs addresses or ports, or it would never be offered")
+        return self
+
+    @model_validator(mode="after")
+    def _somebody_may_use_it(self) -> Self:
+        if not self.secrets and not self.users:
+            raise ValueError("needs secrets or users, or nobody could use it")
+        return self
 
 
 class RelaySettings(BaseModel, frozen=True, extra="forbid"):
@@ -46,19 +132,28 @@ class RelaySettings(BaseModel, frozen=True, extra="forbid"):
     workers: int = Field(
         1, ge=1, le=64, description="relay processes that share the ports; one per core makes sense, 1 needs the least"
     )
-    realm: str = Field(
-        "redconnect",
-        min_length=1,
-        max_length=24,  # so that a challenge stays below three times the Allocate of Chromium, which has 28 bytes
-        pattern=r"^[\x21-\x7e]+$",
-        description="realm of the long-term credentials",
+    realm: RealmName = Field("redconnect", description="realm of the long-term credentials")
+    password_algorithms: bool = Field(
+        default=True,
+        description="offer SHA-256 besides MD5 (RFC 8489 §9.2); needs realms of at most 12 characters",
     )
     listen_addresses: tuple[IpAddressText, ...] = Field(
         (), description="IP addresses to listen on; empty: every address of this machine"
     )
     udp_ports: tuple[Port, ...] = Field((3478, 3479), description="STUN and TURN over UDP")
     tcp_ports: tuple[Port, ...] = Field((3478, 3479), description="STUN and TURN over TCP")
-    tls_ports: tuple[Port, ...] = Field((5349, 5350), description="STUN and TURN over TLS")
+    tls_ports: tuple[Port, ...] = Field(
+        (5349, 5350), description="STUN and TURN over TLS; every TCP port tells TLS and plain text apart"
+    )
+    dtls_ports: tuple[Port, ...] = Field((), description="STUN and TURN over DTLS (UDP), usually 5349 and 5350; off")
+    share_with_pages: bool = Field(
+        default=False,
+        description="serve the pages on tls_ports, too: name 443 there, and networks that open nothing else reach both;"
+        " needs one worker",
+    )
+    proxy_sources: tuple[IpNetworkText, ...] = Field(
+        (), description="networks of load balancers whose TCP connections begin with the PROXY protocol, v1 or v2"
+    )
     relay_addresses: tuple[IpAddressText, ...] = Field(
         (),
         max_length=2,
@@ -68,6 +163,23 @@ class RelaySettings(BaseModel, frozen=True, extra="forbid"):
         default_factory=dict,
         description="relay address to the address that peers see, behind a one-to-one NAT",
     )
+    external_address_from: tuple[ServerText, ...] = Field(
+        (),
+        max_length=2,
+        description="IP:PORT of a STUN server, one per family, asked at the start which address peers see; must agree with"
+        " external_addresses where those are set",
+    )
+    alternate_servers: tuple[ServerText, ...] = Field(
+        (),
+        max_length=16,
+        description="IP:PORT of other relays, offered instead of an allocation (300) when this one is full or drains",
+    )
+    drain_seconds: int = Field(
+        0,
+        ge=0,
+        le=86_400,
+        description="how long SIGTERM waits for allocations to end; new ones are refused, running ones go on",
+    )
     port_min: int = Field(49152, ge=1024, le=65535, description="lowest relayed UDP port")
     port_max: int = Field(65535, ge=1024, le=65535, description="highest relayed UDP port")
     default_lifetime_seconds: int = Field(600, ge=60, le=3600, description="LIFETIME without a wish (RFC 8656 §7.2)")
@@ -76,6 +188,27 @@ class RelaySettings(BaseModel, frozen=True, extra="forbid"):
     users: dict[str, SecretStr] = Field(
         default_factory=dict,
         description="static users and their passwords, for tests and fixed installations",
+    )
+    secrets: dict[SecretName, NamedSecret] = Field(
+        default_factory=dict,
+        description="further shared secrets by name, accepted besides secrets.turn_secret while both are in use",
+    )
+    realms: dict[RealmName, RealmSettings] = Field(
+        default_factory=dict,
+        description="further realms by name, each with addresses, ports, secrets, users, quota and peers of its own",
+    )
+    strict_channels: bool = Field(
+        default=False,
+        description="refuse channel numbers above 0x4FFF, as RFC 8656 §12 says and deployed clients do not",
+    )
+    tcp_allocations: bool = Field(default=False, description="relay TCP (RFC 6062); needs one worker")
+    mobility: bool = Field(
+        default=False,
+        description="allocations that follow their client to a new address (RFC 8016); needs one worker",
+    )
+    behaviour_discovery: bool = Field(
+        default=False,
+        description="NAT behaviour discovery (RFC 5780); needs two listen_addresses of a family and two udp_ports",
     )
     quota: QuotaSettings = QuotaSettings()
     peers: PeerSettings = PeerSettings()
@@ -94,7 +227,7 @@ class RelaySettings(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _ports_are_named_once(self) -> Self:
-        for key in ("udp_ports", "tcp_ports", "tls_ports"):
+        for key in ("udp_ports", "tcp_ports", "tls_ports", "dtls_ports"):
             ports = getattr(self, key)
             if len(set(ports)) != len(ports):
                 raise ValueError(f"{key} names a port twice")
@@ -126,8 +259,42 @@ class RelaySettings(BaseModel, frozen=True, extra="forbid"):
         return self
 
     @model_validator(mode="after")
-    def _a_stream_port_speaks_one_thing(self) -> Self:
-        both = set(self.tcp_ports) & set(self.tls_ports)
-        if both:
-            raise ValueError(f"tcp_ports and tls_ports both name {sorted(both)}")
+    def _a_port_speaks_one_thing(self) -> Self:
+        for one, other in (("tcp_ports", "tls_ports"), ("udp_ports", "dtls_ports")):
+            both = set(getattr(self, one)) & set(getattr(self, other))
+            if both:
+                raise ValueError(f"{one} and {other} both name {sorted(both)}")
+        return self
+
+    @model_validator(mode="after")
+    def _challenges_stay_small(self) -> Self:
+        long = [name for name in (self.realm, *self.realms) if len(name) > MAX_REALM_WITH_ALGORITHMS]
+        if self.password_algorithms and long:
+            raise ValueError(
+                f"the realm {long[0]!r} is longer than {MAX_REALM_WITH_ALGORITHMS} characters: shorten it,"
+                " or set password_algorithms to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _realms_differ(self) -> Self:
+        if self.realm in self.realms:
+            raise ValueError(f"realms names {self.realm!r}, which is the realm of everybody else")
+        return self
+
+    @model_validator(mode="after")
+    def _state_that_workers_do_not_share(self) -> Self:
+        for key in ("tcp_allocations", "mobility", "share_with_pages"):
+            if self.workers > 1 and getattr(self, key):
+                raise ValueError(f"{key} needs workers: 1")
+        return self
+
+    @model_validator(mode="after")
+    def _behaviour_discovery_has_two_addresses(self) -> Self:
+        if self.behaviour_discovery:
+            versions = Counter(ipaddress.ip_address(text).version for text in self.listen_addresses)
+            if not versions or set(versions.values()) != {2} or len(self.udp_ports) != 2:
+                raise ValueError(
+                    "behaviour_discovery needs two listen_addresses of each family it serves, and two udp_ports"
+                )
         return self

@@ -2,13 +2,14 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from relay import channel_binding, permission
-from relay.allocation import Allocation
-from relay.allocator import Allocator, Wish
+from relay.allocation import Allocation, holder_of
+from relay.allocator import Allocator, HolderLimits
 from relay.authenticator import Authenticator, Identity
+from relay.behaviour_discovery import BehaviourDiscovery
 from relay.channel_binding import ChannelBinding
 from relay.datapath import DataPath
 from relay.errors import (
@@ -18,8 +19,8 @@ from relay.errors import (
     PeerAddressFamilyMismatch,
     RequestRejected,
     StaleNonce,
+    TryAlternate,
     Unauthenticated,
-    UnsupportedTransportProtocol,
     WrongCredentials,
 )
 from relay.events import (
@@ -28,40 +29,53 @@ from relay.events import (
     Ending,
     Event,
     MessageDropped,
+    NoAnswer,
     RequestAnswered,
     RequestRefused,
 )
 from relay.five_tuple import FiveTuple, Transport
-from relay.ledger import Ports
-from relay.peer_policy import PeerPolicy
 from relay.permission import Permission
-from relay.settings import RelaySettings
+from relay.reflection import is_within_budget
+from relay.settings import RelaySettings, parse_server
+from relay.source_guard import SourceGuard
 from relay.timers import Timers
-from stun.address import TransportAddress
+from relay.wish import read_wish
+from stun.address import TransportAddress, family_of
 from stun.attributes import (
+    ADDRESS_ERROR_CODE,
+    ALTERNATE_SERVER,
     CHANNEL_NUMBER,
     DATA,
-    EVEN_PORT,
+    DONT_FRAGMENT,
     LIFETIME,
     REQUESTED_ADDRESS_FAMILY,
-    REQUESTED_TRANSPORT,
     RESERVATION_TOKEN,
+    UNDERSTOOD_IN_TURN,
+    UNDERSTOOD_WITH_DONT_FRAGMENT,
     XOR_MAPPED_ADDRESS,
     XOR_PEER_ADDRESS,
     XOR_RELAYED_ADDRESS,
+    AddressError,
 )
-from stun.binding import answer_binding
+from stun.binding import answer_binding, answer_plain_binding
 from stun.demux import MAX_CHANNEL, MIN_CHANNEL
 from stun.errors import MessageParseError
-from stun.integrity import IntegrityAlgorithm
-from stun.message import Message, decode_message, encode_error, encode_message, encode_unknown_attributes
+from stun.message import Message, decode_message, encode_error, encode_success, encode_unknown_attributes
 from stun.registry import ErrorCode, MessageClass, Method
 
-_UDP_PROTOCOL: Final = 17  # REQUESTED-TRANSPORT (RFC 8656 §18.8)
-_MAX_AMPLIFICATION: Final = 3  # bytes to a stranger's address, which may be forged, per byte that came from it
+_MAX_CHANNEL_STRICT: Final = 0x4FFF  # RFC 8656 §12; RFC 5766 went on to 0x7FFF
 
+_UNDERSTOOD: Final = UNDERSTOOD_IN_TURN | UNDERSTOOD_WITH_DONT_FRAGMENT
+_REQUEST: Final = MessageClass.REQUEST
+_INDICATION: Final = MessageClass.INDICATION
 _BINDING: Final = Method.BINDING
-_BINDING_ANSWERED: Final = {transport: RequestAnswered(Method.BINDING, transport) for transport in Transport}
+_SEND: Final = Method.SEND
+_UDP: Final = Transport.UDP
+_ANSWERED: Final = {
+    (method, transport): RequestAnswered(method, transport) for method in Method for transport in Transport
+}
+_BINDING_ANSWERED: Final = {transport: _ANSWERED[Method.BINDING, transport] for transport in Transport}
+_METHODS: Final = {int(method): method for method in Method}
 
 _Handler = Callable[[Message, FiveTuple, Identity, float], tuple[bytes, ...]]
 
@@ -84,50 +98,54 @@ class TurnServer:
         settings: RelaySettings,
         *,
         authenticator: Authenticator,
-        policy: PeerPolicy,
+        guard: SourceGuard,
         datapath: DataPath,
         allocator: Allocator,
+        discovery: BehaviourDiscovery | None = None,
     ) -> None:
         """Build a server without allocations.
 
         Args:
             settings: bounds and lifetimes.
-            authenticator: verifies requests.
-            policy: judges peers.
+            authenticator: verifies requests; knows the realms and their peer policies.
+            guard: how often strangers are answered.
             datapath: the forwarding plane that this server commands.
             allocator: opens and closes relays in the same forwarding plane.
+            discovery: answers Binding requests if RFC 5780 is switched on.
         """
-        self._settings = settings
-        self._authenticator = authenticator
-        self._policy = policy
+        self._discovery = discovery
         self._datapath = datapath
         self._allocator = allocator
         self._allocations: dict[FiveTuple, Allocation] = {}
         self._timers: Timers[Allocation] = Timers()
-        self._is_draining = False
         self._outbox: deque[Transmit] = deque()
         self._events: deque[Event] = deque()
+        self._is_draining = False
+        self._alternates_used = 0
         self._handlers: dict[int, _Handler] = {
             Method.ALLOCATE: self._allocate,
             Method.REFRESH: self._refresh,
             Method.CREATE_PERMISSION: self._create_permission,
             Method.CHANNEL_BIND: self._channel_bind,
         }
+        self.configure(settings, authenticator, guard)
 
     @property
     def allocations(self) -> int:
         """Live allocations."""
         return len(self._allocations)
 
-    @property
-    def pools(self) -> Mapping[int, Ports]:
-        """The relayed ports by address family, for metrics."""
-        return self._allocator.pools
-
-    def configure(self, settings: RelaySettings, authenticator: Authenticator) -> None:
-        """Take other settings, users and secrets into use; what is allocated stays as it is."""
+    def configure(self, settings: RelaySettings, authenticator: Authenticator, guard: SourceGuard) -> None:
+        """Take other settings, realms, users and secrets into use; what is allocated stays as it is."""
         self._settings = settings
         self._authenticator = authenticator
+        self._guard = guard
+        self._max_channel = _MAX_CHANNEL_STRICT if settings.strict_channels else MAX_CHANNEL
+        alternates = [TransportAddress.parse(*parse_server(text)) for text in settings.alternate_servers]
+        self._alternates: dict[int, Sequence[TransportAddress]] = {
+            family: [address for address in alternates if address.family == family]
+            for family in {address.family for address in alternates}
+        }
 
     def drain(self) -> None:
         """Refuse new allocations from now on; those that exist live on for as long as they are refreshed."""
@@ -142,22 +160,27 @@ class TurnServer:
             now: monotonic time, in seconds.
             unix_time: seconds since 1970, for credentials and nonces that other machines made.
         """
+        answer = answer_plain_binding(data, path.client) if self._discovery is None else None
+        if answer is not None:
+            self._outbox.append(Transmit(answer, path))
+            self._events.append(_BINDING_ANSWERED[path.transport])
+            return
         try:
             message = decode_message(data)
         except MessageParseError as error:
-            self._observe(MessageDropped(error.fault))
+            self._events.append(MessageDropped(error.fault))
             return
-        if message.message_class is MessageClass.REQUEST:
+        if message.message_class is _REQUEST:
             self._answer(message, path, now, unix_time)
-        elif message.message_class is MessageClass.INDICATION and message.method == Method.SEND:
+        elif message.message_class is _INDICATION and message.method == _SEND:
             self._send_indication(message, path, now)
         else:
             # A Binding indication keeps a NAT open; responses answer nothing that we asked. Neither gets a
             # reply, or two servers could be made to talk to each other for ever.
-            self._observe(MessageDropped(None))
+            self._events.append(MessageDropped(NoAnswer.NOT_A_REQUEST))
 
     def disconnect(self, path: FiveTuple, now: float) -> None:
-        """The client's TCP or TLS connection is gone, and its allocation with it (RFC 8656 §3.1)."""
+        """The client's connection is gone, and its allocation with it (RFC 8656 §3.1)."""
         allocation = self._allocations.get(path)
         if allocation is not None:
             self._delete(allocation, Ending.DISCONNECTED, now)
@@ -188,7 +211,7 @@ class TurnServer:
 
     def poll_timeout(self) -> float | None:
         """When `handle_timeout` wants to be called, in monotonic seconds."""
-        allocations, reservations = self._timers.next_at(), self._allocator.reservations.next_at()
+        allocations, reservations = self._timers.next_at(), self._allocator.ledger.reservations.next_at()
         if allocations is None or reservations is None:
             return allocations if reservations is None else reservations
         return min(allocations, reservations)
@@ -196,40 +219,41 @@ class TurnServer:
     # Requests
 
     def _answer(self, request: Message, path: FiveTuple, now: float, unix_time: float) -> None:
-        if request.method == _BINDING:
-            self._outbox.append(Transmit(answer_binding(request, path.client), path))
-            self._events.append(_BINDING_ANSWERED[path.transport])
+        method = request.method
+        if method == _BINDING:
+            self._answer_binding(request, path, now)
             return
-        handler = self._handlers.get(request.method)
+        handler = self._handlers.get(method)
         if handler is None:
-            self._observe(MessageDropped(None))
+            self._events.append(MessageDropped(NoAnswer.UNKNOWN_METHOD))
             return
-        method = Method(request.method)
         identity: Identity | None = None
         try:
-            identity = self._authenticator.authenticate(request, path.client, unix_time)
-            unknown = request.unknown_attributes()
+            identity = self._authenticator.authenticate(request, path, unix_time)
+            unknown = request.unknown_attributes(_UNDERSTOOD)
             if unknown:
                 self._respond(encode_unknown_attributes(request, unknown, key=identity.key), path)
-                self._observe(RequestRefused(method, ErrorCode.UNKNOWN_ATTRIBUTE, "unknown_attribute"))
+                self._observe(RequestRefused(_METHODS[method], ErrorCode.UNKNOWN_ATTRIBUTE, "unknown_attribute"))
                 return
             attributes = handler(request, path, identity, now)
         except MessageParseError:
-            self._refuse(request, path, BadRequest("malformed_attribute"), identity, unix_time)
+            self._refuse(request, path, BadRequest("malformed_attribute"), identity, now, unix_time)
         except RequestRejected as rejection:
-            self._refuse(request, path, rejection, identity, unix_time)
+            self._refuse(request, path, rejection, identity, now, unix_time)
         else:
-            response = encode_message(
-                request.method,
-                MessageClass.SUCCESS,
-                request.transaction_id,
-                attributes,
-                key=identity.key,
-                algorithm=request.integrity or IntegrityAlgorithm.SHA1,
-                fingerprint=request.has_fingerprint,
-            )
-            self._respond(response, path)
-            self._observe(RequestAnswered(method, path.transport))
+            self._outbox.append(Transmit(encode_success(request, attributes, key=identity.key), path))
+            self._events.append(_ANSWERED[_METHODS[method], path.transport])
+
+    def _answer_binding(self, request: Message, path: FiveTuple, now: float) -> None:
+        if self._discovery is None:
+            self._outbox.append(Transmit(answer_binding(request, path.client), path))
+        else:
+            answer = self._discovery.answer(request, path, now)
+            if answer is None:
+                self._events.append(MessageDropped(NoAnswer.RATE_LIMITED))
+                return
+            self._outbox.append(Transmit(answer.data, FiveTuple(path.transport, answer.source, answer.destination)))
+        self._events.append(_BINDING_ANSWERED[path.transport])
 
     def _refuse(
         self,
@@ -237,86 +261,98 @@ class TurnServer:
         path: FiveTuple,
         rejection: RequestRejected,
         identity: Identity | None,
+        now: float,
         unix_time: float,
     ) -> None:
+        is_stranger = identity is None and path.transport is _UDP  # whose address may be forged
+        if is_stranger and not self._guard.admit(path.client.ip, now):
+            self._observe(MessageDropped(NoAnswer.RATE_LIMITED))
+            return
         attributes: tuple[bytes, ...] = ()
         if isinstance(rejection, Unauthenticated | StaleNonce):
-            attributes = self._authenticator.challenge(path.client, unix_time)
+            attributes = self._authenticator.challenge(path, unix_time)
+        elif isinstance(rejection, TryAlternate):
+            attributes = (ALTERNATE_SERVER.pack(rejection.server),)
         response = encode_error(
             request,
             rejection.code,
             attributes,
             # A reason phrase is for people; over UDP a stranger could aim it at somebody else.
-            with_reason=path.transport is not Transport.UDP,
+            with_reason=path.transport is not _UDP,
             key=identity.key if identity is not None else None,
         )
         code, cause = rejection.code, rejection.cause
-        if (
-            identity is None
-            and path.transport is Transport.UDP
-            and len(response) > _MAX_AMPLIFICATION * len(request.raw)
-        ):
+        if is_stranger and not is_within_budget(response, request.raw):
             # No client asks for a challenge with so little: even the barest Allocate has REQUESTED-TRANSPORT.
             code, cause = ErrorCode.BAD_REQUEST, "too_small_for_a_challenge"
             response = encode_error(request, code)
         self._respond(response, path)
-        self._observe(RequestRefused(Method(request.method), code, cause))
+        self._observe(RequestRefused(_METHODS[request.method], code, cause))
 
     def _allocate(self, request: Message, path: FiveTuple, identity: Identity, now: float) -> tuple[bytes, ...]:
         """RFC 8656 §7.2."""
+        holder = holder_of(identity.realm.name, identity.username)
         existing = self._allocations.get(path)
         if existing is not None and existing.expires_at <= now:
             self._delete(existing, Ending.EXPIRED, now)
             existing = None
         if existing is not None:
-            if existing.transaction_id == request.transaction_id and existing.username == identity.username:
+            if existing.transaction_id == request.transaction_id and existing.holder == holder:
                 return self._allocate_response(existing, request, now)
             raise AllocationMismatch("already_allocated")
-        transport = request.get(REQUESTED_TRANSPORT)
-        if transport is None:
-            raise BadRequest("no_requested_transport")
-        if transport != _UDP_PROTOCOL:
-            raise UnsupportedTransportProtocol("requested_transport")
-        wish = Wish(
-            request.get(REQUESTED_ADDRESS_FAMILY),
-            request.get(EVEN_PORT),
-            request.get(RESERVATION_TOKEN),
-            self._lifetime(request.get(LIFETIME)),
-        )
-        if wish.reservation_token is not None and (wish.family is not None or wish.even_port is not None):
-            raise BadRequest("reservation_with_other_wishes")
+        wish = read_wish(request, tcp_allocations=self._settings.tcp_allocations)
         if self._is_draining:
-            raise InsufficientCapacity("draining")
-        allocation = self._allocator.open(path, identity.username, request.transaction_id, wish, now)
+            raise self._alternate_for(path) or InsufficientCapacity("draining")
+        allocation = Allocation(path, holder, wish.protocol, request.transaction_id, now)
+        limits = HolderLimits(identity.realm.allocations_per_user, identity.realm.max_allocations)
+        try:
+            self._allocator.open(allocation, wish, limits, now + self._lifetime(wish.lifetime), now)
+        except InsufficientCapacity as full:
+            raise (self._alternate_for(path) if wish.reservation_token is None else None) or full from full
         self._allocations[path] = allocation
         self._timers.schedule(allocation, allocation.expires_at)
-        self._observe(AllocationCreated(path.transport, allocation.family))
+        self._observe(AllocationCreated(path.transport, tuple(allocation.relays), identity.secret))
         return self._allocate_response(allocation, request, now)
 
     def _allocate_response(self, allocation: Allocation, request: Message, now: float) -> tuple[bytes, ...]:
         transaction_id = request.transaction_id
-        attributes = [
-            XOR_RELAYED_ADDRESS.pack(allocation.relayed, transaction_id),
-            LIFETIME.pack(round(allocation.expires_at - now)),
-            XOR_MAPPED_ADDRESS.pack(allocation.path.client, transaction_id),
-        ]
+        attributes = [XOR_RELAYED_ADDRESS.pack(relay.address, transaction_id) for relay in allocation.relays.values()]
+        attributes.append(LIFETIME.pack(round(allocation.expires_at - now)))
+        attributes.append(XOR_MAPPED_ADDRESS.pack(allocation.path.client, transaction_id))
+        if allocation.unavailable is not None:
+            family, code = allocation.unavailable
+            attributes.append(ADDRESS_ERROR_CODE.pack(AddressError(family, code, "")))
         if allocation.reservation_token is not None:
             attributes.append(RESERVATION_TOKEN.pack(allocation.reservation_token))
         return tuple(attributes)
 
+    def _alternate_for(self, path: FiveTuple) -> TryAlternate | None:
+        """Another server, in turn; of the family that the client came with (RFC 8489 §10)."""
+        servers = self._alternates.get(path.client.family)
+        if not servers:
+            return None
+        self._alternates_used += 1
+        return TryAlternate(servers[self._alternates_used % len(servers)])
+
     def _refresh(self, request: Message, path: FiveTuple, identity: Identity, now: float) -> tuple[bytes, ...]:
-        """RFC 8656 §8.2."""
+        """RFC 8656 §8.2; REQUESTED-ADDRESS-FAMILY picks one half of a dual allocation."""
         allocation = self._own_allocation(path, identity, now)
         family = request.get(REQUESTED_ADDRESS_FAMILY)
-        if family is not None and family != allocation.family:
+        if family is not None and allocation.live_relay(family, now) is None:
             raise PeerAddressFamilyMismatch("family")
         wish = request.get(LIFETIME)
         if wish == 0:
-            self._delete(allocation, Ending.REFRESH_ZERO, now)
+            if family is None or len(allocation.relays) == 1:
+                self._delete(allocation, Ending.REFRESH_ZERO, now)
+            else:
+                self._release_family(allocation, family)
             return (LIFETIME.pack(0),)
         lifetime = self._lifetime(wish)
-        allocation.expires_at = now + lifetime
-        self._datapath.set_expiry(allocation.handle, allocation.expires_at)
+        for each, relay in allocation.relays.items():
+            if family is None or family == each:
+                relay.expires_at = now + lifetime
+                self._datapath.set_expiry(relay.handle, relay.expires_at)
+        allocation.expires_at = max(relay.expires_at for relay in allocation.relays.values())
         self._reschedule(allocation)
         return (LIFETIME.pack(lifetime),)
 
@@ -328,13 +364,14 @@ class TurnServer:
         peers = request.get_all(XOR_PEER_ADDRESS)
         if not peers:
             raise BadRequest("no_peer")
-        if len({peer.ip for peer in peers}) > self._settings.quota.permissions_per_allocation:
+        ips = {peer.ip for peer in peers}
+        if len(ips) > self._settings.quota.permissions_per_allocation:
             raise InsufficientCapacity("permissions")  # before any of them is judged
         for peer in peers:
-            self._check_peer(allocation, peer)
-        self._make_room(allocation, {peer.ip for peer in peers}, now)
-        for peer in peers:
-            self._permit(allocation, peer.ip, now)
+            self._check_peer(allocation, peer, identity, now)
+        self._make_room(allocation, ips, now)
+        for ip in ips:
+            self._permit(allocation, ip, now)
         self._reschedule(allocation)
         return ()
 
@@ -344,9 +381,9 @@ class TurnServer:
         number, peer = request.get(CHANNEL_NUMBER), request.get(XOR_PEER_ADDRESS)
         if number is None or peer is None:
             raise BadRequest("no_channel_or_peer")
-        if not MIN_CHANNEL <= number <= MAX_CHANNEL:
+        if not MIN_CHANNEL <= number <= self._max_channel:
             raise BadRequest("channel_number")
-        self._check_peer(allocation, peer)
+        self._check_peer(allocation, peer, identity, now)
         by_number, by_peer = allocation.live_channel(number, now), allocation.live_peer(peer, now)
         if by_number is not by_peer:
             raise BadRequest("channel_in_use")
@@ -362,7 +399,8 @@ class TurnServer:
         binding.expires_at = now + channel_binding.LIFETIME
         allocation.channels[number] = allocation.peers[peer] = binding
         self._permit(allocation, peer.ip, now)
-        self._datapath.bind_channel(allocation.handle, number, peer, binding.expires_at)
+        handle = allocation.relays[peer.family].handle
+        self._datapath.bind_channel(handle, number, peer, binding.expires_at)
         self._reschedule(allocation)
         return ()
 
@@ -371,21 +409,18 @@ class TurnServer:
         allocation = self._allocations.get(path)
         try:
             peer, data = message.get(XOR_PEER_ADDRESS), message.get(DATA)
+            dont_fragment = message.get(DONT_FRAGMENT) is not None
         except MessageParseError as error:
             self._observe(MessageDropped(error.fault))
             return
-        if (
-            allocation is None
-            or peer is None
-            or data is None
-            or message.unknown_attributes()
-            or peer.family != allocation.family
-            or allocation.expires_at <= now
-            or not allocation.has_permission(peer.ip, now)
-        ):
-            self._observe(MessageDropped(None))  # an indication never gets an answer
+        if allocation is None or peer is None or data is None or message.unknown_attributes(_UNDERSTOOD):
+            self._observe(MessageDropped(NoAnswer.BAD_INDICATION))  # an indication never gets an answer
             return
-        self._datapath.send_to_peer(allocation.handle, data, peer)
+        relay = allocation.live_relay(peer.family, now)
+        if relay is None or not allocation.has_permission(peer.ip, now):
+            self._observe(MessageDropped(NoAnswer.BAD_INDICATION))
+            return
+        self._datapath.send_to_peer(relay.handle, data, peer, dont_fragment=dont_fragment)
 
     # What requests have in common
 
@@ -393,14 +428,14 @@ class TurnServer:
         allocation = self._allocations.get(path)
         if allocation is None or allocation.expires_at <= now:
             raise AllocationMismatch("no_allocation")
-        if allocation.username != identity.username:
+        if allocation.holder != holder_of(identity.realm.name, identity.username):
             raise WrongCredentials("other_user")
         return allocation
 
-    def _check_peer(self, allocation: Allocation, peer: TransportAddress) -> None:
-        if peer.family != allocation.family:
+    def _check_peer(self, allocation: Allocation, peer: TransportAddress, identity: Identity, now: float) -> None:
+        if allocation.live_relay(peer.family, now) is None:
             raise PeerAddressFamilyMismatch("family")
-        self._policy.check(peer)
+        identity.realm.policy.check(peer)
 
     def _lifetime(self, wish: int | None) -> int:
         """The LIFETIME to grant, in seconds: the wish between default and maximum (RFC 8656 §7.2)."""
@@ -409,6 +444,8 @@ class TurnServer:
 
     def _make_room(self, allocation: Allocation, ips: set[bytes], now: float) -> None:
         limit = self._settings.quota.permissions_per_allocation
+        if len(allocation.permissions) + len(ips) <= limit:
+            return
         if len(allocation.permissions.keys() | ips) > limit:
             self._forget_expired(allocation, now)
         if len(allocation.permissions.keys() | ips) > limit:
@@ -421,7 +458,7 @@ class TurnServer:
             allocation.permissions[ip] = Permission(expires_at)
         else:
             granted.expires_at = expires_at
-        self._datapath.allow_peer(allocation.handle, ip, expires_at)
+        self._datapath.allow_peer(allocation.relays[family_of(ip)].handle, ip, expires_at)
 
     def _reschedule(self, allocation: Allocation) -> None:
         """Wake up no later than the next deadline; one that moved away is noticed when its second comes."""
@@ -430,9 +467,11 @@ class TurnServer:
             self._timers.schedule(allocation, at)
 
     def _forget_expired(self, allocation: Allocation, now: float) -> None:
+        for family in [family for family, relay in allocation.relays.items() if relay.expires_at <= now]:
+            self._release_family(allocation, family)
         for ip in [ip for ip, granted in allocation.permissions.items() if granted.expires_at <= now]:
             del allocation.permissions[ip]
-            self._datapath.forget_peer(allocation.handle, ip)
+            self._datapath.forget_peer(allocation.relays[family_of(ip)].handle, ip)
         for binding in [binding for binding in allocation.channels.values() if binding.expires_at <= now]:
             self._forget_channel(allocation, binding)
 
@@ -440,16 +479,23 @@ class TurnServer:
         if binding is not None:
             del allocation.channels[binding.number]
             del allocation.peers[binding.peer]
-            self._datapath.unbind_channel(allocation.handle, binding.number)
+            self._datapath.unbind_channel(allocation.relays[binding.peer.family].handle, binding.number)
+
+    def _release_family(self, allocation: Allocation, family: int) -> None:
+        """End one half of a dual allocation, with its permissions and channels."""
+        for binding in [binding for peer, binding in allocation.peers.items() if peer.family == family]:
+            self._forget_channel(allocation, binding)
+        for ip in [ip for ip in allocation.permissions if family_of(ip) == family]:
+            del allocation.permissions[ip]
+        allocation.traffic = allocation.traffic.plus(self._allocator.release_family(allocation, family))
 
     def _delete(self, allocation: Allocation, ending: Ending, now: float) -> None:
         del self._allocations[allocation.path]
         self._timers.cancel(allocation)
-        traffic = self._allocator.release(allocation)
+        families = tuple(allocation.relays)
+        traffic = allocation.traffic.plus(self._allocator.release(allocation))
         self._observe(
-            AllocationDeleted(
-                allocation.path.transport, allocation.family, ending, now - allocation.created_at, traffic
-            )
+            AllocationDeleted(allocation.path.transport, families, ending, now - allocation.created_at, traffic)
         )
 
     def _respond(self, data: bytes, path: FiveTuple) -> None:

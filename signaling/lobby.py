@@ -71,21 +71,26 @@ class Lobby:
             settings: the bounds.
             entropy: returns so many unpredictable bytes.
         """
-        self._settings = settings
         self._entropy = entropy
         self._draining = False
         self._next_client = 1
         self._clients: dict[int, _Client] = {}
         self._rooms: dict[bytes, Room] = {}
-        # Both deadlines lie a constant time after their entry: insertion order is expiry order.
+        # Both deadlines lie a constant time after their entry: insertion order is expiry order. While a shorter
+        # `seat_hold_seconds` is new, a seat may be held as long as the old one said.
         self._join_deadlines: OrderedDict[int, float] = OrderedDict()
         self._holds: OrderedDict[str, tuple[float, _Place]] = OrderedDict()
-        pace = Pace(60 / settings.unknown_codes_per_minute, settings.unknown_codes_per_minute)
         self._unjoined: Counter[bytes] = Counter()  # clients without a seat, by address
-        self._unknown_codes = AddressLimiter(pace, MAX_LIMITED_ADDRESSES)
         self._lookups: deque[Lookup] = deque()
         self._outbox: deque[Transmit | Close] = deque()
         self._events: deque[events.Event] = deque()
+        self.configure(settings)
+
+    def configure(self, settings: SignalingSettings) -> None:
+        """Take other bounds into use; seats and rooms stay as they are."""
+        pace = Pace(60 / settings.unknown_codes_per_minute, settings.unknown_codes_per_minute)
+        self._settings = settings
+        self._unknown_codes = AddressLimiter(pace, MAX_LIMITED_ADDRESSES)
 
     # --- what comes in ---
 

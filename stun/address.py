@@ -26,7 +26,7 @@ class TransportAddress(NamedTuple):
     @property
     def family(self) -> int:
         """0x01 for IPv4, 0x02 for IPv6, as on the wire."""
-        return _FAMILIES[len(self.ip)]
+        return family_of(self.ip)
 
     @classmethod
     def parse(cls, ip: str, port: int) -> "TransportAddress":
@@ -40,6 +40,11 @@ class TransportAddress(NamedTuple):
     def __str__(self) -> str:
         ip = ipaddress.ip_address(self.ip)
         return f"[{ip}]:{self.port}" if ip.version == 6 else f"{ip}:{self.port}"
+
+
+def family_of(ip: bytes) -> int:
+    """0x01 for a packed IPv4 address, 0x02 for IPv6, as on the wire."""
+    return _FAMILIES[len(ip)]
 
 
 def decode_address(value: bytes) -> TransportAddress:

@@ -33,6 +33,38 @@ def decode_channel_data(frame: bytes) -> tuple[int, bytes]:
     return number, frame[CHANNEL_HEADER_LENGTH : CHANNEL_HEADER_LENGTH + length]
 
 
+def find_frames(
+    buffer: bytes | bytearray, start: int, end: int
+) -> tuple[list[tuple[int, int]], int, int, ParseFault | None]:
+    """Find the frames of a stream where they lie, in `buffer[start:end]` (RFC 8656 §12.5).
+
+    Returns:
+        where each whole frame begins and ends, without its padding; where the first incomplete one begins; how many
+        bytes of it are needed before it is worth another look; and what is wrong there, if it can never become a frame.
+    """
+    bounds: list[tuple[int, int]] = []
+    at = start
+    while (left := end - at) >= CHANNEL_HEADER_LENGTH:
+        first = buffer[at]
+        length = buffer[at + 2] << 8 | buffer[at + 3]
+        if 0x40 <= first <= 0x7F:
+            size = CHANNEL_HEADER_LENGTH + length
+            step = size + 3 & ~3
+        elif first < 0x04 and not length & 3:
+            size = step = HEADER_LENGTH + length
+            if left < 8:
+                return bounds, at, 8, None
+            if buffer[at + 4 : at + 8] != MAGIC_COOKIE:
+                return bounds, at, 0, ParseFault.BAD_COOKIE
+        else:
+            return bounds, at, 0, ParseFault.NOT_STUN
+        if left < step:
+            return bounds, at, step, None
+        bounds.append((at, at + size))
+        at += step
+    return bounds, at, CHANNEL_HEADER_LENGTH, None
+
+
 class StreamDecoder:
     """Cuts the bytes of one TCP or TLS connection into STUN messages and ChannelData (RFC 8656 §12.5).
 
@@ -57,23 +89,8 @@ class StreamDecoder:
             MessageParseError: what comes is neither STUN nor ChannelData.
         """
         buffer = self._buffer + data if self._buffer else data
-        frames = []
-        at, end = 0, len(buffer)
-        while end - at >= CHANNEL_HEADER_LENGTH:
-            first = buffer[at]
-            length = buffer[at + 2] << 8 | buffer[at + 3]
-            if 0x40 <= first <= 0x7F:
-                size = CHANNEL_HEADER_LENGTH + length
-                step = size + 3 & ~3
-            elif first < 0x04 and not length & 3:
-                size = step = HEADER_LENGTH + length
-                if end - at >= 8 and buffer[at + 4 : at + 8] != MAGIC_COOKIE:
-                    raise MessageParseError(ParseFault.BAD_COOKIE)
-            else:
-                raise MessageParseError(ParseFault.NOT_STUN, f"frame begins with {first:#04x}")
-            if end - at < step:
-                break
-            frames.append(buffer[at : at + size])
-            at += step
+        bounds, at, _, fault = find_frames(buffer, 0, len(buffer))
+        if fault is not None:
+            raise MessageParseError(fault, f"frame begins with {buffer[at]:#04x}")
         self._buffer = buffer[at:]
-        return frames
+        return [buffer[start:end] for start, end in bounds]

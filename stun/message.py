@@ -1,27 +1,27 @@
 """STUN messages: a strict decoder and an encoder (RFC 8489 §5, §6, §14)."""
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple, TypeVar
 
 from stun.attributes import (
-    ATTRIBUTES,
     ERROR_CODE,
     FINGERPRINT,
     MESSAGE_INTEGRITY,
     MESSAGE_INTEGRITY_SHA256,
+    PASSWORD_ALGORITHM,
     UNKNOWN_ATTRIBUTES,
     Attribute,
     error_value,
-    pack_attribute,
 )
 from stun.errors import MessageParseError, ParseFault
-from stun.integrity import IntegrityAlgorithm, fingerprint_of, integrity_of, verify_integrity
+from stun.integrity import IntegrityAlgorithm, IntegrityKey, fingerprint_of
 from stun.registry import (
     HEADER_LENGTH,
     MAGIC_COOKIE,
     ErrorCode,
     MessageClass,
+    Method,
     message_type,
     split_message_type,
 )
@@ -32,10 +32,29 @@ MAX_ATTRIBUTES: Final = 128  # more than any message of ours or of a browser; a 
 MAX_UNKNOWN_ATTRIBUTES: Final = 8  # how many types a 420 lists: an answer must stay small
 
 _HEADER: Final = struct.Struct("!HH4s12s")
-_TLV: Final = struct.Struct("!HH")
+_TYPE_AND_LENGTH: Final = struct.Struct("!HH")
+_unpack_header: Final = _HEADER.unpack_from
+_unpack_tlv: Final = _TYPE_AND_LENGTH.unpack_from
+_pack_tlv: Final = _TYPE_AND_LENGTH.pack
+_ATTRIBUTE_STEPS: Final = range(MAX_ATTRIBUTES)
+_KNOWN_TYPES: Final = {
+    value: split_message_type(value)
+    for value in (message_type(method, message_class) for method in Method for message_class in MessageClass)
+}
+_SUCCESS: Final = int(MessageClass.SUCCESS)
+_ERROR: Final = int(MessageClass.ERROR)
+
+# Enum members and attributes of attributes are slow to look up.
+_SHA1: Final = IntegrityAlgorithm.SHA1
+_SHA256: Final = IntegrityAlgorithm.SHA256
 _MESSAGE_INTEGRITY: Final = MESSAGE_INTEGRITY.type
 _MESSAGE_INTEGRITY_SHA256: Final = MESSAGE_INTEGRITY_SHA256.type
 _FINGERPRINT: Final = FINGERPRINT.type
+_PASSWORD_ALGORITHM: Final = PASSWORD_ALGORITHM.type
+_CLOSING: Final = frozenset({_MESSAGE_INTEGRITY, _MESSAGE_INTEGRITY_SHA256, _FINGERPRINT})
+_INTEGRITY_HEAD: Final = _pack_tlv(_MESSAGE_INTEGRITY, 20)
+_INTEGRITY_SHA256_HEAD: Final = _pack_tlv(_MESSAGE_INTEGRITY_SHA256, 32)
+_FINGERPRINT_HEAD: Final = _pack_tlv(_FINGERPRINT, 4)
 _COMPREHENSION_OPTIONAL: Final = 0x8000
 _ABSENT: Final = -1
 
@@ -46,10 +65,11 @@ class Message(NamedTuple):
     method: int
     message_class: MessageClass
     transaction_id: bytes
-    attributes: tuple[tuple[int, bytes], ...]  # type and value, in order, without those that must be ignored
+    values: Mapping[int, bytes]  # the first value of each type, in order, without those that must be ignored
+    repeated: Collection[tuple[int, bytes]]  # what came after the first of its type, in order
     raw: bytes
-    integrity_at: int  # offset of MESSAGE-INTEGRITY, -1 without
-    integrity_sha256_at: int  # offset of MESSAGE-INTEGRITY-SHA256, -1 without
+    integrity: IntegrityAlgorithm | None  # of the strongest integrity attribute present
+    integrity_at: int  # its offset, -1 without
     has_fingerprint: bool
 
     def get(self, attribute: Attribute[T]) -> T | None:
@@ -58,10 +78,8 @@ class Message(NamedTuple):
         Raises:
             MessageParseError: the attribute is there, but its value is malformed.
         """
-        for number, value in self.attributes:
-            if number == attribute.type:
-                return attribute.decode(value, self.transaction_id)
-        return None
+        value = self.values.get(attribute.type)
+        return None if value is None else attribute.decode(value, self.transaction_id)
 
     def get_all(self, attribute: Attribute[T]) -> list[T]:
         """Every value of an attribute that may stand more than once (RFC 8656 §10.1: XOR-PEER-ADDRESS).
@@ -69,39 +87,41 @@ class Message(NamedTuple):
         Raises:
             MessageParseError: one of the values is malformed.
         """
-        return [
-            attribute.decode(value, self.transaction_id)
-            for number, value in self.attributes
-            if number == attribute.type
-        ]
+        first = self.get(attribute)
+        if first is None:
+            return []
+        if not self.repeated:
+            return [first]
+        wanted, decode, transaction_id = attribute.type, attribute.decode, self.transaction_id
+        return [first, *(decode(value, transaction_id) for number, value in self.repeated if number == wanted)]
 
-    def unknown_attributes(self) -> tuple[int, ...]:
-        """Types of comprehension-required attributes without a codec here (RFC 8489 §6.3.1)."""
-        if not self.attributes:
+    def unknown_attributes(self, understood: frozenset[int]) -> tuple[int, ...]:
+        """Types of comprehension-required attributes that are not in `understood` (RFC 8489 §6.3.1)."""
+        if self.values.keys() <= understood:
             return ()
-        return tuple(
-            number for number, _ in self.attributes if number < _COMPREHENSION_OPTIONAL and number not in ATTRIBUTES
-        )
+        return tuple(number for number in self.values if number < _COMPREHENSION_OPTIONAL and number not in understood)
 
-    @property
-    def integrity(self) -> IntegrityAlgorithm | None:
-        """The strongest integrity attribute present, or None."""
-        if self.integrity_sha256_at != _ABSENT:
-            return IntegrityAlgorithm.SHA256
-        return IntegrityAlgorithm.SHA1 if self.integrity_at != _ABSENT else None
-
-    def verify(self, key: bytes) -> None:
+    def verify(self, key: IntegrityKey) -> None:
         """Check the strongest integrity attribute present.
 
         Raises:
             IntegrityError: it does not match.
             ValueError: there is none; ask `integrity` first.
         """
-        algorithm = self.integrity
-        if algorithm is None:
+        if self.integrity is None:
             raise ValueError("the message carries no integrity attribute")
-        at = self.integrity_sha256_at if algorithm is IntegrityAlgorithm.SHA256 else self.integrity_at
-        verify_integrity(self.raw, at, key, algorithm)
+        key.verify(self.raw, self.integrity_at, self.integrity)
+
+    @property
+    def response_integrity(self) -> IntegrityAlgorithm:
+        """The integrity of a response to this request (RFC 8489 §9.2.4): its own, and SHA-256 for all who know of it.
+
+        The RFC would answer MESSAGE-INTEGRITY-SHA256 without a PASSWORD-ALGORITHM with the weaker MESSAGE-INTEGRITY;
+        whoever sent the stronger one gets it back.
+        """
+        if self.integrity is _SHA256 or _PASSWORD_ALGORITHM in self.values:
+            return _SHA256
+        return _SHA1
 
 
 def decode_message(data: bytes) -> Message:
@@ -113,48 +133,42 @@ def decode_message(data: bytes) -> Message:
     Raises:
         MessageParseError: anything about the bytes is wrong. Values of attributes are checked when read.
     """
-    method, message_class, transaction_id = _read_header(data)
     end = len(data)
-    attributes: list[tuple[int, bytes]] = []
-    integrity_at = integrity_sha256_at = _ABSENT
+    if end < HEADER_LENGTH:
+        raise MessageParseError(ParseFault.TRUNCATED, f"{end} bytes of header")
+    type_field, length, cookie, transaction_id = _unpack_header(data)
+    if type_field & 0xC000 or cookie != MAGIC_COOKIE or length & 3 or HEADER_LENGTH + length != end:
+        raise _header_fault(type_field, length, cookie, end)
+    values: dict[int, bytes] = {}
+    repeated: list[tuple[int, bytes]] | tuple[()] = ()
+    integrity: IntegrityAlgorithm | None = None
+    integrity_at = _ABSENT
     has_fingerprint = False
     at = HEADER_LENGTH
-    seen = 0
-    while at < end:
-        if has_fingerprint:
-            raise MessageParseError(ParseFault.MISPLACED, "FINGERPRINT is not the last attribute")
-        seen += 1
-        if seen > MAX_ATTRIBUTES:
-            raise MessageParseError(ParseFault.TOO_MANY, f"more than {MAX_ATTRIBUTES} attributes")
-        number, size = _TLV.unpack_from(data, at)
+    for seen in _ATTRIBUTE_STEPS:
+        if at == end:
+            break
+        number, size = _unpack_tlv(data, at)
+        if number in _CLOSING:
+            integrity, integrity_at, has_fingerprint = _read_closing(data, at, seen)
+            break
         start = at + 4
-        if start + size > end:
+        stop = start + size
+        if stop > end:
             raise MessageParseError(ParseFault.TRUNCATED, f"attribute {number:#06x} claims {size} bytes")
-        if number == _FINGERPRINT:
-            _check_fingerprint(data, at, size)
-            has_fingerprint = True
-        elif number == _MESSAGE_INTEGRITY_SHA256:
-            if integrity_sha256_at == _ABSENT:
-                if size != IntegrityAlgorithm.SHA256.size:
-                    raise MessageParseError(ParseFault.BAD_LENGTH, f"MESSAGE-INTEGRITY-SHA256 of {size} bytes")
-                integrity_sha256_at = at
-        elif integrity_at == _ABSENT and integrity_sha256_at == _ABSENT:
-            if number == _MESSAGE_INTEGRITY:
-                if size != IntegrityAlgorithm.SHA1.size:
-                    raise MessageParseError(ParseFault.BAD_LENGTH, f"MESSAGE-INTEGRITY of {size} bytes")
-                integrity_at = at
-            else:
-                attributes.append((number, data[start : start + size]))
-        at = start + (size + 3 & ~3)
+        if number not in values:
+            values[number] = data[start:stop]
+        elif repeated:
+            repeated.append((number, data[start:stop]))
+        else:
+            repeated = [(number, data[start:stop])]
+        at = stop + 3 & ~3
+    else:
+        if at < end:
+            raise MessageParseError(ParseFault.TOO_MANY, f"more than {MAX_ATTRIBUTES} attributes")
+    method, message_class = _KNOWN_TYPES.get(type_field) or split_message_type(type_field)
     return Message(
-        method,
-        message_class,
-        transaction_id,
-        tuple(attributes),
-        data,
-        integrity_at,
-        integrity_sha256_at,
-        has_fingerprint,
+        method, message_class, transaction_id, values, repeated, data, integrity, integrity_at, has_fingerprint
     )
 
 
@@ -164,7 +178,7 @@ def encode_message(
     transaction_id: bytes,
     attributes: Iterable[bytes] = (),
     *,
-    key: bytes | None = None,
+    key: IntegrityKey | None = None,
     algorithm: IntegrityAlgorithm = IntegrityAlgorithm.SHA1,
     fingerprint: bool = False,
 ) -> bytes:
@@ -175,22 +189,24 @@ def encode_message(
         message_class: request, indication, success or error response.
         transaction_id: 12 bytes.
         attributes: what `Attribute.pack` returned, in order.
-        key: secret of the integrity attribute; None leaves it out.
+        key: key of the integrity attribute; None leaves it out.
         algorithm: which integrity attribute `key` makes.
         fingerprint: whether a FINGERPRINT closes the message.
     """
-    body = b"".join(attributes)
-    type_bytes = message_type(method, message_class).to_bytes(2)
-    tail = MAGIC_COOKIE + transaction_id
-    message = type_bytes + len(body).to_bytes(2) + tail + body
-    if key is not None:
-        mac = integrity_of(message, len(message), key, algorithm)
-        body += pack_attribute(algorithm.attribute_type, mac)
-        message = type_bytes + len(body).to_bytes(2) + tail + body
-    if fingerprint:
-        covered = type_bytes + (len(body) + 8).to_bytes(2) + tail + body
-        message = covered + FINGERPRINT.pack(fingerprint_of(covered))
-    return message
+    type_field = message_type(method, message_class)
+    body = MAGIC_COOKIE + transaction_id + b"".join(attributes)
+    return _encode(type_field, body, key, algorithm, fingerprint)
+
+
+def encode_success(request: Message, attributes: Iterable[bytes] = (), *, key: IntegrityKey | None = None) -> bytes:
+    """Write the success response to a request: signed by `key`, with FINGERPRINT if the request had one (§6.3.1.1).
+
+    Args:
+        request: what is answered.
+        attributes: what `Attribute.pack` returned, in order.
+        key: key of the integrity attribute; None leaves it out.
+    """
+    return _respond(request, _SUCCESS, b"".join(attributes), key)
 
 
 def encode_error(
@@ -199,42 +215,107 @@ def encode_error(
     attributes: Iterable[bytes] = (),
     *,
     with_reason: bool = False,
-    key: bytes | None = None,
+    key: IntegrityKey | None = None,
 ) -> bytes:
     """Write the error response to a request, with FINGERPRINT if the request had one (RFC 8489 §6.3.1.1, §7)."""
-    return encode_message(
-        request.method,
-        MessageClass.ERROR,
-        request.transaction_id,
-        (ERROR_CODE.pack(error_value(code, with_reason=with_reason)), *attributes),
-        key=key,
-        algorithm=request.integrity or IntegrityAlgorithm.SHA1,
-        fingerprint=request.has_fingerprint,
-    )
+    body = _PACKED_ERRORS[code, with_reason] + b"".join(attributes)
+    return _respond(request, _ERROR, body, key)
 
 
-def encode_unknown_attributes(request: Message, unknown: tuple[int, ...], *, key: bytes | None = None) -> bytes:
+def encode_unknown_attributes(request: Message, unknown: tuple[int, ...], *, key: IntegrityKey | None = None) -> bytes:
     """Write the 420 response that lists what was not understood (RFC 8489 §6.3.1, §14.13)."""
     listed = UNKNOWN_ATTRIBUTES.pack(unknown[:MAX_UNKNOWN_ATTRIBUTES])
     return encode_error(request, ErrorCode.UNKNOWN_ATTRIBUTE, (listed,), key=key)
 
 
-def _read_header(data: bytes) -> tuple[int, MessageClass, bytes]:
-    if len(data) < HEADER_LENGTH:
-        raise MessageParseError(ParseFault.TRUNCATED, f"{len(data)} bytes of header")
-    type_field, length, cookie, transaction_id = _HEADER.unpack_from(data)
+def _respond(request: Message, message_class: int, body: bytes, key: IntegrityKey | None) -> bytes:
+    raw = request.raw
+    type_field = int.from_bytes(raw[:2]) | message_class  # a request has neither of the two class bits
+    algorithm = _SHA1 if key is None else request.response_integrity
+    return _encode(type_field, raw[4:HEADER_LENGTH] + body, key, algorithm, request.has_fingerprint)
+
+
+def _encode(
+    type_field: int,
+    body: bytes,
+    key: IntegrityKey | None,
+    algorithm: IntegrityAlgorithm,
+    fingerprint: bool,  # noqa: FBT001  # private, on every answer
+) -> bytes:
+    """Put type and length before `body`, which begins with the magic cookie; integrity and FINGERPRINT behind."""
+    length = len(body) + 4 - HEADER_LENGTH
+    if key is not None:
+        head, size = (_INTEGRITY_HEAD, 24) if algorithm is _SHA1 else (_INTEGRITY_SHA256_HEAD, 36)
+        length += size
+        message = _pack_tlv(type_field, length) + body
+        mac = head + key.digest(message, algorithm)
+        if not fingerprint:
+            return message + mac
+        body += mac
+    elif not fingerprint:
+        return _pack_tlv(type_field, length) + body
+    covered = _pack_tlv(type_field, length + 8) + body
+    return covered + _FINGERPRINT_HEAD + fingerprint_of(covered).to_bytes(4)
+
+
+def _header_fault(type_field: int, length: int, cookie: bytes, end: int) -> MessageParseError:
     if type_field & 0xC000:
-        raise MessageParseError(ParseFault.NOT_STUN, "the first two bits are not zero")
+        return MessageParseError(ParseFault.NOT_STUN, "the first two bits are not zero")
     if cookie != MAGIC_COOKIE:
-        raise MessageParseError(ParseFault.BAD_COOKIE)
+        return MessageParseError(ParseFault.BAD_COOKIE)
+    return MessageParseError(ParseFault.BAD_LENGTH, f"length field {length} in {end} bytes")
+
+
+def _read_closing(data: bytes, at: int, seen: int) -> tuple[IntegrityAlgorithm | None, int, bool]:
+    """Read the attributes from the first integrity or FINGERPRINT on, where nothing else counts any more.
+
+    Args:
+        data: the message.
+        at: offset of that attribute.
+        seen: how many attributes there are before it.
+
+    Returns:
+        The strongest integrity, its offset, and whether there is a FINGERPRINT.
+    """
+    integrity: IntegrityAlgorithm | None = None
+    integrity_at = _ABSENT
     end = len(data)
-    if length & 3 or HEADER_LENGTH + length != end:
-        raise MessageParseError(ParseFault.BAD_LENGTH, f"length field {length} in {end} bytes")
-    return *split_message_type(type_field), transaction_id
+    for _ in range(seen, MAX_ATTRIBUTES):
+        number, size = _unpack_tlv(data, at)
+        stop = at + 4 + size
+        if stop > end:
+            raise MessageParseError(ParseFault.TRUNCATED, f"attribute {number:#06x} claims {size} bytes")
+        if number == _FINGERPRINT:
+            _check_fingerprint(data, at, size)
+            return integrity, integrity_at, True
+        if number == _MESSAGE_INTEGRITY:
+            if integrity is None:
+                _check_size(number, size, 20)
+                integrity, integrity_at = _SHA1, at
+        elif number == _MESSAGE_INTEGRITY_SHA256 and integrity is not _SHA256:
+            _check_size(number, size, 32)
+            integrity, integrity_at = _SHA256, at
+        at = stop + 3 & ~3
+        if at == end:
+            return integrity, integrity_at, False
+    raise MessageParseError(ParseFault.TOO_MANY, f"more than {MAX_ATTRIBUTES} attributes")
+
+
+def _check_size(number: int, size: int, expected: int) -> None:
+    if size != expected:
+        raise MessageParseError(ParseFault.BAD_LENGTH, f"attribute {number:#06x} of {size} bytes, not {expected}")
 
 
 def _check_fingerprint(data: bytes, at: int, size: int) -> None:
-    if size != 4:
-        raise MessageParseError(ParseFault.BAD_LENGTH, f"FINGERPRINT of {size} bytes")
+    _check_size(_FINGERPRINT, size, 4)
     if fingerprint_of(data[:at]) != int.from_bytes(data[at + 4 : at + 8]):
         raise MessageParseError(ParseFault.BAD_FINGERPRINT)
+    if at + 8 != len(data):
+        raise MessageParseError(ParseFault.MISPLACED, "FINGERPRINT is not the last attribute")
+
+
+_PACKED_ERRORS: Final = {
+    (code, with_reason): ERROR_CODE.pack(error_value(code, with_reason=with_reason))
+    for code in ErrorCode
+    for with_reason in (False, True)
+}

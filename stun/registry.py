@@ -1,4 +1,4 @@
-"""The numbers of STUN and TURN (IANA "STUN Parameters"; RFC 8489 §18, RFC 8656 §18)."""
+"""The numbers of STUN and TURN (IANA "STUN Parameters"; RFC 8489 §18, RFC 8656 §18, RFC 6062 §6, RFC 8016 §5)."""
 
 from enum import IntEnum
 from typing import Final
@@ -8,7 +8,7 @@ HEADER_LENGTH: Final = 20  # bytes (RFC 8489 §5)
 
 
 class Method(IntEnum):
-    """STUN methods that a client may use (RFC 8489 §18.2, RFC 8656 §17)."""
+    """STUN methods (RFC 8489 §18.2, RFC 8656 §17, RFC 6062 §6.1)."""
 
     BINDING = 0x001
     ALLOCATE = 0x003
@@ -17,6 +17,9 @@ class Method(IntEnum):
     DATA = 0x007
     CREATE_PERMISSION = 0x008
     CHANNEL_BIND = 0x009
+    CONNECT = 0x00A
+    CONNECTION_BIND = 0x00B
+    CONNECTION_ATTEMPT = 0x00C
 
 
 class MessageClass(IntEnum):
@@ -29,11 +32,13 @@ class MessageClass(IntEnum):
 
 
 class ErrorCode(IntEnum):
-    """ERROR-CODE numbers (RFC 8489 §14.8, RFC 8656 §19)."""
+    """ERROR-CODE numbers (RFC 8489 §14.8, RFC 8656 §19, RFC 6062 §6.3, RFC 8016 §5)."""
 
+    TRY_ALTERNATE = 300
     BAD_REQUEST = 400
     UNAUTHENTICATED = 401
     FORBIDDEN = 403
+    MOBILITY_FORBIDDEN = 405
     UNKNOWN_ATTRIBUTE = 420
     ALLOCATION_MISMATCH = 437
     STALE_NONCE = 438
@@ -41,15 +46,26 @@ class ErrorCode(IntEnum):
     WRONG_CREDENTIALS = 441
     UNSUPPORTED_TRANSPORT_PROTOCOL = 442
     PEER_ADDRESS_FAMILY_MISMATCH = 443
+    CONNECTION_ALREADY_EXISTS = 446
+    CONNECTION_TIMEOUT_OR_FAILURE = 447
     ALLOCATION_QUOTA_REACHED = 486
     SERVER_ERROR = 500
     INSUFFICIENT_CAPACITY = 508
 
 
+class PasswordAlgorithm(IntEnum):
+    """How a key is made of a password (RFC 8489 §18.5)."""
+
+    MD5 = 0x0001
+    SHA256 = 0x0002
+
+
 REASONS: Final = {
+    ErrorCode.TRY_ALTERNATE: "Try Alternate",
     ErrorCode.BAD_REQUEST: "Bad Request",
     ErrorCode.UNAUTHENTICATED: "Unauthenticated",
     ErrorCode.FORBIDDEN: "Forbidden",
+    ErrorCode.MOBILITY_FORBIDDEN: "Mobility Forbidden",
     ErrorCode.UNKNOWN_ATTRIBUTE: "Unknown Attribute",
     ErrorCode.ALLOCATION_MISMATCH: "Allocation Mismatch",
     ErrorCode.STALE_NONCE: "Stale Nonce",
@@ -57,6 +73,8 @@ REASONS: Final = {
     ErrorCode.WRONG_CREDENTIALS: "Wrong Credentials",
     ErrorCode.UNSUPPORTED_TRANSPORT_PROTOCOL: "Unsupported Transport Protocol",
     ErrorCode.PEER_ADDRESS_FAMILY_MISMATCH: "Peer Address Family Mismatch",
+    ErrorCode.CONNECTION_ALREADY_EXISTS: "Connection Already Exists",
+    ErrorCode.CONNECTION_TIMEOUT_OR_FAILURE: "Connection Timeout or Failure",
     ErrorCode.ALLOCATION_QUOTA_REACHED: "Allocation Quota Reached",
     ErrorCode.SERVER_ERROR: "Server Error",
     ErrorCode.INSUFFICIENT_CAPACITY: "Insufficient Capacity",

@@ -79,6 +79,8 @@ def _ports(settings: RelaySettings) -> Iterator[tuple[Transport, int]]:
         yield Transport.TCP, port
     for port in settings.tls_ports:
         yield Transport.TLS, port
+    for port in settings.dtls_ports:
+        yield Transport.DTLS, port
 
 
 def _bind(transport: Transport, host: str, port: int, *, is_shared: bool) -> socket.socket:

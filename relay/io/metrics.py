@@ -1,67 +1,84 @@
 """The relay's metrics. Label values come from enums and constants of the code: never an address or a user."""
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from relay.datapath import Drop, Traffic
 from relay.events import (
     AllocationCreated,
     AllocationDeleted,
     Ending,
     Event,
     MessageDropped,
+    NoAnswer,
     RequestAnswered,
     RequestRefused,
 )
 from relay.five_tuple import Transport
-from relay.io.datapath.plain import PlainDataPath
-from relay.turn_server import TurnServer
+from relay.ledger import Ports
 from stun.errors import ParseFault
 from stun.registry import ErrorCode, Method
 
-_FAMILY_LABELS = {1: "ipv4", 2: "ipv6"}
+_FAMILY_LABELS: Final = {1: "ipv4", 2: "ipv6"}
+_LATENCY_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1)
+_DURATION_BUCKETS: Final = (1, 10, 60, 300, 900, 1800, 3600, 7200)
 
 
 class RelayMetrics(Collector):
     """Counts the events of the control plane.
 
     Plain dictionaries, read at scrape time: a labelled counter of the library costs as much as answering a Binding
-    request. Keys come from enums and constants, so the tables are bounded.
+    request. Keys come from enums and constants, so the tables are bounded; secrets are named in the settings.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._answered: Counter[tuple[Method, Transport]] = Counter()
         self._refused: Counter[tuple[Method, ErrorCode, str]] = Counter()
-        self._dropped: Counter[ParseFault | None] = Counter()
+        self._dropped: Counter[ParseFault | NoAnswer] = Counter()
         self._created: Counter[tuple[Transport, int]] = Counter()
         self._deleted: Counter[tuple[Transport, int, Ending]] = Counter()
+        self._secrets: Counter[str] = Counter()
+        self._latency = Histogram(
+            "redconnect_relay_allocate_latency_seconds",
+            "From the arrival of an Allocate request to its success response.",
+            buckets=_LATENCY_BUCKETS,
+            registry=registry,
+        )
         self._seconds = Histogram(
             "redconnect_relay_allocation_duration_seconds",
             "How long allocations lived.",
-            buckets=(1, 10, 60, 300, 900, 1800, 3600, 7200),
+            buckets=_DURATION_BUCKETS,
             registry=registry,
         )
         registry.register(self)
 
-    def observe(self, event: Event) -> None:
-        """Count one event."""
+    def observe(self, event: Event, latency: Callable[[], float]) -> None:
+        """Count one event; `latency` tells how long ago the message arrived that caused it, in seconds."""
         match event:
             case RequestAnswered():
                 self._answered[event] += 1
             case RequestRefused():
                 self._refused[event] += 1
-            case MessageDropped(fault=fault):
-                self._dropped[fault] += 1
-            case AllocationCreated():
-                self._created[event] += 1
-            case AllocationDeleted(transport=transport, family=family, ending=ending, seconds=seconds):
-                self._deleted[transport, family, ending] += 1
+            case MessageDropped(reason=reason):
+                self._dropped[reason] += 1
+            case AllocationCreated(transport=transport, families=families, secret=secret):
+                for family in families:
+                    self._created[transport, family] += 1
+                self._secrets[secret] += 1
+                self._latency.observe(latency())
+            case AllocationDeleted(transport=transport, families=families, ending=ending, seconds=seconds):
+                for family in families:
+                    self._deleted[transport, family, ending] += 1
                 self._seconds.observe(seconds)
 
-    def collect(self) -> Iterator[CounterMetricFamily]:
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """Yield the counters."""
         answered = CounterMetricFamily(
             "redconnect_relay_requests_answered", "Success responses.", labels=["method", "transport"]
@@ -78,46 +95,87 @@ class RelayMetrics(Collector):
         dropped = CounterMetricFamily(
             "redconnect_relay_messages_dropped",
             "Messages without an answer: what did not parse, by fault, and what gets none.",
-            labels=["fault"],
+            labels=["reason"],
         )
-        for fault, count in self._dropped.items():
-            dropped.add_metric(["unanswered" if fault is None else fault.value], count)
+        for reason, count in self._dropped.items():
+            dropped.add_metric([reason.value], count)
+        secrets = CounterMetricFamily(
+            "redconnect_relay_allocations_authenticated",
+            "Allocations by the name of the shared secret behind their credential; static for static users.",
+            labels=["secret"],
+        )
+        for secret, count in self._secrets.items():
+            secrets.add_metric([secret or "static"], count)
+        yield from (answered, refused, dropped, secrets, *self._collect_allocations())
+
+    def _collect_allocations(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        labels = ["transport", "family"]
+        live = GaugeMetricFamily("redconnect_relay_allocations", "Live relayed transport addresses.", labels=labels)
         created = CounterMetricFamily(
-            "redconnect_relay_allocations_created", "Allocations made.", labels=["transport", "family"]
+            "redconnect_relay_allocations_created", "Relayed transport addresses given to clients.", labels=labels
         )
-        for (transport, family), count in self._created.items():
-            created.add_metric([transport.value, _FAMILY_LABELS[family]], count)
         deleted = CounterMetricFamily(
             "redconnect_relay_allocations_deleted",
-            "Allocations ended, by the reason.",
-            labels=["transport", "family", "ending"],
+            "Relayed transport addresses taken back, by the reason.",
+            labels=[*labels, "ending"],
         )
+        ended: Counter[tuple[Transport, int]] = Counter()
         for (transport, family, ending), count in self._deleted.items():
+            ended[transport, family] += count
             deleted.add_metric([transport.value, _FAMILY_LABELS[family], ending.value], count)
-        yield from (answered, refused, dropped, created, deleted)
+        for (transport, family), count in self._created.items():
+            created.add_metric([transport.value, _FAMILY_LABELS[family]], count)
+            live.add_metric([transport.value, _FAMILY_LABELS[family]], count - ended[transport, family])
+        yield from (live, created, deleted)
+
+
+class LivePlane(Protocol):
+    """A forwarding plane, as a scrape sees it."""
+
+    @property
+    def drops(self) -> Mapping[Drop, int]:
+        """Packets not relayed, by the reason."""
+        ...
+
+    def totals(self) -> Mapping[Transport, Traffic]:
+        """What was relayed since the start, by the transport of the client."""
+        ...
+
+
+class LiveRelay(Protocol):
+    """The running service, as a scrape sees it."""
+
+    is_draining: bool
+
+    @property
+    def ports(self) -> Mapping[int, Ports]:
+        """The relayed ports by address family."""
+        ...
+
+    def connections(self) -> Mapping[Transport, int]:
+        """Open connections and associations of clients."""
+        ...
 
 
 class RelayCollector(Collector):
     """Reads live figures of the running relay when somebody scrapes."""
 
-    def __init__(
-        self, server: TurnServer, plane: PlainDataPath, connections: Callable[[], dict[Transport, int]]
-    ) -> None:
-        self._server = server
+    def __init__(self, relay: LiveRelay, plane: LivePlane) -> None:
+        self._relay = relay
         self._plane = plane
-        self._connections = connections
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """Yield the figures."""
+        labels = ["transport", "direction"]
         payload = CounterMetricFamily(
             "redconnect_relay_payload_bytes",
             "UDP payload relayed, by the client's transport and the direction.",
-            labels=["transport", "direction"],
+            labels=labels,
         )
         packets = CounterMetricFamily(
             "redconnect_relay_packets",
             "Packets relayed, by the client's transport and the direction.",
-            labels=["transport", "direction"],
+            labels=labels,
         )
         for transport, traffic in self._plane.totals().items():
             payload.add_metric([transport.value, "to_peer"], traffic.bytes_to_peer)
@@ -134,19 +192,48 @@ class RelayCollector(Collector):
             dropped.add_metric([reason.value], count)
         yield dropped
 
-        yield GaugeMetricFamily("redconnect_relay_allocations", "Live allocations.", value=self._server.allocations)
         taken = GaugeMetricFamily(
             "redconnect_relay_ports_taken", "Relayed ports held by allocations and reservations.", labels=["family"]
         )
         limit = GaugeMetricFamily("redconnect_relay_ports_limit", "Relayed ports that may be held.", labels=["family"])
-        for family, pool in self._server.pools.items():
-            taken.add_metric([_FAMILY_LABELS[family]], pool.taken)
-            limit.add_metric([_FAMILY_LABELS[family]], pool.limit)
+        for family, ports in self._relay.ports.items():
+            taken.add_metric([_FAMILY_LABELS[family]], ports.taken)
+            limit.add_metric([_FAMILY_LABELS[family]], ports.limit)
         yield taken
         yield limit
         connections = GaugeMetricFamily(
-            "redconnect_relay_connections", "Open connections of clients.", labels=["transport"]
+            "redconnect_relay_connections", "Open connections and DTLS associations of clients.", labels=["transport"]
         )
-        for transport, count in self._connections().items():
+        for transport, count in self._relay.connections().items():
             connections.add_metric([transport.value], count)
         yield connections
+        yield GaugeMetricFamily(
+            "redconnect_relay_draining",
+            "1 while new allocations are refused because the relay is about to stop.",
+            value=int(self._relay.is_draining),
+        )
+
+
+class ReceiveBufferCollector(Collector):
+    """Datagrams that this network namespace lost because a receive buffer was full; a sysctl away (docs/turn.md)."""
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Read the kernel's counters."""
+        lost = CounterMetricFamily(
+            "redconnect_host_udp_receive_buffer_errors",
+            "UDP datagrams lost to full receive buffers, of all programs (RcvbufErrors).",
+            labels=["family"],
+        )
+        with contextlib.suppress(OSError):  # no /proc, no figure
+            lost.add_metric(["ipv4"], _udp_errors(Path("/proc/net/snmp").read_text()))
+            lost.add_metric(["ipv6"], _udp6_errors(Path("/proc/net/snmp6").read_text()))
+        yield lost
+
+
+def _udp_errors(text: str) -> int:
+    names, values = (line.split() for line in text.splitlines() if line.startswith("Udp:"))
+    return int(dict(zip(names, values, strict=True))["RcvbufErrors"])
+
+
+def _udp6_errors(text: str) -> int:
+    return int(dict(line.split() for line in text.splitlines())["Udp6RcvbufErrors"])

@@ -1,4 +1,4 @@
-"""The relay's shell: binds the ports, moves messages between sockets and the control plane, starts and stops."""
+"""The relay's shell: listens, moves messages between sockets and the control plane, starts, drains and stops."""
 
 import asyncio
 import ipaddress
@@ -7,31 +7,72 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prometheus_client import CollectorRegistry
 
 from relay.allocator import Allocator
 from relay.authenticator import Authenticator
-from relay.datapath import RelayAddress
+from relay.behaviour_discovery import STEERED_BURST, STEERED_PER_SECOND, BehaviourDiscovery
+from relay.datapath import Limits, RelayAddress
 from relay.events import AllocationCreated, AllocationDeleted, Event
 from relay.five_tuple import FiveTuple, Transport
 from relay.io.addresses import own_addresses, packed_addresses, relay_addresses
-from relay.io.datapath.plain import PlainDataPath, Relay, Sender, SocketAddress
+from relay.io.clients import ClientLink, ClientRelay, Connection
+from relay.io.datapath.plain import PlainDataPath
+from relay.io.external_address import ExternalAddressError, ask_external_address, check_advertised
 from relay.io.listening import BindError, BoundSocket, bind_everywhere
 from relay.io.metrics import RelayCollector, RelayMetrics
-from relay.io.stream import StreamConnection
+from relay.io.poller import Poller
+from relay.io.stream import Streams
 from relay.io.stream_listener import StreamListener
 from relay.io.udp import UdpListener
-from relay.ledger import Ledger
-from relay.peer_policy import PeerPolicy
-from relay.settings import RelaySettings
+from relay.ledger import Ledger, Ports
+from relay.port_pool import PortPool
+from relay.quota import UserQuota
+from relay.realm import realms_of
+from relay.reservation import Reservations
+from relay.settings import RelaySettings, parse_server
+from relay.source_guard import SourceGuard
 from relay.turn_server import TurnServer
-from stun.address import TransportAddress
-from stun.credentials import CredentialBook
+from relay.wish import UDP_PROTOCOL
+from stun.address import TransportAddress, family_of
 from stun.nonce import NonceSealer
 
+if TYPE_CHECKING:
+    from OpenSSL import SSL
+
+    from relay.io.dtls import DtlsListener
+
 _log = logging.getLogger(__name__)
+
+_SALT_BYTES: Final = 16
+
+
+class Keys(NamedTuple):
+    """What the relay keeps secret."""
+
+    secrets: Mapping[str, bytes]  # of time-limited credentials in the general realm, by name; at least 32 bytes each
+    nonce_keys: Sequence[bytes]  # the first one signs, all of them verify
+
+
+class Certificates(NamedTuple):
+    """The server's side of TLS and DTLS; None where no such port is configured."""
+
+    tls: ssl.SSLContext | None = None
+    dtls: "SSL.Context | None" = None
+
+
+NO_CERTIFICATES: Final = Certificates()
+
+
+class Shared(NamedTuple):
+    """What workers of one machine share."""
+
+    sockets: Sequence[BoundSocket]  # bound already; they are closed with the relay
+    ledger: Ledger
+    is_relayed_elsewhere: Callable[[int, int], bool]  # whether another worker relays this family and port
 
 
 class RelayService:
@@ -40,127 +81,158 @@ class RelayService:
     def __init__(
         self,
         settings: RelaySettings,
-        *,
-        secrets: Sequence[bytes],
-        nonce_keys: Sequence[bytes],
-        tls: ssl.SSLContext | None,
+        keys: Keys,
         registry: CollectorRegistry,
-        sockets: Sequence[BoundSocket] = (),
-        ledger: Ledger | None = None,
-        is_relayed_elsewhere: Callable[[int, int], bool] = lambda _family, _port: False,
+        *,
+        certificates: Certificates = NO_CERTIFICATES,
+        shared: Shared | None = None,
+        http: Callable[[], asyncio.Protocol] | None = None,
     ) -> None:
         """Prepare a relay; nothing is opened before `start`.
 
         Args:
             settings: addresses, ports, bounds.
-            secrets: shared secrets of time-limited credentials, at least 32 bytes each.
-            nonce_keys: keys of nonces, the first one signs.
-            tls: server side of TLS connections; None if no TLS port is configured.
+            keys: secrets.
             registry: where the metrics go.
-            sockets: bound already, if workers share the ports; they are closed with the relay.
-            ledger: what workers count in together; None counts alone.
-            is_relayed_elsewhere: whether another worker relays at a port of a family.
+            certificates: server side of TLS and DTLS.
+            shared: what workers share; None for the only process.
+            http: makes the protocol of a connection that turns out to speak HTTP; None: such a connection is closed.
         """
         self._settings = settings
-        self._authenticator = _authenticator(settings, secrets, nonce_keys)
-        self._tls = tls
-        self._sockets = sockets
-        self._ledger = ledger
-        self._is_relayed_elsewhere = is_relayed_elsewhere
+        self._keys = keys
         self._registry = registry
+        self._certificates = certificates
+        self._shared = shared
+        self._http = http
         self._metrics = RelayMetrics(registry)
+        self._poller: Poller | None = None
+        self._server: TurnServer | None = None
         self._listeners: dict[TransportAddress, UdpListener] = {}
+        self._dtls_listeners: list[DtlsListener] = []
         self._stream_listeners: list[StreamListener] = []
-        self._connections: dict[FiveTuple, StreamConnection] = {}
+        self._connections: dict[FiveTuple, Connection] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
-        self.ready = False
+        self._received_at = 0.0
+        self._is_up = False
+        self.is_draining = False
 
     async def start(self) -> None:
         """Bind everything, or nothing.
 
         Raises:
             BindError: a port is taken or an address is not ours.
+            ExternalAddressError: the address that peers are told cannot be right.
         """
         self._loop = asyncio.get_running_loop()
-        settings = self._settings
-        addresses = relay_addresses(settings)
-        relayed = [ip for address in addresses for ip in address]
-        policy = PeerPolicy(
-            allow=settings.peers.allow,
-            deny=settings.peers.deny,
-            own=packed_addresses(own_addresses()),
-            own_relays=relayed,
-        )
-        closed = frozenset(ip for ip in relayed if not policy.is_open(ip))
-        self._plane = PlainDataPath(self._loop, closed, self, self._is_relayed_elsewhere)
-        self._server = TurnServer(
-            settings,
-            authenticator=self._authenticator,
-            policy=policy,
-            datapath=self._plane,
-            allocator=Allocator(settings, self._plane, addresses, os.urandom, self._ledger),
-        )
+        addresses = await _resolve(relay_addresses(self._settings), self._settings)
+        for address in addresses:
+            _check_bindable(address)
         try:
-            for address in addresses:
-                _check_relay_address(address)
-            self._listen_everywhere()
+            self._build(addresses)
         except BaseException:
             await self.stop()
             raise
-        self._registry.register(RelayCollector(self._server, self._plane, self._count_connections))
-        self.ready = True
+        self._is_up = True
         _log.info(
-            "relay ready: %d UDP listeners, %d TCP and TLS listeners, relaying %d address families",
+            "relay ready: %d UDP, %d DTLS, %d TCP and TLS listeners, relaying %d address families",
             len(self._listeners),
+            len(self._dtls_listeners),
             len(self._stream_listeners),
             len(addresses),
         )
 
     @property
+    def ready(self) -> bool:
+        """Whether new clients are welcome."""
+        return self._is_up and not self.is_draining
+
+    @property
     def allocations(self) -> int:
         """Live allocations."""
-        return self._server.allocations
+        return 0 if self._server is None else self._server.allocations
 
-    def configure(self, settings: RelaySettings, *, secrets: Sequence[bytes], nonce_keys: Sequence[bytes]) -> None:
-        """Take other settings and secrets into use, without an interruption."""
-        self._server.configure(settings, _authenticator(settings, secrets, nonce_keys))
+    @property
+    def ports(self) -> Mapping[int, Ports]:
+        """The relayed ports by address family."""
+        return self._allocator.ledger.ports
+
+    def connections(self) -> Mapping[Transport, int]:
+        """Open connections and associations of clients, by transport."""
+        counts = {Transport.TCP: 0, Transport.TLS: 0, Transport.DTLS: 0}
+        for path in self._connections:
+            counts[path.transport] += 1
+        return counts
+
+    def configure(self, settings: RelaySettings, keys: Keys) -> None:
+        """Take other settings and secrets into use at once; sockets, clients and allocations stay.
+
+        Raises:
+            ValueError: they are unfit, and nothing has changed.
+        """
+        if self._server is None:
+            raise ValueError("the relay does not run")
+        authenticator = self._authenticator(settings, keys)
+        self._server.configure(settings, authenticator, _guard(settings))
+        self._plane.set_limits(_limits(settings))
+        self._streams.set_proxy_sources(settings.proxy_sources)
+        self._settings, self._keys = settings, keys
+
+    def replace_dtls(self, context: "SSL.Context") -> None:
+        """Use another certificate for DTLS handshakes from now on."""
+        for listener in self._dtls_listeners:
+            listener.set_context(context)
 
     def drain(self) -> None:
-        """Refuse new allocations from now on."""
-        self._server.drain()
+        """Refuse new allocations from now on; those that exist live on for as long as they are refreshed."""
+        self.is_draining = True
+        if self._server is not None:
+            self._server.drain()
 
     async def stop(self) -> None:
         """Close every socket; allocations end, their traffic is counted."""
-        self.ready = False
-        self._server.close(time.monotonic())
-        self._drain()
+        self._is_up = False
+        if self._server is not None:
+            self._server.close(time.monotonic())
+            self._drain()
         for stream_listener in self._stream_listeners:
-            await stream_listener.close()
+            stream_listener.close()
         self._stream_listeners.clear()
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        for dtls_listener in self._dtls_listeners:
+            dtls_listener.close()
+        self._dtls_listeners.clear()
         for listener in self._listeners.values():
             listener.close()
         self._listeners.clear()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if self._poller is not None:
+            self._poller.close()
+            self._poller = None
 
     def receive(self, data: bytes, path: FiveTuple) -> None:
         """Hand a message to the control plane and carry out what it says; a relay that stops hears nothing more."""
-        if not self.ready:
+        server = self._server
+        if server is None or not self._is_up:
             return
-        self._server.receive(data, path, time.monotonic(), time.time())
+        now = self._received_at = time.monotonic()
+        server.receive(data, path, now, time.time())
         self._drain()
 
     # Clients, as the forwarding plane sees them
 
-    def sender(self, path: FiveTuple) -> tuple[Sender, SocketAddress]:
-        """How messages reach this client."""
-        if path.transport is Transport.UDP:
-            return self._listeners[path.server].sender(path.client)
-        return self._connections[path].sender()
+    def link(self, path: FiveTuple) -> ClientLink:
+        """How messages reach this client.
 
-    def attach(self, path: FiveTuple, relay: Relay) -> None:
+        Raises:
+            KeyError: the client has gone.
+        """
+        if path.transport is Transport.UDP:
+            return self._listeners[path.server].link(path.client)
+        return self._connections[path]
+
+    def attach(self, path: FiveTuple, relay: ClientRelay) -> None:
         """Hand what this client sends to this relay."""
         if path.transport is Transport.UDP:
             self._listeners[path.server].attach(path.client, relay)
@@ -176,66 +248,116 @@ class RelayService:
 
     # Connections
 
-    def connection_opened(self, connection: StreamConnection) -> None:
+    def connected(self, connection: Connection) -> None:
         """Register a connection."""
         self._connections[connection.path] = connection
 
-    def connection_closed(self, connection: StreamConnection) -> None:
+    def disconnected(self, connection: Connection) -> None:
         """Forget a connection, and the allocation that came over it."""
         del self._connections[connection.path]
-        self._server.disconnect(connection.path, time.monotonic())
-        self._drain()
-
-    def _count_connections(self) -> dict[Transport, int]:
-        counts = {Transport.TCP: 0, Transport.TLS: 0}
-        for path in self._connections:
-            counts[path.transport] += 1
-        return counts
-
-    # Listening
+        if self._server is not None:
+            self._server.disconnect(connection.path, time.monotonic())
+            self._drain()
 
     def _has_room(self) -> bool:
         accepted = sum(map(len, self._stream_listeners))
         return accepted < self._settings.quota.stream_connections
 
-    def _listen_everywhere(self) -> None:
-        bound = self._sockets or bind_everywhere(self._settings)[0]
-        for transport, host, port, sock in bound:
-            if transport is Transport.UDP:
-                address = TransportAddress.parse(host, port)
-                self._listeners[address] = UdpListener(self._loop, address, sock, self._plane, self.receive)
-            elif transport is Transport.TCP:
-                self._listen_stream(sock, transport, None)
-            else:
-                self._listen_stream(sock, transport, self._tls)
+    # Building
 
-    def _listen_stream(self, sock: socket.socket, kind: Transport, tls: ssl.SSLContext | None) -> None:
-        listener = StreamListener(
-            self._loop,
-            sock,
-            tls,
-            lambda: StreamConnection(self._loop, kind, self._plane, self),
-            self._has_room,
+    def _build(self, addresses: Sequence[RelayAddress]) -> None:
+        settings, shared = self._settings, self._shared
+        self._own = packed_addresses(own_addresses())
+        self._own_relays = frozenset(ip for address in addresses for ip in address)
+        self._poller = poller = Poller(self._loop)
+        self._plane = PlainDataPath(
+            poller,
+            self._closed_relays(),
+            self,
+            limits=_limits(settings),
+            is_relayed_elsewhere=None if shared is None else shared.is_relayed_elsewhere,
         )
-        self._stream_listeners.append(listener)
+        ledger = _own_ledger(settings, addresses) if shared is None else shared.ledger
+        self._allocator = Allocator({UDP_PROTOCOL: self._plane}, addresses, ledger)
+        self._streams = Streams(
+            self._loop,
+            poller,
+            self,
+            self._plane.drops,
+            tls=self._certificates.tls,
+            proxy_sources=settings.proxy_sources,
+            http=self._http,
+        )
+        bound = bind_everywhere(settings)[0] if shared is None else shared.sockets
+        self._listen(bound)
+        self._server = TurnServer(
+            settings,
+            authenticator=self._authenticator(settings, self._keys),
+            guard=_guard(settings),
+            datapath=self._plane,
+            allocator=self._allocator,
+            discovery=_discovery(self._listeners, settings) if settings.behaviour_discovery else None,
+        )
+        self._registry.register(RelayCollector(self, self._plane))
+
+    def _closed_relays(self) -> frozenset[bytes]:
+        """Own relay addresses on which nothing but relayed transport addresses may be sent to."""
+        named = {ipaddress.ip_network(text) for text in self._settings.peers.allow}
+        opened = {network.network_address.packed for network in named if network.num_addresses == 1}
+        return self._own_relays - opened
+
+    def _authenticator(self, settings: RelaySettings, keys: Keys) -> Authenticator:
+        realms = realms_of(settings, keys.secrets, self._own, self._own_relays)
+        nonces = NonceSealer(keys.nonce_keys, settings.nonce_lifetime_seconds)
+        return Authenticator(realms, nonces, offers_algorithms=settings.password_algorithms)
+
+    def _listen(self, bound: Sequence[BoundSocket]) -> None:
+        poller = self._poller
+        assert poller is not None  # noqa: S101  # for the type checker
+        own = frozenset(
+            TransportAddress.parse(host, port) for transport, host, port, _ in bound if transport is Transport.UDP
+        )
+        for transport, host, port, sock in bound:
+            address = TransportAddress.parse(host, port)
+            if transport is Transport.UDP:
+                drops = self._plane.drops
+                self._listeners[address] = UdpListener(poller, address, sock, drops, self.receive, own_listeners=own)
+            elif transport is Transport.DTLS:
+                self._listen_dtls(poller, address, sock)
+            else:
+                self._stream_listeners.append(StreamListener(self._streams, sock, self._has_room))
+
+    def _listen_dtls(self, poller: Poller, address: TransportAddress, sock: socket.socket) -> None:
+        from relay.io.dtls import DtlsListener  # noqa: PLC0415  # 10 MiB that most relays never need
+
+        context = self._certificates.dtls
+        if context is None:
+            raise BindError("DTLS needs a certificate")
+        room = self._settings.quota.stream_connections
+        listener = DtlsListener(poller, address, sock, context, self, self._keys.nonce_keys, room)
+        self._dtls_listeners.append(listener)
 
     # The control plane's three queues
 
     def _drain(self) -> None:
         """Send and report all that the control plane has to say, then sleep until its deadline."""
         server = self._server
+        if server is None:
+            return
         while (transmit := server.poll_transmit()) is not None:
-            path = transmit.path
+            data, path = transmit
             if path.transport is Transport.UDP:
-                self._listeners[path.server].send(transmit.data, path.client)
+                self._listeners[path.server].send(data, path.client)
             elif (connection := self._connections.get(path)) is not None:
-                connection.send(transmit.data)
+                connection.send_message(data)
         while (event := server.poll_event()) is not None:
             self._observe(event)
-        self._sleep_until(server.poll_timeout())
+        deadline = server.poll_timeout()
+        if deadline is not None and (self._alarm is None or deadline < self._alarm_at):
+            self._sleep_until(deadline)
 
     def _observe(self, event: Event) -> None:
-        self._metrics.observe(event)
+        self._metrics.observe(event, self._latency)
         match event:
             case AllocationCreated(transport=transport):
                 _log.info("allocation begins over %s", transport.value)
@@ -251,9 +373,10 @@ class RelayService:
             case _:
                 pass
 
-    def _sleep_until(self, deadline: float | None) -> None:
-        if deadline is None or (self._alarm is not None and self._alarm_at <= deadline):
-            return
+    def _latency(self) -> float:
+        return time.monotonic() - self._received_at
+
+    def _sleep_until(self, deadline: float) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm_at = deadline
@@ -261,18 +384,75 @@ class RelayService:
 
     def _wake(self) -> None:
         self._alarm = None
-        self._server.handle_timeout(time.monotonic())
-        self._drain()
+        if self._server is not None:
+            self._server.handle_timeout(time.monotonic())
+            self._drain()
 
 
-def _authenticator(settings: RelaySettings, secrets: Sequence[bytes], nonce_keys: Sequence[bytes]) -> Authenticator:
-    users = {name: password.get_secret_value() for name, password in settings.users.items()}
-    return Authenticator(
-        CredentialBook(settings.realm, users, secrets), NonceSealer(nonce_keys, settings.nonce_lifetime_seconds)
-    )
+def _guard(settings: RelaySettings) -> SourceGuard:
+    quota = settings.quota
+    salt = os.urandom(_SALT_BYTES)
+    return SourceGuard(salt, per_second=quota.challenges_per_second, burst=quota.challenge_burst)
 
 
-def _check_relay_address(address: RelayAddress) -> None:
+def _limits(settings: RelaySettings) -> Limits:
+    return Limits(settings.quota.bytes_per_second, settings.quota.peer_packets_per_second)
+
+
+def _own_ledger(settings: RelaySettings, addresses: Sequence[RelayAddress]) -> Ledger:
+    share = settings.quota.total_share_percent
+    ports = {
+        family_of(address.bound): PortPool(settings.port_min, settings.port_max, share, os.urandom)
+        for address in addresses
+    }
+    return Ledger(ports, UserQuota(), Reservations(os.urandom))
+
+
+def _discovery(listeners: Collection[TransportAddress], settings: RelaySettings) -> BehaviourDiscovery:
+    """Behaviour discovery on all UDP listeners: two addresses of each family with two ports each."""
+    alternates = {}
+    for address in listeners:
+        (ip,) = {other.ip for other in listeners if other.family == address.family} - {address.ip}
+        (port,) = {other.port for other in listeners} - {address.port}
+        alternates[address] = TransportAddress(ip, port)
+    external = {
+        ipaddress.ip_address(inner).packed: ipaddress.ip_address(outer).packed
+        for inner, outer in settings.external_addresses.items()
+    }
+    guard = SourceGuard(os.urandom(_SALT_BYTES), per_second=STEERED_PER_SECOND, burst=STEERED_BURST)
+    return BehaviourDiscovery(alternates, guard, external)
+
+
+async def _resolve(addresses: Sequence[RelayAddress], settings: RelaySettings) -> list[RelayAddress]:
+    """The relay addresses with what peers see them as: asked for where that is configured, and judged in any case.
+
+    Raises:
+        ExternalAddressError: an address cannot be right, or nobody told it.
+    """
+    servers = [TransportAddress.parse(*parse_server(text)) for text in settings.external_address_from]
+    resolved = []
+    for bound, configured in addresses:
+        advertised = configured
+        server = next((server for server in servers if server.family == family_of(bound)), None)
+        if server is not None:
+            seen = await ask_external_address(bound, server)
+            if configured not in {bound, seen}:
+                raise ExternalAddressError(
+                    f"relay.external_addresses says {ipaddress.ip_address(configured)}, but {server} sees this machine"
+                    f" as {ipaddress.ip_address(seen)}"
+                )
+            advertised = seen
+        check_advertised(bound, advertised)
+        if ipaddress.ip_address(advertised).is_private and not ipaddress.ip_address(advertised).is_loopback:
+            _log.warning(
+                "the relay address is private: peers outside this network cannot reach it; behind a NAT set"
+                " relay.external_addresses"
+            )
+        resolved.append(RelayAddress(bound, advertised))
+    return resolved
+
+
+def _check_bindable(address: RelayAddress) -> None:
     """Refuse to start with a relay address that no relayed transport address could ever be bound to."""
     host = str(ipaddress.ip_address(address.bound))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -3,102 +3,84 @@
 import asyncio
 import errno
 import socket
-import ssl
 from collections.abc import Callable
 from typing import Final
 
-from relay.io.stream import StreamConnection
+from relay.io.poller import READABLE
+from relay.io.stream import StreamConnection, Streams
 
-HANDSHAKE_SECONDS: Final = 10.0
 BACKLOG: Final = 512  # connections that wait to be accepted
+# What the kernel holds for one client. Not yet sent: 16 KiB are 65 ms of a video of 2 Mbit/s; beyond it a send fails,
+# and our own queue decides what is still worth sending. Sent and not acknowledged: 256 KiB carry 20 Mbit/s over a
+# round trip of 100 ms; without a bound the kernel would let it grow to megabytes in the queue of a slow router.
+UNSENT_BYTES: Final = 16 << 10
+SEND_BUFFER_BYTES: Final = 256 << 10
+
+_TCP_NOTSENT_LOWAT: Final = 25  # Linux; missing in the socket module
 _BATCH: Final = 64  # connections accepted before the loop looks at the others
 _PAUSE_SECONDS: Final = 1.0  # after running out of descriptors: a ready listener would keep the loop busy
 _OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class StreamListener:
-    """One listening socket for TCP or TLS."""
+    """One listening socket, for TCP and TLS alike."""
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        sock: socket.socket,
-        tls: ssl.SSLContext | None,
-        make_connection: Callable[[], StreamConnection],
-        has_room: Callable[[], bool],
-    ) -> None:
+    def __init__(self, streams: Streams, sock: socket.socket, has_room: Callable[[], bool]) -> None:
         """Listen on a bound socket.
 
         Args:
-            loop: where the socket is watched.
-            sock: bound and non-blocking.
-            tls: server side of TLS; None for plain TCP.
-            make_connection: the protocol of a new connection.
+            streams: what the connections share.
+            sock: bound and non-blocking; ours from now on.
             has_room: whether one more connection may be accepted.
         """
-        self._loop = loop
+        self._streams = streams
         self._sock = sock
-        self._tls = tls
-        self._make_connection = make_connection
         self._has_room = has_room
-        self._tasks: set[asyncio.Task[None]] = set()  # one for each accepted connection, for as long as it lives
+        self._connections: set[StreamConnection] = set()
         self._pause: asyncio.TimerHandle | None = None
+        # Accepted sockets inherit these from the listening one.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         sock.listen(BACKLOG)
-        self._watch()
+        streams.poller.watch(sock.fileno(), self._on_ready)
 
     def __len__(self) -> int:
-        """Accepted connections that have not ended, those in their handshake included."""
-        return len(self._tasks)
+        """Accepted connections that have not ended, those in their handshake and those of the pages included."""
+        return len(self._connections)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Stop listening, and break off every connection and handshake."""
         if self._pause is not None:
             self._pause.cancel()
-        else:
-            self._loop.remove_reader(self._sock.fileno())
+        self._streams.poller.forget(self._sock.fileno())
         self._sock.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in list(self._connections):
+            connection.abort()
 
-    def _watch(self) -> None:
-        self._pause = None
-        self._loop.add_reader(self._sock.fileno(), self._on_readable)
-
-    def _on_readable(self) -> None:
+    def _on_ready(self, _events: int) -> None:
         for _ in range(_BATCH):
             try:
-                accepted, _address = self._sock.accept()
+                accepted, client = self._sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
                 if error.errno not in _OUT_OF_RESOURCES:
                     raise
-                self._loop.remove_reader(self._sock.fileno())
-                self._pause = self._loop.call_later(_PAUSE_SECONDS, self._watch)
+                self._streams.poller.change(self._sock.fileno(), 0)
+                self._pause = self._streams.loop.call_later(_PAUSE_SECONDS, self._resume)
                 return
             if not self._has_room():
                 accepted.close()
                 continue
             accepted.setblocking(False)  # noqa: FBT003  # its only argument
-            task = self._loop.create_task(self._serve(accepted))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            try:
+                connection = StreamConnection(self._streams, accepted, client[:2], self._connections.discard)
+            except OSError:  # reset before we looked, or no more sockets can be watched
+                accepted.close()
+                continue
+            self._connections.add(connection)
 
-    async def _serve(self, accepted: socket.socket) -> None:
-        connection = self._make_connection()
-        try:
-            await self._loop.connect_accepted_socket(
-                lambda: connection,
-                accepted,
-                ssl=self._tls,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls is not None else None,
-            )
-            await connection.ended
-        except OSError:
-            # A handshake that fails is the client's affair: a scanner, a time-out, an old protocol version.
-            accepted.close()
-        except asyncio.CancelledError:
-            connection.abort()
-            accepted.close()
-            raise
+    def _resume(self) -> None:
+        self._pause = None
+        self._streams.poller.change(self._sock.fileno(), READABLE)

@@ -1,20 +1,62 @@
 """A UDP listener: ChannelData and Send indications straight to the relays, all other STUN up to the control plane."""
 
-import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
+from relay.datapath import Drop
 from relay.five_tuple import FiveTuple, Transport
-from relay.io.datapath.plain import MAX_BATCH, MAX_DATAGRAM, Drop, PlainDataPath, Relay, Sender, SocketAddress
+from relay.io.clients import Buffer, ClientLink, ClientRelay
+from relay.io.datapath.segments import (
+    ANCILLARY_BYTES,
+    MAX_DATAGRAM,
+    Destination,
+    SocketAddress,
+    join_received,
+    segment_size,
+    send_run,
+)
+from relay.io.poller import Poller
 from stun.address import TransportAddress
 
 RECEIVE_BUFFER_BYTES: Final = 4 << 20  # a burst of many clients must wait here, not get lost
+MAX_BATCH: Final = 64  # receive calls before other sockets have their turn; see relay.io.datapath.relay_socket
+PROBE_AFTER: Final = 8
+# Services that answer a datagram with another one. A request that seems to come from there was forged to make the two
+# of us talk to each other, or to reflect our answer: echo, daytime, quote, chargen, DNS, TFTP, portmapper, NTP,
+# NetBIOS, SNMP, LDAP, RIP, SSDP, mDNS, memcached.
+REFLECTOR_PORTS: Final = frozenset((7, 13, 17, 19, 53, 69, 111, 123, 137, 161, 389, 520, 1900, 5353, 11211))
 _SO_RCVBUFFORCE: Final = 33  # Linux; missing in the socket module
-
-
 _UDP: Final = Transport.UDP
+
+
+class UdpLink(Destination):
+    """How relayed messages reach one client of a listener."""
+
+    __slots__ = ("_sendto", "_sock")
+    pads = False  # RFC 8656 §12.5 asks for it over streams only
+
+    def __init__(self, sock: socket.socket, address: SocketAddress) -> None:
+        super().__init__(address)
+        self._sock = sock
+        self._sendto = sock.sendto
+
+    def send(self, message: Buffer) -> None:
+        """Send one message.
+
+        Raises:
+            OSError: it was not sent.
+        """
+        self._sendto(message, self.address)
+
+    def send_burst(self, parts: list[Buffer], size: int) -> None:
+        """Send messages of `size` bytes, the last may be shorter, in one system call if the kernel can cut them.
+
+        Raises:
+            OSError: at least one of them was not sent.
+        """
+        send_run(self._sock, parts, size, self)
 
 
 class UdpListener:
@@ -22,35 +64,51 @@ class UdpListener:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        poller: Poller,
         address: TransportAddress,
         sock: socket.socket,
-        plane: PlainDataPath,
+        drops: dict[Drop, int],
         upcall: Callable[[bytes, FiveTuple], None],
+        *,
+        own_listeners: Collection[TransportAddress] = frozenset(),
     ) -> None:
+        """Listen on a bound socket.
+
+        Args:
+            poller: where it is watched.
+            address: what it is bound to.
+            sock: non-blocking; it belongs to the listener from now on.
+            drops: where datagrams that are not relayed are counted.
+            upcall: takes every message that is not for a relay.
+            own_listeners: addresses from which only a forged message can come; looked at anew each time.
+        """
         self.address = address
-        self._loop = loop
+        self._poller = poller
         self._sock = sock
-        self._plane = plane
+        self._drops = drops
         self._upcall = upcall
-        self._relays: dict[SocketAddress, Relay] = {}
+        self._own_listeners = own_listeners
+        self._relays: dict[SocketAddress, ClientRelay] = {}
         self._buffer = bytearray(MAX_DATAGRAM)
         self._view = memoryview(self._buffer)
+        self._windows = [self._buffer]
         self._family = sock.family
         self._batch = 1
+        self._full_batches = 0  # since an empty socket was asked
         _enlarge_receive_buffer(sock)
-        loop.add_reader(sock.fileno(), self._on_readable)
+        join_received(sock)
+        poller.watch_alone(sock.fileno(), self._on_ready)
 
     def close(self) -> None:
         """Stop listening."""
-        self._loop.remove_reader(self._sock.fileno())
+        self._poller.forget_alone(self._sock.fileno())
         self._sock.close()
 
-    def sender(self, client: TransportAddress) -> tuple[Sender, SocketAddress]:
-        """How messages reach a client."""
-        return self._sock.sendto, self._socket_address(client)
+    def link(self, client: TransportAddress) -> ClientLink:
+        """How relayed messages reach a client."""
+        return UdpLink(self._sock, self._socket_address(client))
 
-    def attach(self, client: TransportAddress, relay: Relay) -> None:
+    def attach(self, client: TransportAddress, relay: ClientRelay) -> None:
         """Hand what this client sends to this relay."""
         self._relays[self._socket_address(client)] = relay
 
@@ -63,36 +121,57 @@ class UdpListener:
         try:
             self._sock.sendto(data, self._socket_address(client))
         except OSError:
-            self._plane.drops[Drop.SEND_FAILED] += 1
+            self._drops[Drop.SEND_FAILED] += 1
 
-    def _on_readable(self) -> None:
+    def _on_ready(self, _events: int) -> None:
         now = time.monotonic()
-        recv_into = self._sock.recvfrom_into
-        buffer, view, relays, drops = self._buffer, self._view, self._relays, self._plane.drops
+        receive, windows, view, relays = self._sock.recvmsg_into, self._windows, self._view, self._relays
         for count in range(self._batch):
             try:
-                size, address = recv_into(buffer)
+                size, ancillary, _, address = receive(windows, ANCILLARY_BYTES)
             except BlockingIOError:
                 self._batch = count or 1
+                self._full_batches = 0
                 return
             except OSError:
-                continue  # an ICMP error of an earlier answer: it has been read, the next one may be data
-            if size < 4:
-                drops[Drop.MALFORMED] += 1
-            elif 0x40 <= buffer[0] <= 0x7F:
-                relay = relays.get(address)
-                if relay is None:
-                    drops[Drop.NO_ALLOCATION] += 1
-                else:
-                    relay.from_client_channel(view, size, now)
+                continue  # an error of an earlier answer: it has been read, the next datagram comes as usual
+            relay = relays.get(address)
+            if ancillary and 0 < (segment := segment_size(ancillary)) < size:
+                self._take_run(size, segment, address, now)
+            elif relay is not None and relay.from_client(view, 0, size, now):
+                relay.flush()
             else:
-                if buffer[1] == 0x16 and buffer[0] == 0x00:
-                    relay = relays.get(address)
-                    if relay is not None and relay.from_client_indication(view, size, now):
-                        continue
-                client = TransportAddress(socket.inet_pton(self._family, address[0]), address[1])
-                self._upcall(bytes(view[:size]), FiveTuple(_UDP, self.address, client))
-        self._batch = min(2 * self._batch, MAX_BATCH)
+                self._pass_up(0, size, address)
+        self._full_batches += 1
+        if self._full_batches >= PROBE_AFTER:
+            self._batch = min(2 * self._batch, MAX_BATCH)
+
+    def _take_run(self, size: int, segment: int, address: SocketAddress, now: float) -> None:
+        """Take a run apart: it may mix channels, indications and requests."""
+        view = self._view
+        relay = self._relays.get(address)
+        for start in range(0, size, segment):
+            end = min(start + segment, size)
+            if relay is not None:
+                if relay.from_client(view, start, end, now):
+                    continue
+                relay.flush()  # in order, and before the control plane may close it
+            self._pass_up(start, end, address)
+            relay = self._relays.get(address)
+        if relay is not None:
+            relay.flush()
+
+    def _pass_up(self, start: int, end: int, address: SocketAddress) -> None:
+        if end - start < 4:
+            self._drops[Drop.MALFORMED] += 1
+        elif 0x40 <= self._buffer[start] <= 0x7F:
+            self._drops[Drop.NO_ALLOCATION] += 1
+        else:
+            client = TransportAddress(socket.inet_pton(self._family, address[0]), address[1])
+            if client.port in REFLECTOR_PORTS or client in self._own_listeners:
+                self._drops[Drop.REFLECTOR] += 1
+            else:
+                self._upcall(self._view[start:end].tobytes(), FiveTuple(_UDP, self.address, client))
 
     def _socket_address(self, client: TransportAddress) -> SocketAddress:
         text = socket.inet_ntop(self._family, client.ip)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import secrets
 import ssl
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -103,6 +104,22 @@ class SignalingService:
             self._runner = None
             raise
         self._purging = asyncio.create_task(self._purge_forever(), name="signaling purge")
+
+    def configure(self, settings: SignalingSettings, issuer: CredentialIssuer, relay_ports: RelayPorts) -> None:
+        """Take other settings into use, save those of the listening sockets; clients stay."""
+        self._settings = settings
+        self._endpoint.configure(settings, issuer, relay_ports)
+
+    @property
+    def http(self) -> Callable[[], asyncio.Protocol]:
+        """Makes the protocol of one more HTTP connection that somebody else has accepted.
+
+        Raises:
+            RuntimeError: the service does not run.
+        """
+        if self._runner is None or self._runner.server is None:
+            raise RuntimeError("the pages are not served")
+        return self._runner.server
 
     async def stop(self) -> None:
         """Send every client away (`drain`, then 1001) and close, within three seconds.

@@ -70,6 +70,13 @@ class WebSocketEndpoint:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
+    def configure(self, settings: SignalingSettings, issuer: CredentialIssuer, ports: RelayPorts) -> None:
+        """Take other settings, credentials and relay ports into use; connections stay as they are."""
+        self._settings = settings
+        self._issuer = issuer
+        self._ports = ports
+        self._lobby.configure(settings)
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one WebSocket from its handshake to its end.
 

@@ -5,10 +5,18 @@ import zlib
 import pytest
 
 from stun.address import TransportAddress
-from stun.attributes import NONCE, REALM, SOFTWARE, USERNAME, XOR_MAPPED_ADDRESS, pack_attribute
+from stun.attributes import (
+    NONCE,
+    REALM,
+    SOFTWARE,
+    UNDERSTOOD_IN_BINDING,
+    USERNAME,
+    XOR_MAPPED_ADDRESS,
+    pack_attribute,
+)
 from stun.credentials import long_term_key
 from stun.errors import IntegrityError
-from stun.integrity import IntegrityAlgorithm
+from stun.integrity import IntegrityAlgorithm, IntegrityKey
 from stun.message import decode_message, encode_message
 from stun.registry import MessageClass, Method
 
@@ -60,14 +68,14 @@ every_vector = pytest.mark.parametrize(("raw", "key"), VECTORS.values(), ids=VEC
 def test_the_integrity_of_every_published_message_verifies(raw: bytes, key: bytes) -> None:
     message = decode_message(raw)
     assert message.integrity is IntegrityAlgorithm.SHA1
-    message.verify(key)
+    message.verify(IntegrityKey(key))
 
 
 @every_vector
 @pytest.mark.rfc(5769, "2")
 def test_no_other_key_verifies_a_published_message(raw: bytes, key: bytes) -> None:
     with pytest.raises(IntegrityError):
-        decode_message(raw).verify(key + b"\0x")
+        decode_message(raw).verify(IntegrityKey(key + b"\0x"))
 
 
 @every_vector
@@ -83,8 +91,9 @@ def test_the_sample_request_decodes_fully() -> None:
     assert message.transaction_id == TRANSACTION_ID
     assert message.get(SOFTWARE) == "STUN test client"
     assert message.get(USERNAME) == "evtj:h6vY"
-    assert [number for number, _ in message.attributes] == [0x8022, 0x0024, 0x8029, 0x0006]
-    assert message.unknown_attributes() == (0x0024,)  # PRIORITY belongs to ICE, which a server does not speak
+    assert list(message.values) == [0x8022, 0x0024, 0x8029, 0x0006]
+    # PRIORITY belongs to ICE, which a server does not speak.
+    assert message.unknown_attributes(UNDERSTOOD_IN_BINDING) == (0x0024,)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +109,7 @@ def test_the_sample_responses_decode_fully(raw: bytes, ip: str) -> None:
     assert message.transaction_id == TRANSACTION_ID
     assert message.get(SOFTWARE) == "test vector"
     assert message.get(XOR_MAPPED_ADDRESS) == TransportAddress.parse(ip, 32853)
-    assert message.unknown_attributes() == ()
+    assert message.unknown_attributes(UNDERSTOOD_IN_BINDING) == ()
 
 
 @pytest.mark.rfc(5769, "2.4")
@@ -122,7 +131,8 @@ def test_encoding_the_long_term_request_gives_the_published_bytes() -> None:
         REALM.pack("example.org"),
     )
     transaction_id = bytes.fromhex("78ad3433c6ad72c029da412e")
-    raw = encode_message(Method.BINDING, MessageClass.REQUEST, transaction_id, attributes, key=LONG_TERM_KEY)
+    key = IntegrityKey(LONG_TERM_KEY)
+    raw = encode_message(Method.BINDING, MessageClass.REQUEST, transaction_id, attributes, key=key)
     assert raw == LONG_TERM_REQUEST
 
 
@@ -163,7 +173,7 @@ def test_encoding_with_the_padding_of_the_samples_gives_the_published_bytes(
 ) -> None:
     message = decode_message(raw)
     again = encode_message(
-        message.method, message.message_class, TRANSACTION_ID, fields, key=PASSWORD, fingerprint=True
+        message.method, message.message_class, TRANSACTION_ID, fields, key=IntegrityKey(PASSWORD), fingerprint=True
     )
     assert again == raw
 

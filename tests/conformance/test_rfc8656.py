@@ -75,7 +75,7 @@ def test_an_allocation_tells_relayed_address_mapped_address_and_lifetime(harness
     assert client.relay.expires_at == harness.now + 600
     assert harness.server.allocations == 1
     assert harness.events[-2:] == [
-        AllocationCreated(Transport.UDP, IPV4),
+        AllocationCreated(Transport.UDP, (IPV4,), ""),
         RequestAnswered(Method.ALLOCATE, Transport.UDP),
     ]
 
@@ -119,7 +119,7 @@ def test_a_retransmitted_allocate_is_answered_alike(harness: RelayHarness) -> No
     again = client.allocate((EVEN_PORT, True), transaction_id=client.turn.transaction_id)
     assert again.raw == first.raw
     assert harness.server.allocations == 1
-    assert harness.allocator.pools[IPV4].taken == 2
+    assert harness.ports[IPV4].taken == 2
 
 
 @pytest.mark.rfc(8656, "7.2")
@@ -148,7 +148,7 @@ def test_a_family_can_be_chosen(harness: RelayHarness, family: int, ip: bytes) -
 def test_a_family_without_relay_address_is_not_supported(family: int) -> None:
     harness = RelayHarness(families=1)
     assert harness.client().allocate((REQUESTED_ADDRESS_FAMILY, family)).code == 440
-    assert harness.allocator.quota.held("alice") == 0
+    assert harness.held("alice") == 0
 
 
 @pytest.mark.rfc(8656, "7.2")
@@ -157,7 +157,7 @@ def test_a_port_held_by_another_program_is_passed_over(harness: RelayHarness) ->
     ports = {harness.client().allocate().get(XOR_RELAYED_ADDRESS).port for _ in range(20)}
     assert len(ports) == 20
     assert not ports & harness.plane.taken_ports
-    assert harness.allocator.pools[IPV4].taken == 20
+    assert harness.ports[IPV4].taken == 20
 
 
 @pytest.mark.rfc(8656, "7.2")
@@ -169,8 +169,8 @@ def test_a_system_without_ports_or_sockets_is_short_of_capacity(
     harness.plane.failure = OSError(24, "Too many open files") if out_of_descriptors else None
     assert harness.client().allocate().code == 508
     assert harness.client().allocate((EVEN_PORT, True)).code == 508
-    assert harness.allocator.pools[IPV4].taken == 0
-    assert harness.allocator.quota.held("alice") == 0
+    assert harness.ports[IPV4].taken == 0
+    assert harness.held("alice") == 0
 
 
 @pytest.mark.rfc(8656, "7.2")
@@ -201,7 +201,7 @@ def test_an_even_port_is_even_and_reserves_nothing_without_the_r_bit(harness: Re
         response = harness.client().allocate((EVEN_PORT, False))
         assert response.get(XOR_RELAYED_ADDRESS).port % 2 == 0
         assert not response.has(RESERVATION_TOKEN)
-        assert harness.allocator.pools[IPV4].taken == count
+        assert harness.ports[IPV4].taken == count
 
 
 @pytest.mark.rfc(8656, "7.2")
@@ -210,11 +210,11 @@ def test_a_reservation_token_is_redeemed_for_the_next_port(harness: RelayHarness
     port = first.get(XOR_RELAYED_ADDRESS).port
     assert port % 2 == 0
     assert len(first.get(RESERVATION_TOKEN)) == 8
-    assert harness.allocator.pools[IPV4].taken == 2
+    assert harness.ports[IPV4].taken == 2
     second = harness.client().allocate((RESERVATION_TOKEN, first.get(RESERVATION_TOKEN)))
     assert second.get(XOR_RELAYED_ADDRESS).port == port + 1
     assert not second.has(RESERVATION_TOKEN)
-    assert harness.allocator.pools[IPV4].taken == 2
+    assert harness.ports[IPV4].taken == 2
 
 
 @pytest.mark.rfc(8656, "7.2")
@@ -240,10 +240,10 @@ def test_a_reserved_port_that_nobody_asked_for_is_free_again(harness: RelayHarne
     client = harness.client()
     client.allocate((EVEN_PORT, True))
     client.refresh(0)
-    assert harness.allocator.pools[IPV4].taken == 1  # the reservation outlives the allocation
+    assert harness.ports[IPV4].taken == 1  # the reservation outlives the allocation
     harness.advance(30)
-    assert harness.allocator.pools[IPV4].taken == 0
-    assert len(harness.allocator.reservations) == 0
+    assert harness.ports[IPV4].taken == 0
+    assert len(harness.reservations) == 0
 
 
 @pytest.mark.rfc(8656, "7.2")
@@ -275,8 +275,8 @@ def test_a_reserved_port_lost_to_another_program_is_not_leaked(harness: RelayHar
     first = harness.client().allocate((EVEN_PORT, True))
     harness.plane.taken_ports = {first.get(XOR_RELAYED_ADDRESS).port + 1}
     assert harness.client().allocate((RESERVATION_TOKEN, first.get(RESERVATION_TOKEN))).code == 508
-    assert harness.allocator.pools[IPV4].taken == 1
-    assert harness.allocator.quota.held("alice") == 1
+    assert harness.ports[IPV4].taken == 1
+    assert harness.held("alice") == 1
 
 
 @pytest.mark.rfc(8656, "7.2")
@@ -319,7 +319,7 @@ def test_a_refresh_to_zero_deletes_the_allocation_at_once(harness: RelayHarness,
     assert alice.refresh(0).get(LIFETIME) == 0
     assert not alice.has_relay
     assert harness.server.allocations == 0
-    ended = AllocationDeleted(Transport.UDP, IPV4, Ending.REFRESH_ZERO, 10.0, Traffic(1, 2, 3, 4))
+    ended = AllocationDeleted(Transport.UDP, (IPV4,), Ending.REFRESH_ZERO, 10.0, Traffic(1, 2, 3, 4))
     assert ended in harness.events
     assert alice.allocate().code == 0  # the five-tuple is free again
 
@@ -393,7 +393,7 @@ def test_an_allocation_expires_by_itself(harness: RelayHarness, alice: RelayedCl
     assert alice.has_relay
     harness.advance(1)
     assert harness.plane.relays == {}
-    assert harness.events[-1] == AllocationDeleted(Transport.UDP, IPV4, Ending.EXPIRED, 600.0, Traffic(0, 0, 0, 0))
+    assert harness.events[-1] == AllocationDeleted(Transport.UDP, (IPV4,), Ending.EXPIRED, 600.0, Traffic(0, 0, 0, 0))
     assert harness.server.poll_timeout() is None
 
 
@@ -666,7 +666,7 @@ def _shape(*fields: tuple[Attribute[object], object]) -> bytes:
     return indication(Method.SEND, *fields)
 
 
-_UNKNOWN: Attribute[bytes] = Attribute(0x001A, "DONT-FRAGMENT", lambda value, _: value, lambda value, _: value)
+_UNKNOWN: Attribute[bytes] = Attribute(0x7F00, "UNKNOWN", lambda value, _: value, lambda value, _: value)
 _BROKEN: Attribute[bytes] = Attribute(0x0012, "BROKEN", lambda value, _: value, lambda value, _: value)
 
 
@@ -745,8 +745,8 @@ def test_closing_the_server_gives_everything_back(harness: RelayHarness) -> None
     harness.close()
     assert harness.plane.relays == {}
     assert harness.server.allocations == 0
-    assert {pool.taken for pool in harness.server.pools.values()} == {0}
-    assert len(harness.allocator.quota) == 0
+    assert {pool.taken for pool in harness.ports.values()} == {0}
+    assert len(harness.quota) == 0
     assert harness.server.poll_timeout() is None
     endings = [event.ending for event in harness.events if isinstance(event, AllocationDeleted)]
     assert endings == [Ending.SHUTDOWN] * 3

@@ -1,11 +1,12 @@
 """A forwarding plane that moves nothing and remembers what it was told."""
 
 import errno
+import operator
 from dataclasses import dataclass, field
 
-from relay.datapath import RelayAddress, Traffic
+from relay.datapath import Drop, RelayAddress, Traffic
 from relay.errors import PortTaken
-from relay.five_tuple import FiveTuple
+from relay.five_tuple import FiveTuple, Transport
 from stun.address import TransportAddress
 
 
@@ -28,6 +29,8 @@ class FakeDataPath:
     def __init__(self) -> None:
         self.relays: dict[int, FakeRelay] = {}
         self.sent: list[tuple[int, bytes, TransportAddress]] = []
+        self.sent_unfragmented: list[tuple[int, bytes, TransportAddress]] = []  # those of them with DONT-FRAGMENT
+        self.drops = dict.fromkeys(Drop, 0)
         self.attempts: list[int] = []  # ports that somebody tried to open
         self.taken_ports: set[int] = set()  # held by another program
         self.every_port_taken = False
@@ -38,7 +41,8 @@ class FakeDataPath:
         self.attempts.append(port)
         if self.failure is not None:
             raise self.failure
-        assert all(relay.path != path for relay in self.relays.values()), "a client has two relays"
+        families = [len(relay.address.bound) for relay in self.relays.values() if relay.path == path]
+        assert len(address.bound) not in families, "a client has two relays of one family"
         held = any(relay.port == port and relay.address == address for relay in self.relays.values())
         assert not held, "a port was handed out twice"
         if self.every_port_taken or port in self.taken_ports:
@@ -49,6 +53,13 @@ class FakeDataPath:
 
     def close_relay(self, handle: int) -> Traffic:
         return self.relays.pop(handle).traffic
+
+    def move_client(self, handle: int, path: FiveTuple) -> None:
+        old = self.relays[handle].path
+        assert path == old or all(relay.path != path for relay in self.relays.values()), "two clients in one place"
+        for relay in self.relays.values():
+            if relay.path == old:
+                relay.path = path
 
     def set_expiry(self, handle: int, expires_at: float) -> None:
         self.relays[handle].expires_at = expires_at
@@ -73,9 +84,18 @@ class FakeDataPath:
     def unbind_channel(self, handle: int, number: int) -> None:
         del self.relays[handle].channels[number]
 
-    def send_to_peer(self, handle: int, data: bytes, peer: TransportAddress) -> None:
+    def send_to_peer(self, handle: int, data: bytes, peer: TransportAddress, *, dont_fragment: bool = False) -> None:
         assert peer.ip in self.relays[handle].peers, "sent without a permission"
         self.sent.append((handle, data, peer))
+        if dont_fragment:
+            self.sent_unfragmented.append((handle, data, peer))
 
-    def counters(self, handle: int) -> Traffic:
+    def traffic(self, handle: int) -> Traffic:
         return self.relays[handle].traffic
+
+    def totals(self) -> dict[Transport, Traffic]:
+        totals = dict.fromkeys(Transport, Traffic(0, 0, 0, 0))
+        for relay in self.relays.values():
+            total = totals[relay.path.transport]
+            totals[relay.path.transport] = Traffic(*map(operator.add, total, relay.traffic))
+        return totals

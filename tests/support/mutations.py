@@ -22,7 +22,7 @@ from stun.attributes import (
     Attribute,
     pack_attribute,
 )
-from stun.integrity import IntegrityAlgorithm, fingerprint_of
+from stun.integrity import IntegrityAlgorithm, IntegrityKey, fingerprint_of
 from stun.message import encode_message
 from stun.registry import MessageClass, Method
 
@@ -60,7 +60,8 @@ def _encode(
     signature: tuple[bytes, IntegrityAlgorithm] | None,
     fingerprint: bool,  # noqa: FBT001  # `st.builds` passes it by position
 ) -> bytes:
-    key, algorithm = signature or (None, IntegrityAlgorithm.SHA1)
+    secret, algorithm = signature or (None, IntegrityAlgorithm.SHA1)
+    key = None if secret is None else IntegrityKey(secret)
     packed = [
         pack_attribute(field, value) if isinstance(field, int) else field.pack(value, transaction_id)
         for field, value in fields

@@ -3,14 +3,22 @@
 import itertools
 from typing import Any
 
+from relay.allocation import holder_of
 from relay.allocator import Allocator
 from relay.authenticator import Authenticator
 from relay.datapath import RelayAddress
 from relay.events import Event
 from relay.five_tuple import FiveTuple, Transport
+from relay.ledger import Ledger
 from relay.peer_policy import PeerPolicy
+from relay.port_pool import PortPool
+from relay.quota import UserQuota
+from relay.realm import NO_LIMIT, Realm, Realms
+from relay.reservation import Reservations
 from relay.settings import RelaySettings
+from relay.source_guard import SourceGuard
 from relay.turn_server import TurnServer
+from relay.wish import UDP_PROTOCOL
 from stun.address import IPV6, TransportAddress
 from stun.attributes import (
     CHANNEL_NUMBER,
@@ -27,6 +35,7 @@ from tests.support.turn_client import Field, Response, TurnClient
 
 USERS = {"alice": "wonderland", "bob": "builder"}
 SECRET = b"a shared secret of thirty-two bytes, or more"
+SECRETS = {"current": SECRET}
 NONCE_KEY = b"key of the nonces"
 RELAY_V4 = TransportAddress.parse("198.41.0.4", 0).ip
 RELAY_V6 = TransportAddress.parse("2a02:8109::4", 0).ip
@@ -50,25 +59,63 @@ class RelayHarness:
         self.events: list[Event] = []
         addresses = [RelayAddress(RELAY_V4, RELAY_V4), RelayAddress(RELAY_V6, RELAY_V6)][:families]
         numbers = itertools.count(1)
-        self.allocator = Allocator(
-            self.settings,
-            self.plane,
-            addresses,
+
+        def entropy(size: int) -> bytes:
             # Multiples of a large odd number scatter over the ports, and never repeat as tokens.
-            lambda size: (next(numbers) * 2_654_435_761 % (1 << 8 * size)).to_bytes(size),
-        )
+            return (next(numbers) * 2_654_435_761 % (1 << 8 * size)).to_bytes(size)
+
+        share = self.settings.quota.total_share_percent
+        self.ports = {
+            TransportAddress(address.bound, 0).family: PortPool(
+                self.settings.port_min, self.settings.port_max, share, entropy
+            )
+            for address in addresses
+        }
+        self.quota = UserQuota()
+        self.reservations = Reservations(entropy)
+        ledger = Ledger(self.ports, self.quota, self.reservations)
+        self.allocator = Allocator({UDP_PROTOCOL: self.plane}, addresses, ledger)
         self.policy = PeerPolicy(allow=self.settings.peers.allow, deny=self.settings.peers.deny)
         self.server = TurnServer(
             self.settings,
-            authenticator=Authenticator(
-                CredentialBook(self.settings.realm, USERS, [SECRET]),
-                NonceSealer([NONCE_KEY], self.settings.nonce_lifetime_seconds),
-            ),
-            policy=self.policy,
+            authenticator=self.authenticator(self.settings),
+            guard=self.guard(),
             datapath=self.plane,
             allocator=self.allocator,
         )
         self._client_ports = itertools.count(10_000)
+
+    def authenticator(self, settings: RelaySettings, *realms: Realm) -> Authenticator:
+        """An authenticator for the users of the harness, and for further realms."""
+        per_user = settings.quota.allocations_per_user
+        book = CredentialBook(settings.realm, USERS, SECRETS)
+        return self.authenticator_of(*realms, Realm(settings.realm, book, self.policy, per_user, NO_LIMIT))
+
+    def authenticator_of(self, *realms: Realm) -> Authenticator:
+        """An authenticator for these realms."""
+        nonces = NonceSealer([NONCE_KEY], self.settings.nonce_lifetime_seconds)
+        return Authenticator(Realms(realms), nonces, offers_algorithms=self.settings.password_algorithms)
+
+    def guard(self) -> SourceGuard:
+        """Bounds the answers to strangers."""
+        quota = self.settings.quota
+        return SourceGuard(bytes(8), per_second=quota.challenges_per_second, burst=quota.challenge_burst)
+
+    def held(self, username: str) -> int:
+        """What the quota counts for a user."""
+        return self.quota.held(holder_of(self.settings.realm, username))
+
+    def configure(self, *realms: Realm, **settings: Any) -> None:  # noqa: ANN401
+        """Reload with other settings."""
+        self.settings = RelaySettings.model_validate({**self.settings.model_dump(), **settings})
+        self.server.configure(self.settings, self.authenticator(self.settings, *realms), self.guard())
+
+    def reconfigure_general(self, book: CredentialBook) -> None:
+        """Reload with other users and secrets of the general realm."""
+        per_user = self.settings.quota.allocations_per_user
+        self.server.configure(
+            self.settings, self.authenticator_of(Realm(book.realm, book, self.policy, per_user, NO_LIMIT)), self.guard()
+        )
 
     @property
     def unix_time(self) -> float:
@@ -161,8 +208,23 @@ class RelayedClient:
     @property
     def relay(self) -> FakeRelay:
         """What the forwarding plane holds for this client."""
-        (relay,) = [relay for relay in self.harness.plane.relays.values() if relay.path == self.path]
+        (relay,) = self.relays
         return relay
+
+    @property
+    def relays(self) -> list[FakeRelay]:
+        """All that the forwarding plane holds for this client."""
+        return [relay for relay in self.harness.plane.relays.values() if relay.path == self.path]
+
+    @property
+    def permitted(self) -> dict[bytes, float]:
+        """When each permission expires, in both halves of a dual allocation."""
+        return {ip: expiry for relay in self.relays for ip, expiry in relay.peers.items()}
+
+    @property
+    def bound(self) -> dict[int, tuple[TransportAddress, float]]:
+        """Peer and expiry of each channel, in both halves of a dual allocation."""
+        return {number: bound for relay in self.relays for number, bound in relay.channels.items()}
 
     @property
     def has_relay(self) -> bool:

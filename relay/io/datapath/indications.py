@@ -6,7 +6,7 @@ lies. Indications of any other shape go up to the control plane, which reads the
 """
 
 import struct
-from typing import Final, NamedTuple
+from typing import Final
 
 from stun.address import IPV4, IPV6
 from stun.integrity import fingerprint_of
@@ -15,110 +15,95 @@ from stun.registry import HEADER_LENGTH, MAGIC_COOKIE
 HEADROOM: Final = 48  # bytes in front of a payload: header 20, XOR-PEER-ADDRESS 24 (IPv6), DATA 4
 TAILROOM: Final = 4  # bytes behind it: padding
 MAX_PAYLOAD: Final = 0xFFFC - (HEADROOM - HEADER_LENGTH)  # bytes: what the length field of any indication has room for
+SEND_TYPE: Final = 0x0016
 
-_SEND_TYPE: Final = 0x0016
 _DATA_TYPE: Final = 0x0017
-_HEADER: Final = struct.Struct("!HH4s")
-_PEER: Final = struct.Struct("!HHH")  # type and length of XOR-PEER-ADDRESS, then a zero byte and the family
-_PEER_V4: Final = (0x0012, 8, IPV4)
-_PEER_V6: Final = (0x0012, 20, IPV6)
-_TLV: Final = struct.Struct("!HH")
 _DATA: Final = 0x0013
-_FINGERPRINT: Final = b"\x80\x28\x00\x04"
-_DATA_HEAD_V4: Final = struct.Struct("!HH4s12sHHHHIHH")
-_DATA_HEAD_V6: Final = struct.Struct("!HH4s12sHHHH16sHH")
 _COOKIE: Final = int.from_bytes(MAGIC_COOKIE)
 _COOKIE_PORT: Final = _COOKIE >> 16
+_PEER_V4: Final = 0x0012 << 16 | 8  # type and length of XOR-PEER-ADDRESS
+_PEER_V6: Final = 0x0012 << 16 | 20
+_FINGERPRINT: Final = b"\x80\x28\x00\x04"
 _MASK_V4: Final = int.from_bytes(MAGIC_COOKIE[:2] + MAGIC_COOKIE)
+_MASK_V6: Final = int.from_bytes(MAGIC_COOKIE[:2] + MAGIC_COOKIE) << 96
+# Type, length, cookie; type and length of XOR-PEER-ADDRESS, zero byte and family, port and IP; type, length of DATA.
+_SEND_V4: Final = struct.Struct("!HHI12xIH6sHH")
+_SEND_V6: Final = struct.Struct("!HHI12sIH18sHH")
+_DATA_HEAD_V4: Final = struct.Struct("!HHIIQIHHIHH")
+_DATA_HEAD_V6: Final = struct.Struct("!HHIIQIHH16sHH")
+
+Send = tuple[bytes | int, int, int]  # who the peer is, and where the payload begins and ends
 
 
-class Send(NamedTuple):
-    """Where the two values of a Send indication lie in the buffer."""
+def find_send(view: memoryview, start: int, end: int) -> Send | None:
+    """Find peer and data of a Send indication of the usual shape in `view[start:end]`; None: ask the full codec.
 
-    peer: bytes  # port and IP address, still XORed; for IPv6 the transaction ID takes part in that
-    start: int
-    end: int
-
-
-def find_send(view: memoryview, size: int) -> Send | None:
-    """Find peer and data of a Send indication of the usual shape in `view[:size]`; None means: ask the full codec."""
+    The peer comes in a form that is quick to make and to look up, and the same each time: see `peer_of`.
+    """
+    size = end - start
     if size < HEADER_LENGTH + 12 + 4:
         return None
-    message_type, length, cookie = _HEADER.unpack_from(view)
-    if message_type != _SEND_TYPE or cookie != MAGIC_COOKIE or length != size - HEADER_LENGTH:
+    kind, length, cookie, attribute, family, peer, number, data_length = _SEND_V4.unpack_from(view, start)
+    if kind != SEND_TYPE or cookie != _COOKIE or length != size - HEADER_LENGTH:
         return None
-    shape = _PEER.unpack_from(view, HEADER_LENGTH)
-    if shape == _PEER_V4:
-        head = 32
-    elif shape == _PEER_V6 and size >= HEADER_LENGTH + 24 + 4:
-        head = 44
+    key: bytes | int
+    if attribute == _PEER_V4 and family == IPV4:
+        key = peer
+        at = start + 36
+    elif attribute == _PEER_V6 and family == IPV6 and size >= HEADER_LENGTH + 24 + 4:
+        _, _, _, transaction_id, _, _, peer, number, data_length = _SEND_V6.unpack_from(view, start)
+        # The transaction ID takes part in the XOR, so that the masked form is new each time.
+        key = int.from_bytes(peer) ^ (_MASK_V6 | int.from_bytes(transaction_id))
+        at = start + 48
     else:
         return None
-    number, data_length = _TLV.unpack_from(view, head)
-    start = head + 4
-    end = start + data_length
-    padded = end + 3 & ~3
-    if number != _DATA or (padded != size and not _is_fingerprint(view, padded, size)):
+    stop = at + data_length
+    padded = stop + (-data_length & 3)
+    if number != _DATA or (padded != end and not _is_fingerprint(view, start, padded, end)):
         return None
-    return Send(bytes(view[26:head]), start, end)
+    return key, at, stop
 
 
-def unmask_v4(peer: bytes) -> bytes:
-    """Undo the XOR of the port and IPv4 address that `find_send` found."""
-    return (int.from_bytes(peer) ^ _MASK_V4).to_bytes(6)
+def peer_of(key: bytes | int) -> tuple[bytes, int]:
+    """The packed IP address and the port of a peer that `find_send` found."""
+    plain = key.to_bytes(18) if isinstance(key, int) else (int.from_bytes(key) ^ _MASK_V4).to_bytes(6)
+    return plain[2:], int.from_bytes(plain[:2])
 
 
-def unmask_v6(peer: bytes, transaction_id: bytes) -> bytes:
-    """Undo the XOR of the port and IPv6 address that `find_send` found."""
-    return (int.from_bytes(peer) ^ int.from_bytes(MAGIC_COOKIE[:2] + MAGIC_COOKIE + transaction_id)).to_bytes(18)
+class TransactionIds:
+    """Transaction IDs of Data indications: unique, though nothing depends on it (RFC 8489 §5)."""
+
+    __slots__ = ("count", "salt")
+
+    def __init__(self, salt: int) -> None:
+        self.salt = salt  # 32 bits
+        self.count = 0  # 64 bits, taken and advanced in place by who writes indications
+
+    def next(self) -> bytes:
+        """A new one."""
+        self.count += 1
+        return self.salt.to_bytes(4) + self.count.to_bytes(8)
 
 
-def wrap_data_v4(buffer: bytearray, size: int, transaction_id: bytes, ip: int, port: int) -> tuple[int, int]:
-    """Write a Data indication around the payload at `buffer[HEADROOM:HEADROOM + size]`; returns its start and end."""
-    end = HEADROOM + size
-    padded = end + 3 & ~3
-    buffer[end:padded] = b"\0\0\0"[: padded - end]
-    start = HEADROOM - _DATA_HEAD_V4.size
-    _DATA_HEAD_V4.pack_into(
-        buffer,
-        start,
-        _DATA_TYPE,
-        padded - start - HEADER_LENGTH,
-        MAGIC_COOKIE,
-        transaction_id,
-        *_PEER_V4,
-        port ^ _COOKIE_PORT,
-        ip ^ _COOKIE,
-        _DATA,
-        size,
+def data_head_v4(size: int, ids: TransactionIds, ip: int, port: int) -> bytes:
+    """Everything of a Data indication that comes before a payload of `size` bytes; padding follows the payload."""
+    ids.count = count = ids.count + 1
+    length = 16 + (size + 3 & ~3)
+    masked = port ^ _COOKIE_PORT, ip ^ _COOKIE
+    return _DATA_HEAD_V4.pack(_DATA_TYPE, length, _COOKIE, ids.salt, count, _PEER_V4, IPV4, *masked, _DATA, size)
+
+
+def data_head_v6(size: int, ids: TransactionIds, ip: int, port: int) -> bytes:
+    """As `data_head_v4`, for an IPv6 peer."""
+    ids.count = count = ids.count + 1
+    length = 28 + (size + 3 & ~3)
+    masked = (ip ^ (_COOKIE << 96 | ids.salt << 64 | count)).to_bytes(16)
+    return _DATA_HEAD_V6.pack(
+        _DATA_TYPE, length, _COOKIE, ids.salt, count, _PEER_V6, IPV6, port ^ _COOKIE_PORT, masked, _DATA, size
     )
-    return start, padded
 
 
-def wrap_data_v6(buffer: bytearray, size: int, transaction_id: bytes, ip: int, port: int) -> tuple[int, int]:
-    """As `wrap_data_v4`, for an IPv6 peer."""
-    end = HEADROOM + size
-    padded = end + 3 & ~3
-    buffer[end:padded] = b"\0\0\0"[: padded - end]
-    start = HEADROOM - _DATA_HEAD_V6.size
-    mask = int.from_bytes(MAGIC_COOKIE + transaction_id)
-    _DATA_HEAD_V6.pack_into(
-        buffer,
-        start,
-        _DATA_TYPE,
-        padded - start - HEADER_LENGTH,
-        MAGIC_COOKIE,
-        transaction_id,
-        *_PEER_V6,
-        port ^ _COOKIE_PORT,
-        (ip ^ mask).to_bytes(16),
-        _DATA,
-        size,
-    )
-    return start, padded
-
-
-def _is_fingerprint(view: memoryview, at: int, size: int) -> bool:
-    if at + 8 != size or bytes(view[at : at + 4]) != _FINGERPRINT:
+def _is_fingerprint(view: memoryview, start: int, at: int, end: int) -> bool:
+    if at + 8 != end or bytes(view[at : at + 4]) != _FINGERPRINT:
         return False
-    return fingerprint_of(view[:at]) == int.from_bytes(view[at + 4 : size])
+    return fingerprint_of(view[start:at]) == int.from_bytes(view[at + 4 : end])

@@ -16,6 +16,7 @@ from config.schema import Settings
 from config.state import State
 from signaling.codes import AccessCode
 from stun.credentials import CredentialBook
+from stun.integrity import IntegrityAlgorithm
 
 ROOT = Path(__file__).parents[3]
 
@@ -102,9 +103,11 @@ def test_a_credential_is_one_that_the_relay_accepts() -> None:
     assert identity == "test"
     assert datetime.fromisoformat(issued["expires"]) == datetime.fromtimestamp(int(expiry), UTC)
     secret = Path("var/turn-secret").read_bytes().strip()
-    book = CredentialBook("r", {}, [secret])
-    other = CredentialBook("r", {issued["username"]: issued["password"]}, [])
-    assert book.keys(issued["username"], int(expiry) - 60) == other.keys(issued["username"], 0)
+    book = CredentialBook("r", {}, {"current": secret})
+    other = CredentialBook("r", {issued["username"]: issued["password"]}, {})
+    ((_, key),) = book.keys(issued["username"], int(expiry) - 60)
+    ((_, same),) = other.keys(issued["username"], 0)
+    assert key.digest(b"message", IntegrityAlgorithm.SHA1) == same.digest(b"message", IntegrityAlgorithm.SHA1)
 
 
 def test_a_credential_comes_with_a_command_to_try_it() -> None:
@@ -177,7 +180,8 @@ def test_an_unfit_state_is_one_line_and_status_1() -> None:
 def test_serving_hands_settings_and_state_to_the_assembly(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Settings, State, bool]] = []
 
-    def run_service(settings: Settings, state: State, *, demo: bool) -> int:
+    def run_service(settings: Settings, state: State, load: Callable[[], Settings], *, demo: bool) -> int:
+        assert load() == settings
         calls.append((settings, state, demo))
         return 7
 

@@ -1,11 +1,11 @@
 import pytest
 
 from relay import channel_binding, permission
-from relay.allocation import Allocation
+from relay.allocation import Allocation, RelayedTransportAddress, holder_of, realm_of
 from relay.channel_binding import ChannelBinding
-from relay.datapath import RelayAddress
 from relay.five_tuple import FiveTuple, Transport
 from relay.permission import Permission
+from relay.wish import UDP_PROTOCOL
 from stun.address import IPV4, IPV6, TransportAddress
 
 CLIENT = TransportAddress.parse("192.0.2.1", 5000)
@@ -17,7 +17,10 @@ INSIDE, OUTSIDE = bytes((10, 0, 0, 1)), bytes((203, 0, 113, 1))
 @pytest.fixture
 def allocation() -> Allocation:
     path = FiveTuple(Transport.UDP, SERVER, CLIENT)
-    return Allocation(path, "alice", bytes(12), RelayAddress(INSIDE, OUTSIDE), 50_000, 7, 100.0, 700.0)
+    allocation = Allocation(path, holder_of("realm", "alice"), UDP_PROTOCOL, bytes(12), 100.0)
+    allocation.relays[IPV4] = RelayedTransportAddress(TransportAddress(OUTSIDE, 50_000), 50_000, 7, 700.0)
+    allocation.expires_at = 700.0
+    return allocation
 
 
 def test_lifetimes_are_those_of_the_rfc() -> None:
@@ -25,15 +28,15 @@ def test_lifetimes_are_those_of_the_rfc() -> None:
     assert channel_binding.LIFETIME == 600.0
 
 
-def test_peers_see_the_advertised_address(allocation: Allocation) -> None:
-    assert allocation.relayed == TransportAddress(OUTSIDE, 50_000)
-    assert allocation.family == IPV4
+@pytest.mark.parametrize(("now", "live"), [(699.9, True), (700.0, False)])
+def test_a_relayed_address_ends_at_its_instant(allocation: Allocation, now: float, *, live: bool) -> None:
+    assert (allocation.live_relay(IPV4, now) is not None) is live
+    assert allocation.live_relay(IPV6, now) is None
 
 
-def test_the_family_is_that_of_the_relayed_address() -> None:
-    path = FiveTuple(Transport.UDP, SERVER, CLIENT)
-    address = RelayAddress(bytes(16), bytes(16))
-    assert Allocation(path, "alice", bytes(12), address, 50_000, 7, 100.0, 700.0).family == IPV6
+def test_a_holder_is_a_user_of_a_realm() -> None:
+    assert holder_of("one", "alice") != holder_of("other", "alice")
+    assert realm_of(holder_of("one", "ali\0ce")) == "one"
 
 
 @pytest.mark.parametrize(("now", "live"), [(399.9, True), (400.0, False), (400.1, False)])

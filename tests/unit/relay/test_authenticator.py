@@ -1,52 +1,127 @@
+from typing import Any
+
 import pytest
 
-from relay.authenticator import Authenticator, Identity
+from relay.authenticator import MAX_REALM_BYTES_WITH_ALGORITHMS, Authenticator
 from relay.errors import BadRequest, RequestRejected, StaleNonce, Unauthenticated
+from relay.five_tuple import FiveTuple, Transport
+from relay.peer_policy import PeerPolicy
+from relay.realm import Realm, Realms
 from stun.address import TransportAddress
-from stun.attributes import NONCE, REALM, USERNAME, Attribute, pack_attribute
-from stun.credentials import CredentialBook, issue_credential, long_term_key
+from stun.attributes import (
+    NONCE,
+    PASSWORD_ALGORITHM,
+    PASSWORD_ALGORITHMS,
+    REALM,
+    USERHASH,
+    USERNAME,
+    Attribute,
+    PasswordAlgorithmEntry,
+    pack_attribute,
+)
+from stun.credentials import CredentialBook, issue_credential, long_term_key, userhash
 from stun.errors import MessageParseError
-from stun.integrity import IntegrityAlgorithm
+from stun.integrity import IntegrityAlgorithm, IntegrityKey
 from stun.message import Message, decode_message, encode_message
-from stun.nonce import NonceSealer
-from stun.registry import MessageClass, Method
+from stun.nonce import NonceSealer, SecurityFeatures, security_features
+from stun.registry import MessageClass, Method, PasswordAlgorithm
 
 CLIENT = TransportAddress.parse("192.0.2.1", 5000)
-SECRETS = [b"s" * 32, b"t" * 32]
+SERVER = TransportAddress.parse("198.51.100.1", 3478)
+PATH = FiveTuple(Transport.UDP, SERVER, CLIENT)
+SECRETS = {"new": b"s" * 32, "old": b"t" * 32}
 NOW = 1_763_800_000.0
 REALM_TEXT = "redconnect"
 WRONG = "looking-glass"
 SEALER = NonceSealer([bytes(16)], 3600)
-GOOD = {USERNAME: "alice", REALM: REALM_TEXT, NONCE: SEALER.issue(CLIENT, NOW)}
+MD5, SHA256 = PasswordAlgorithmEntry(1), PasswordAlgorithmEntry(2)
+OFFERED = (SHA256, MD5)
+COOKIE = SecurityFeatures.PASSWORD_ALGORITHMS
+Values = dict[Attribute[Any], Any]
+PLAIN: Values = {USERNAME: "alice", REALM: REALM_TEXT, NONCE: SEALER.issue(CLIENT, NOW)}
+GOOD: Values = PLAIN | {NONCE: SEALER.issue(CLIENT, NOW, COOKIE)}
+MODERN: Values = GOOD | {PASSWORD_ALGORITHMS: OFFERED, PASSWORD_ALGORITHM: SHA256}
+ANONYMOUS: Values = {USERHASH: userhash("alice", REALM_TEXT)} | {
+    attribute: value for attribute, value in MODERN.items() if attribute is not USERNAME
+}
+
+
+def realm(name: str = REALM_TEXT, secrets: dict[str, bytes] = SECRETS, **fields: Any) -> Realm:  # noqa: ANN401
+    book = CredentialBook(name, {"alice": "wonderland"}, secrets)
+    return Realm(name, book, PeerPolicy(), 24, 100, **fields)
+
+
+def authenticator_of(*realms: Realm, offers_algorithms: bool = True) -> Authenticator:
+    return Authenticator(Realms(realms), SEALER, offers_algorithms=offers_algorithms)
 
 
 @pytest.fixture
 def authenticator() -> Authenticator:
-    return Authenticator(CredentialBook(REALM_TEXT, {"alice": "wonderland"}, SECRETS), SEALER)
+    return authenticator_of(realm())
 
 
 def request(
-    values: dict[Attribute[str], str],
+    values: Values,
     password: str | None = "wonderland",  # of a user that exists here only
     algorithm: IntegrityAlgorithm = IntegrityAlgorithm.SHA1,
+    password_algorithm: PasswordAlgorithm = PasswordAlgorithm.MD5,
 ) -> Message:
-    key = None if password is None else long_term_key(values.get(USERNAME, ""), REALM_TEXT, password)
+    key = None
+    if password is not None:
+        username = values.get(USERNAME, "alice")
+        key = IntegrityKey(long_term_key(username, values.get(REALM, REALM_TEXT), password, password_algorithm))
     packed = [attribute.pack(value) for attribute, value in values.items()]
     raw = encode_message(Method.REFRESH, MessageClass.REQUEST, bytes(12), packed, key=key, algorithm=algorithm)
     return decode_message(raw)
 
 
+def modern_request(values: Values, password: str = "wonderland") -> Message:
+    return request(values, password, IntegrityAlgorithm.SHA256, PasswordAlgorithm.SHA256)
+
+
 @pytest.mark.parametrize("algorithm", IntegrityAlgorithm)
-def test_the_right_password_proves_the_identity(authenticator: Authenticator, algorithm: IntegrityAlgorithm) -> None:
-    identity = authenticator.authenticate(request(GOOD, algorithm=algorithm), CLIENT, NOW)
-    assert identity == Identity("alice", long_term_key("alice", REALM_TEXT, "wonderland"))
+@pytest.mark.parametrize("values", [PLAIN, GOOD])
+def test_the_right_password_proves_the_identity(
+    authenticator: Authenticator, values: Values, algorithm: IntegrityAlgorithm
+) -> None:
+    message = request(values, algorithm=algorithm)
+    identity = authenticator.authenticate(message, PATH, NOW)
+    assert (identity.username, identity.realm.name, identity.secret) == ("alice", REALM_TEXT, "")
+    message.verify(identity.key)
 
 
-@pytest.mark.parametrize("secret", SECRETS)
-def test_any_of_the_shared_secrets_will_do(authenticator: Authenticator, secret: bytes) -> None:
-    username, password = issue_credential(secret, int(NOW) + 60)
-    identity = authenticator.authenticate(request(GOOD | {USERNAME: username}, password), CLIENT, NOW)
-    assert identity == Identity(username, long_term_key(username, REALM_TEXT, password))
+@pytest.mark.parametrize("name", SECRETS)
+def test_any_of_the_shared_secrets_will_do_and_is_named(authenticator: Authenticator, name: str) -> None:
+    username, password = issue_credential(SECRETS[name], int(NOW) + 60)
+    message = request(GOOD | {USERNAME: username}, password)
+    identity = authenticator.authenticate(message, PATH, NOW)
+    assert (identity.username, identity.secret) == (username, name)
+    message.verify(identity.key)
+
+
+@pytest.mark.parametrize("values", [MODERN, ANONYMOUS])
+def test_a_modern_request_proves_the_identity_with_sha256_all_over(
+    authenticator: Authenticator, values: Values
+) -> None:
+    message = modern_request(values)
+    identity = authenticator.authenticate(message, PATH, NOW)
+    assert identity.username == "alice"
+    message.verify(identity.key)
+
+
+def test_a_time_limited_user_may_use_sha256_too(authenticator: Authenticator) -> None:
+    username, password = issue_credential(SECRETS["old"], int(NOW) + 60)
+    identity = authenticator.authenticate(modern_request(MODERN | {USERNAME: username}, password), PATH, NOW)
+    assert identity.secret == "old"
+
+
+def test_md5_may_be_chosen_explicitly_from_the_list(authenticator: Authenticator) -> None:
+    message = request(MODERN | {PASSWORD_ALGORITHM: MD5}, algorithm=IntegrityAlgorithm.SHA256)
+    assert authenticator.authenticate(message, PATH, NOW).username == "alice"
+
+
+def without(values: Values, *attributes: Attribute[Any]) -> Values:
+    return {attribute: value for attribute, value in values.items() if attribute not in attributes}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +130,7 @@ def test_any_of_the_shared_secrets_will_do(authenticator: Authenticator, secret:
         (GOOD, None, Unauthenticated, "no_credentials"),
         ({}, None, Unauthenticated, "no_credentials"),
         ({}, WRONG, BadRequest, "incomplete_credentials"),
-        ({USERNAME: "alice", REALM: REALM_TEXT}, WRONG, BadRequest, "incomplete_credentials"),
+        (without(GOOD, NONCE), WRONG, BadRequest, "incomplete_credentials"),
         (GOOD | {REALM: "elsewhere"}, "wonderland", Unauthenticated, "wrong_realm"),
         (GOOD | {USERNAME: "mallory"}, "wonderland", Unauthenticated, "unknown_user"),
         (GOOD | {USERNAME: "1000:x"}, "wonderland", Unauthenticated, "expired"),
@@ -69,26 +144,120 @@ def test_any_of_the_shared_secrets_will_do(authenticator: Authenticator, secret:
 )
 def test_every_refusal_names_its_cause(
     authenticator: Authenticator,
-    values: dict[Attribute[str], str],
+    values: Values,
     password: str | None,
     refusal: type[RequestRejected],
     cause: str,
 ) -> None:
     with pytest.raises(refusal) as caught:
-        authenticator.authenticate(request(values, password), CLIENT, NOW)
+        authenticator.authenticate(request(values, password), PATH, NOW)
     assert caught.value.cause == cause
 
 
-def test_a_malformed_credential_is_a_parse_error(authenticator: Authenticator) -> None:
-    raw = encode_message(
-        Method.REFRESH, MessageClass.REQUEST, bytes(12), (pack_attribute(USERNAME.type, b"\xff"),), key=b"key"
-    )
+@pytest.mark.parametrize(
+    ("values", "refusal", "cause"),
+    [
+        (without(MODERN, PASSWORD_ALGORITHMS), BadRequest, "password_algorithms"),
+        (without(MODERN, PASSWORD_ALGORITHM), BadRequest, "password_algorithms"),
+        (MODERN | {PASSWORD_ALGORITHMS: (MD5,)}, BadRequest, "password_algorithms"),
+        (MODERN | {PASSWORD_ALGORITHMS: (MD5, SHA256)}, BadRequest, "password_algorithms"),
+        (MODERN | {PASSWORD_ALGORITHMS: ()}, BadRequest, "password_algorithms"),
+        (MODERN | {PASSWORD_ALGORITHM: PasswordAlgorithmEntry(3)}, BadRequest, "password_algorithm"),
+        (MODERN | {PASSWORD_ALGORITHM: PasswordAlgorithmEntry(2, b"p")}, BadRequest, "password_algorithm"),
+        (MODERN | {PASSWORD_ALGORITHM: MD5}, Unauthenticated, "wrong_password"),
+        (MODERN | {NONCE: MODERN[NONCE].replace("gAAA", "AAAA")}, StaleNonce, "stale_nonce"),
+        (MODERN | {NONCE: MODERN[NONCE].replace("gAAA", "wAAA")}, StaleNonce, "stale_nonce"),
+        (ANONYMOUS | {USERHASH: bytes(32)}, Unauthenticated, "unknown_user"),
+        (ANONYMOUS | {USERHASH: userhash("bob", REALM_TEXT)}, Unauthenticated, "unknown_user"),
+    ],
+)
+def test_what_was_changed_between_challenge_and_request_is_refused(
+    authenticator: Authenticator, values: Values, refusal: type[RequestRejected], cause: str
+) -> None:
+    with pytest.raises(refusal) as caught:
+        authenticator.authenticate(modern_request(values), PATH, NOW)
+    assert caught.value.cause == cause
+
+
+def test_without_a_cookie_the_algorithm_that_the_client_names_is_taken_at_its_word() -> None:
+    # As in the sample message of RFC 8489 appendix B.1 (erratum 6268): PASSWORD-ALGORITHM alone.
+    message = modern_request(PLAIN | {PASSWORD_ALGORITHM: SHA256})
+    assert authenticator_of(realm(), offers_algorithms=False).authenticate(message, PATH, NOW)
+
+
+@pytest.mark.parametrize("value", [PasswordAlgorithmEntry(0), PasswordAlgorithmEntry(3)])
+def test_an_algorithm_that_nobody_knows_is_a_bad_request_without_a_cookie_too(
+    authenticator: Authenticator, value: PasswordAlgorithmEntry
+) -> None:
+    with pytest.raises(BadRequest):
+        authenticator.authenticate(request(PLAIN | {PASSWORD_ALGORITHM: value}), PATH, NOW)
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [pack_attribute(USERNAME.type, b"\xff"), pack_attribute(USERHASH.type, bytes(31))],
+    ids=["name", "hash"],
+)
+def test_a_malformed_credential_is_a_parse_error(authenticator: Authenticator, malformed: bytes) -> None:
+    key = IntegrityKey(b"key")
+    raw = encode_message(Method.REFRESH, MessageClass.REQUEST, bytes(12), (malformed,), key=key)
     with pytest.raises(MessageParseError):
-        authenticator.authenticate(decode_message(raw), CLIENT, NOW)
+        authenticator.authenticate(decode_message(raw), PATH, NOW)
 
 
-def test_a_challenge_is_accepted_when_it_comes_back(authenticator: Authenticator) -> None:
-    realm, nonce = authenticator.challenge(CLIENT, NOW)
-    assert realm == REALM.pack(REALM_TEXT)
-    text = NONCE.decode(nonce[4:], b"")
-    assert authenticator.authenticate(request(GOOD | {NONCE: text}), CLIENT, NOW + 3599)
+def parts(challenge: tuple[bytes, ...]) -> tuple[str, str, tuple[bytes, ...]]:
+    name, nonce, *rest = challenge
+    text = REALM.decode(name[4 : 4 + int.from_bytes(name[2:4])], b"")
+    return text, NONCE.decode(nonce[4:], b""), tuple(rest)
+
+
+@pytest.mark.parametrize("offers_algorithms", [False, True])
+def test_a_challenge_is_accepted_when_it_comes_back(*, offers_algorithms: bool) -> None:
+    authenticator = authenticator_of(realm(), offers_algorithms=offers_algorithms)
+    name, nonce, algorithms = parts(authenticator.challenge(PATH, NOW))
+    assert name == REALM_TEXT
+    assert algorithms == ((PASSWORD_ALGORITHMS.pack(OFFERED),) if offers_algorithms else ())
+    assert bool(security_features(nonce) & COOKIE) is offers_algorithms
+    assert authenticator.authenticate(request(GOOD | {NONCE: nonce}), PATH, NOW + 3599)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("r" * MAX_REALM_BYTES_WITH_ALGORITHMS, True),
+        ("r" * (MAX_REALM_BYTES_WITH_ALGORITHMS + 1), False),
+        ("\u00e4" * MAX_REALM_BYTES_WITH_ALGORITHMS, False),
+    ],
+)
+def test_algorithms_are_offered_only_where_the_realm_leaves_room(name: str, *, expected: bool) -> None:
+    _, nonce, algorithms = parts(authenticator_of(realm(name)).challenge(PATH, NOW))
+    assert bool(algorithms) is expected
+    assert bool(security_features(nonce) & COOKIE) is expected
+
+
+@pytest.mark.parametrize("name", ["redconnect", "r" * 12, "r" * 13, "r" * 24])
+def test_a_challenge_to_a_browser_stays_within_three_times_its_request(name: str) -> None:
+    challenge = authenticator_of(realm(name)).challenge(PATH, NOW)
+    assert 20 + 8 + sum(map(len, challenge)) <= 3 * 28
+
+
+@pytest.mark.parametrize(("secrets", "expected"), [({}, True), (SECRETS, False)])
+def test_anonymity_is_asked_for_only_where_every_user_is_static(secrets: dict[str, bytes], *, expected: bool) -> None:
+    _, nonce, _ = parts(authenticator_of(realm(secrets=secrets)).challenge(PATH, NOW))
+    assert bool(security_features(nonce) & SecurityFeatures.USERNAME_ANONYMITY) is expected
+
+
+def test_every_realm_has_its_own_challenge_and_its_own_users() -> None:
+    special = Realm(
+        "special", CredentialBook("special", {"bob": "b"}, {}), PeerPolicy(), 24, 100, ports=frozenset({5349})
+    )
+    authenticator = authenticator_of(special, realm())
+    there = PATH._replace(server=SERVER._replace(port=5349))
+    assert parts(authenticator.challenge(there, NOW))[0] == "special"
+    assert parts(authenticator.challenge(PATH, NOW))[0] == REALM_TEXT
+    bob = {USERNAME: "bob", REALM: "special", NONCE: SEALER.issue(CLIENT, NOW)}
+    assert authenticator.authenticate(request(bob, "b"), there, NOW).realm is special
+    with pytest.raises(Unauthenticated):
+        authenticator.authenticate(request(bob | {REALM: REALM_TEXT}, "b"), there, NOW)
+    with pytest.raises(Unauthenticated):
+        authenticator.authenticate(request(PLAIN | {REALM: "special"}), there, NOW)

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from relay.five_tuple import Transport
 from stun.address import IPV4, IPV6, TransportAddress
 from stun.attributes import (
+    ADDITIONAL_ADDRESS_FAMILY,
     DATA,
     EVEN_PORT,
     LIFETIME,
@@ -17,6 +18,7 @@ from stun.attributes import (
     REQUESTED_TRANSPORT,
     RESERVATION_TOKEN,
     XOR_PEER_ADDRESS,
+    XOR_RELAYED_ADDRESS,
 )
 from stun.registry import Method
 from tests.support.relay_harness import RelayedClient, RelayHarness, peer
@@ -45,11 +47,11 @@ class TurnServerMachine(RuleBasedStateMachine):
             nonce_lifetime_seconds=86_400,
             quota={"allocations_per_user": 3, "permissions_per_allocation": 3, "channels_per_allocation": 2},
         )
-        transports = list(Transport) * 2
+        transports = [*Transport, Transport.UDP, Transport.TCP]
         users = ["alice", "bob", "alice", "alice", "bob", "alice"]
         self.clients = [self.harness.client(*each) for each in zip(users, [None] * 6, transports, strict=True)]
         self.tokens: list[bytes] = [bytes(8)]
-        self.expiries: dict[RelayedClient, float] = {}
+        self.expiries: dict[RelayedClient, dict[int, float]] = {}  # by family
 
     def ask(self, number: int, method: Method, *fields: Field) -> Response:
         client = self.clients[number]
@@ -60,17 +62,19 @@ class TurnServerMachine(RuleBasedStateMachine):
         return response
 
     def is_live(self, number: int) -> bool:
-        return self.expiries.get(self.clients[number], 0.0) > self.harness.now
+        return max(self.expiries.get(self.clients[number], {0: 0.0}).values()) > self.harness.now
 
     @rule(
         number=clients,
-        family=st.sampled_from([None, IPV4, IPV6, 3]),
+        family=st.sampled_from([None, IPV4, IPV6, 3, "both"]),
         even_port=st.sampled_from([None, False, True]),
         lifetime=lifetimes,
     )
-    def allocate(self, number: int, family: int | None, even_port: bool | None, lifetime: int | None) -> None:  # noqa: FBT001
+    def allocate(self, number: int, family: int | str | None, even_port: bool | None, lifetime: int | None) -> None:  # noqa: FBT001
         fields: list[Field] = [(REQUESTED_TRANSPORT, 17)]
-        if family is not None:
+        if family == "both":
+            fields.append((ADDITIONAL_ADDRESS_FAMILY, IPV6))
+        elif family is not None:
             fields.append((REQUESTED_ADDRESS_FAMILY, family))
         if even_port is not None:
             fields.append((EVEN_PORT, even_port))
@@ -87,30 +91,38 @@ class TurnServerMachine(RuleBasedStateMachine):
 
     def _allocated(self, number: int, response: Response) -> None:
         assert (response.code == 437) is self.is_live(number)
-        assert response.code in {0, 437, 440, 486, 508}
+        assert response.code in {0, 400, 437, 440, 486, 508}
         if response.code == 0:
-            self.expiries[self.clients[number]] = self.harness.now + response.get(LIFETIME)
+            families = [address.family for address in response.message.get_all(XOR_RELAYED_ADDRESS)]
+            self.expiries[self.clients[number]] = dict.fromkeys(families, self.harness.now + response.get(LIFETIME))
             if response.has(RESERVATION_TOKEN):
                 self.tokens.append(response.get(RESERVATION_TOKEN))
 
-    @rule(number=clients, lifetime=lifetimes)
-    def refresh(self, number: int, lifetime: int | None) -> None:
+    @rule(number=clients, lifetime=lifetimes, family=st.sampled_from([None, None, IPV4, IPV6]))
+    def refresh(self, number: int, lifetime: int | None, family: int | None) -> None:
         live = self.is_live(number)
-        response = self.ask(number, Method.REFRESH, *([] if lifetime is None else [(LIFETIME, lifetime)]))
-        assert response.code == (0 if live else 437)
-        if live:
-            self.expiries[self.clients[number]] = self.harness.now + response.get(LIFETIME)
+        fields: list[Field] = [] if lifetime is None else [(LIFETIME, lifetime)]
+        if family is not None:
+            fields.append((REQUESTED_ADDRESS_FAMILY, family))
+        held = self.expiries.get(self.clients[number], {})
+        has_family = family is None or held.get(family, 0.0) > self.harness.now
+        response = self.ask(number, Method.REFRESH, *fields)
+        assert response.code == (437 if not live else 0 if has_family else 443)
+        if response.code == 0:
+            for each in [family] if family else list(held):
+                if held[each] > self.harness.now or family:
+                    held[each] = self.harness.now + response.get(LIFETIME)
 
     @rule(number=clients, wanted=st.lists(peers, max_size=4))
     def permit(self, number: int, wanted: list[TransportAddress]) -> None:
         live = self.is_live(number)
-        before = dict(self.clients[number].relay.peers) if live else {}
+        before = self.clients[number].permitted if live else {}
         code = self.clients[number].permit(*wanted).code
         assert (code == 437) is not live
         if code in {400, 403, 443}:
-            assert self.clients[number].relay.peers == before
+            assert self.clients[number].permitted == before
         if code == 0:
-            held = self.clients[number].relay.peers
+            held = self.clients[number].permitted
             assert all(held[each.ip] == self.harness.now + 300 for each in wanted)
 
     @rule(number=clients, channel=numbers, to=peers)
@@ -119,13 +131,14 @@ class TurnServerMachine(RuleBasedStateMachine):
         code = self.clients[number].bind(channel, to).code
         assert (code == 437) is not live
         if code == 0:
-            assert self.clients[number].relay.channels[channel] == (to, self.harness.now + 600)
+            assert self.clients[number].bound[channel] == (to, self.harness.now + 600)
 
     @rule(number=clients, to=peers)
     def send(self, number: int, to: TransportAddress) -> None:
         client, plane = self.clients[number], self.harness.plane
         plane.sent.clear()
-        may = self.is_live(number) and client.relay.peers.get(to.ip, 0.0) > self.harness.now
+        expiry = self.expiries.get(client, {}).get(to.family, 0.0)
+        may = min(expiry, client.permitted.get(to.ip, 0.0)) > self.harness.now
         assert client.send(indication(Method.SEND, (XOR_PEER_ADDRESS, to), (DATA, b"x"))) == []
         assert len(plane.sent) == may
 
@@ -162,36 +175,40 @@ class TurnServerMachine(RuleBasedStateMachine):
 
     @invariant()
     def ports_taken_are_allocations_and_reservations(self) -> None:
-        allocator = self.harness.allocator
-        reserved = Counter(each.family for each in allocator.reservations._by_token.values())
-        allocated = Counter(each.family for each in self.harness.server._allocations.values())
-        for family, pool in allocator.pools.items():
+        reserved = Counter(each.family for each in self.harness.reservations._by_token.values())
+        allocated = Counter(family for each in self.harness.server._allocations.values() for family in each.relays)
+        for family, pool in self.harness.ports.items():
             assert pool.taken == reserved[family] + allocated[family]
             assert pool.taken + pool.free == pool.size
             assert pool.taken <= pool.limit
 
     @invariant()
     def the_quota_counts_allocations_and_reservations(self) -> None:
-        held = Counter(each.username for each in self.harness.server._allocations.values())
-        held.update(each.username for each in self.harness.allocator.reservations._by_token.values())
-        assert {name: self.harness.allocator.quota.held(name) for name in held} == held
-        assert len(self.harness.allocator.quota) == len(held)
+        held = Counter(each.holder for each in self.harness.server._allocations.values() for _ in each.relays)
+        held.update(each.holder for each in self.harness.reservations._by_token.values())
         assert all(count <= 3 for count in held.values())
+        if held:
+            held["redconnect"] = held.total()  # all users of the realm together
+        assert {holder: self.harness.quota.held(holder) for holder in held} == held
+        assert len(self.harness.quota) == len(held)
 
     @invariant()
     def the_forwarding_plane_knows_what_the_control_plane_knows(self) -> None:
         relays, allocations = self.harness.plane.relays, self.harness.server._allocations
         assert {relay.path for relay in relays.values()} == set(allocations)
         for path, allocation in allocations.items():
-            relay = relays[allocation.handle]
-            assert (relay.path, relay.port, relay.expires_at) == (path, allocation.port, allocation.expires_at)
-            assert relay.peers == {ip: each.expires_at for ip, each in allocation.permissions.items()}
-            assert relay.channels == {
-                number: (each.peer, each.expires_at) for number, each in allocation.channels.items()
-            }
+            peers: dict[bytes, float] = {}
+            channels: dict[int, tuple[TransportAddress, float]] = {}
+            for each in allocation.relays.values():
+                relay = relays[each.handle]
+                assert (relay.path, relay.port, relay.expires_at) == (path, each.port, each.expires_at)
+                peers |= relay.peers
+                channels |= relay.channels
+            assert peers == {ip: each.expires_at for ip, each in allocation.permissions.items()}
+            assert channels == {number: (each.peer, each.expires_at) for number, each in allocation.channels.items()}
             assert set(allocation.peers.values()) == set(allocation.channels.values())
-            assert len(relay.peers) <= 3
-            assert len(relay.channels) <= 2
+            assert len(peers) <= 3
+            assert len(channels) <= 2
 
     @invariant()
     def nothing_denied_is_installed(self) -> None:
@@ -209,8 +226,8 @@ class TurnServerMachine(RuleBasedStateMachine):
         self.harness.advance(4000)
         assert self.harness.plane.relays == {}
         assert self.harness.server.allocations == 0
-        assert {pool.taken for pool in self.harness.server.pools.values()} == {0}
-        assert len(self.harness.allocator.quota) == len(self.harness.allocator.reservations) == 0
+        assert {pool.taken for pool in self.harness.ports.values()} == {0}
+        assert len(self.harness.quota) == len(self.harness.reservations) == 0
         assert self.harness.server.poll_timeout() is None
         assert self.harness.server._timers._buckets == {}
 

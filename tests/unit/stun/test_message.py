@@ -12,6 +12,7 @@ from stun.attributes import (
     LIFETIME,
     REALM,
     SOFTWARE,
+    UNDERSTOOD_IN_BINDING,
     UNKNOWN_ATTRIBUTES,
     USERNAME,
     XOR_PEER_ADDRESS,
@@ -19,7 +20,7 @@ from stun.attributes import (
     pack_attribute,
 )
 from stun.errors import MessageParseError, ParseFault
-from stun.integrity import IntegrityAlgorithm, fingerprint_of
+from stun.integrity import IntegrityAlgorithm, IntegrityKey, fingerprint_of
 from stun.message import (
     MAX_ATTRIBUTES,
     MAX_UNKNOWN_ATTRIBUTES,
@@ -31,7 +32,7 @@ from stun.message import (
 from stun.registry import ErrorCode, MessageClass, Method
 
 TRANSACTION_ID = bytes.fromhex("b7e7a701bc34d686fa87dfae")
-KEY = b"a key"
+KEY = IntegrityKey(b"a key")
 
 # Types with a meaning for the decoder itself: integrity and fingerprint
 MEANINGFUL = {0x0008, 0x001C, 0x8028}
@@ -80,7 +81,12 @@ def test_a_message_survives_the_round_trip(
         fingerprint=fingerprint,
     )
     decoded = decode_message(raw)
-    assert decoded[:4] == (method, message_class, transaction_id, tuple(values))
+    assert decoded[:3] == (method, message_class, transaction_id)
+    assert decoded.values == dict(reversed(values))
+    assert list(decoded.values) == list(dict.fromkeys(number for number, _ in values))
+    assert (*decoded.repeated,) == tuple(
+        each for at, each in enumerate(values) if each[0] in {number for number, _ in values[:at]}
+    )
     assert decoded.raw is raw
     assert decoded.integrity is algorithm
     assert decoded.has_fingerprint is fingerprint
@@ -130,7 +136,8 @@ def test_a_right_fingerprint_that_is_not_the_last_attribute_is_refused() -> None
 
 
 def test_as_many_attributes_as_the_bound_are_read() -> None:
-    assert len(decode_message(message(*[SOFTWARE.pack("")] * MAX_ATTRIBUTES)).attributes) == MAX_ATTRIBUTES
+    decoded = decode_message(message(*[SOFTWARE.pack("")] * MAX_ATTRIBUTES))
+    assert len(decoded.get_all(SOFTWARE)) == MAX_ATTRIBUTES
 
 
 @given(st.binary(max_size=200))
@@ -151,6 +158,21 @@ def test_an_arbitrary_body_behind_a_right_header_raises_nothing_but_a_parse_erro
                 decoded.get(attribute)
 
 
+@pytest.mark.parametrize("before", [0, 1, MAX_ATTRIBUTES - 3])
+def test_the_bound_counts_attributes_that_are_ignored_too(before: int) -> None:
+    head = b"".join([SOFTWARE.pack("")] * before) + pack_attribute(0x0008, bytes(20))
+    decode_message(message(head, *[SOFTWARE.pack("")] * (MAX_ATTRIBUTES - before - 1)))
+    with pytest.raises(MessageParseError) as caught:
+        decode_message(message(head, *[SOFTWARE.pack("")] * (MAX_ATTRIBUTES - before)))
+    assert caught.value.fault is ParseFault.TOO_MANY
+
+
+def test_an_ignored_attribute_must_still_fit_into_the_message() -> None:
+    with pytest.raises(MessageParseError) as caught:
+        decode_message(with_length(message(pack_attribute(0x0008, bytes(20))) + b"\x80\x22\0\1"))
+    assert caught.value.fault is ParseFault.TRUNCATED
+
+
 def test_padding_may_hold_anything() -> None:
     raw = message(SOFTWARE.pack("x"))
     assert decode_message(raw[:-3] + b"\xff \0").get(SOFTWARE) == "x"
@@ -164,8 +186,8 @@ def test_attributes_behind_the_integrity_are_ignored(algorithm: IntegrityAlgorit
     decoded = decode_message(
         with_fingerprint(with_length(signed + REALM.pack("smuggled") + pack_attribute(0x7F00, b"")))
     )
-    assert [number for number, _ in decoded.attributes] == [SOFTWARE.type]
-    assert decoded.unknown_attributes() == ()
+    assert list(decoded.values) == [SOFTWARE.type]
+    assert decoded.unknown_attributes(UNDERSTOOD_IN_BINDING) == ()
     assert decoded.has_fingerprint
     decoded.verify(KEY)
 
@@ -182,7 +204,7 @@ def test_the_weaker_integrity_behind_the_stronger_one_is_ignored() -> None:
         Method.BINDING, MessageClass.REQUEST, TRANSACTION_ID, key=KEY, algorithm=IntegrityAlgorithm.SHA256
     )
     decoded = decode_message(with_length(signed + pack_attribute(0x0008, bytes(20))))
-    assert (decoded.integrity_at, decoded.integrity) == (-1, IntegrityAlgorithm.SHA256)
+    assert (decoded.integrity_at, decoded.integrity) == (20, IntegrityAlgorithm.SHA256)
 
 
 def test_the_first_of_duplicates_counts_and_all_can_be_had() -> None:
@@ -197,9 +219,13 @@ def test_the_first_of_duplicates_counts_and_all_can_be_had() -> None:
     assert decoded.get_all(REALM) == []
 
 
-def test_only_comprehension_required_types_without_codec_are_unknown() -> None:
+def test_only_comprehension_required_types_that_are_not_understood_are_unknown() -> None:
     packed = [pack_attribute(number, b"") for number in (0x0002, 0x7FFF, 0x8000, 0xFFFF, 0x0006, 0x0002)]
-    assert decode_message(message(*packed)).unknown_attributes() == (0x0002, 0x7FFF, 0x0002)
+    unknown = decode_message(message(*packed)).unknown_attributes
+    assert unknown(frozenset({0x0006})) == (0x0002, 0x7FFF)
+    assert unknown(frozenset({0x0006, 0x0002})) == (0x7FFF,)
+    assert unknown(frozenset()) == (0x0002, 0x7FFF, 0x0006)
+    assert unknown(frozenset({0x0006, 0x0002, 0x7FFF})) == ()
 
 
 @pytest.mark.parametrize("fingerprint", [False, True])

@@ -4,15 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.io.datapath.indications import (
-    HEADROOM,
-    TAILROOM,
-    find_send,
-    unmask_v4,
-    unmask_v6,
-    wrap_data_v4,
-    wrap_data_v6,
-)
+from relay.io.datapath.indications import HEADROOM, TransactionIds, data_head_v4, data_head_v6, find_send, peer_of
 from stun.address import TransportAddress
 from stun.attributes import DATA, SOFTWARE, XOR_PEER_ADDRESS, pack_attribute
 from stun.errors import MessageParseError
@@ -38,11 +30,14 @@ def send(peer: TransportAddress, data: bytes, transaction_id: bytes, *, fingerpr
 
 def read(raw: bytes) -> tuple[TransportAddress, bytes] | None:
     """What the quick reader makes of a message that lies in a larger buffer."""
-    found = find_send(memoryview(raw + b"\xff" * 64), len(raw))
+    before = b"\x00\x16\xff"
+    surrounded = before + raw + b"\xff" * 64
+    found = find_send(memoryview(surrounded), len(before), len(before) + len(raw))
+    assert found == find_send(memoryview(surrounded)[: len(before) + len(raw)], len(before), len(before) + len(raw))
     if found is None:
         return None
-    plain = unmask_v4(found.peer) if len(found.peer) == 6 else unmask_v6(found.peer, raw[8:20])
-    return TransportAddress(plain[2:], int.from_bytes(plain[:2])), raw[found.start : found.end]
+    key, start, end = found
+    return TransportAddress(*peer_of(key)), surrounded[start:end]
 
 
 def read_in_full(raw: bytes) -> tuple[TransportAddress | None, bytes | None] | None:
@@ -111,15 +106,31 @@ def test_another_shape_is_left_to_the_full_codec(ip: str) -> None:
     assert read(request) is None
 
 
-@given(peers, payloads, transaction_ids)
+@given(peers, payloads, st.integers(0, 0xFFFFFFFF), st.integers(0, 1 << 63))
 def test_a_data_indication_is_what_the_full_codec_writes(
-    peer: TransportAddress, data: bytes, transaction_id: bytes
+    peer: TransportAddress, data: bytes, salt: int, count: int
 ) -> None:
-    buffer = bytearray(b"\xff" * (HEADROOM + len(data) + TAILROOM))
-    buffer[HEADROOM : HEADROOM + len(data)] = data
-    wrap = wrap_data_v4 if len(peer.ip) == 4 else wrap_data_v6
-    start, end = wrap(buffer, len(data), transaction_id, int.from_bytes(peer.ip), peer.port)
+    ids = TransactionIds(salt)
+    ids.count = count
+    head = (data_head_v4 if len(peer.ip) == 4 else data_head_v6)(len(data), ids, int.from_bytes(peer.ip), peer.port)
+    assert len(head) <= HEADROOM
+    transaction_id = salt.to_bytes(4) + (count + 1).to_bytes(8)
     fields = (XOR_PEER_ADDRESS.pack(peer, transaction_id), DATA.pack(data))
-    assert buffer[start:end] == encode_message(Method.DATA, MessageClass.INDICATION, transaction_id, fields)
-    message = decode_message(bytes(buffer[start:end]))
+    written = head + data + bytes(-len(data) % 4)
+    assert written == encode_message(Method.DATA, MessageClass.INDICATION, transaction_id, fields)
+    assert ids.next() == salt.to_bytes(4) + (count + 2).to_bytes(8)
+    message = decode_message(written)
     assert (message.get(XOR_PEER_ADDRESS), message.get(DATA)) == (peer, data)
+
+
+@given(peers, transaction_ids, transaction_ids)
+def test_a_peer_is_found_under_the_same_key_whatever_the_transaction(
+    peer: TransportAddress, one: bytes, other: bytes
+) -> None:
+    keys = set()
+    for transaction_id in (one, other):
+        raw = send(peer, b"x", transaction_id)
+        found = find_send(memoryview(raw), 0, len(raw))
+        assert found is not None
+        keys.add(found[0])
+    assert len(keys) == 1

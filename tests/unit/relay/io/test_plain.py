@@ -8,113 +8,42 @@ from types import SimpleNamespace
 
 import pytest
 
-from relay.datapath import RelayAddress, Traffic
+from relay.datapath import Drop, Limits, NotSent, RelayAddress, Traffic
 from relay.errors import PortTaken
-from relay.five_tuple import FiveTuple, Transport
+from relay.five_tuple import Transport
+from relay.io.clients import Buffer
 from relay.io.datapath.indications import MAX_PAYLOAD
-from relay.io.datapath.plain import Drop, PlainDataPath, Relay, Sender, SocketAddress
-from stun.address import TransportAddress
+from relay.io.datapath.plain import PlainDataPath
+from relay.io.datapath.relay_socket import MAX_BATCH, RelaySocket
+from relay.io.datapath.segments import Destination, join_received, send_run
+from relay.io.poller import Poller
 from stun.attributes import DATA, XOR_PEER_ADDRESS
 from stun.demux import decode_channel_data, encode_channel_data
-from stun.message import decode_message
+from stun.message import Message, decode_message, encode_message
 from stun.registry import MessageClass, Method
-from tests.support.turn_client import indication
-from tests.support.udp_endpoint import PATIENCE, UdpEndpoint, udp_endpoint
+from tests.support.plane import (
+    LONG,
+    NUMBER,
+    Client,
+    Clients,
+    Clock,
+    free_port,
+    path_of,
+    send_to,
+    transport,
+    until_dropped,
+    watch_drops,
+)
+from tests.support.udp_endpoint import UdpEndpoint, udp_endpoint
 
-NUMBER = 0x4000
-LONG = 10_000.0
 PAYLOADS = [b"", b"x", b"12", b"123", b"1234", b"12345", bytes(range(256)) * 5 + b"?" * 120]
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-class Clients:
-    """Plays the listeners: what relays send to clients waits in a queue per client."""
-
-    def __init__(self) -> None:
-        self.relays: dict[FiveTuple, Relay] = {}
-        self.inbox: dict[FiveTuple, asyncio.Queue[bytes]] = {}
-        self.gone = False
-
-    def sender(self, path: FiveTuple) -> tuple[Sender, SocketAddress]:
-        if self.gone:
-            raise KeyError(path)
-        queue = self.inbox.setdefault(path, asyncio.Queue())
-        return lambda message, _address: queue.put_nowait(bytes(message)), ("", 0)
-
-    def attach(self, path: FiveTuple, relay: Relay) -> None:
-        self.relays[path] = relay
-
-    def detach(self, path: FiveTuple) -> None:
-        del self.relays[path]
-
-
-class Client:
-    """One client of the plane, with an open relay."""
-
-    def __init__(self, plane: PlainDataPath, clients: Clients, clock: Clock, host: str, port: int) -> None:
-        self.plane, self.clock, self.clients = plane, clock, clients
-        self.path = FiveTuple(
-            Transport.UDP, TransportAddress.parse("192.0.2.9", 3478), TransportAddress.parse("192.0.2.1", port)
-        )
-        ip = TransportAddress.parse(host, 0).ip
-        self.address = (host, free_port(host))
-        self.handle = plane.open_relay(self.path, RelayAddress(ip, ip), self.address[1], clock.now + LONG)
-
-    def permit(self, peer: tuple[str, int], seconds: float = LONG) -> None:
-        self.plane.allow_peer(self.handle, transport(peer).ip, self.clock.now + seconds)
-
-    def bind(self, peer: tuple[str, int], number: int = NUMBER, seconds: float = LONG) -> None:
-        self.permit(peer)
-        self.plane.bind_channel(self.handle, number, transport(peer), self.clock.now + seconds)
-
-    def send_channel(self, data: bytes, number: int = NUMBER) -> None:
-        frame = encode_channel_data(number, data)
-        view = memoryview(frame + b"behind it lies something else")
-        self.clients.relays[self.path].from_client_channel(view, len(frame), self.clock.now)
-
-    def send_indication(self, data: bytes, peer: tuple[str, int]) -> bool:
-        raw = indication(Method.SEND, (XOR_PEER_ADDRESS, transport(peer)), (DATA, data))
-        return self.clients.relays[self.path].from_client_indication(memoryview(raw), len(raw), self.clock.now)
-
-    async def receive(self) -> bytes:
-        async with asyncio.timeout(PATIENCE):
-            return await self.clients.inbox[self.path].get()
-
-    async def receive_channel(self) -> tuple[int, bytes]:
-        return decode_channel_data(await self.receive())
-
-    async def receive_data(self) -> tuple[TransportAddress | None, bytes | None]:
-        message = decode_message(await self.receive())
-        assert (message.method, message.message_class) == (Method.DATA, MessageClass.INDICATION)
-        return message.get(XOR_PEER_ADDRESS), message.get(DATA)
-
-    @property
-    def traffic(self) -> Traffic:
-        return self.plane.counters(self.handle)
-
-
-def transport(address: tuple[str, int]) -> TransportAddress:
-    return TransportAddress.parse(*address)
-
-
-def free_port(host: str) -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("relay.io.datapath.plain.time", SimpleNamespace(monotonic=clock.monotonic))
+    for module in ("plain", "relay_socket"):
+        monkeypatch.setattr(f"relay.io.datapath.{module}.time", SimpleNamespace(monotonic=clock.monotonic))
     return clock
 
 
@@ -130,11 +59,14 @@ def host(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def plane(clients: Clients) -> AsyncIterator[PlainDataPath]:
-    plane = PlainDataPath(asyncio.get_running_loop(), frozenset(), clients)
-    plane.drops = WatchedDrops()
+    poller = Poller(asyncio.get_running_loop())
+    plane = PlainDataPath(poller, frozenset(), clients)
+    watch_drops(plane)
     yield plane
     for handle in list(plane._relays):
         plane.close_relay(handle)
+    assert len(poller) == 0
+    poller.close()
 
 
 @pytest.fixture
@@ -180,12 +112,12 @@ async def test_a_send_indication_that_came_up_to_the_control_plane_is_relayed_to
 
 async def test_a_stranger_reaches_nobody(plane: PlainDataPath, client: Client, peer: UdpEndpoint, host: str) -> None:
     peer.send(b"from a stranger", client.address)
-    client.clients.inbox[client.path].put_nowait(b"mark")
+    client.link.inbox.put_nowait(b"mark")
     async with udp_endpoint(host) as other:
         other.send(b"from another", client.address)
-        await _until_dropped(plane, Drop.NO_PERMISSION, 2)
+        await until_dropped(plane, Drop.NO_PERMISSION, 2)
     assert await client.receive() == b"mark"
-    assert client.clients.inbox[client.path].empty()
+    assert client.link.inbox.empty()
     assert peer.is_silent  # not even an error
 
 
@@ -220,7 +152,7 @@ async def test_a_permission_ends_at_its_instant_for_channels_and_indications(
     client.send_channel(b"late")
     client.send_indication(b"late", peer.address)
     peer.send(b"late", client.address)
-    await _until_dropped(plane, Drop.NO_PERMISSION, 2)
+    await until_dropped(plane, Drop.NO_PERMISSION, 2)
     client.permit(peer.address)
     client.send_channel(b"again")
     assert await peer.receive() == b"again"
@@ -240,7 +172,7 @@ async def test_a_forgotten_permission_silences_its_channel_and_a_new_one_wakes_i
     client.send_channel(b"without")
     client.send_indication(b"without", peer.address)
     peer.send(b"without", client.address)
-    await _until_dropped(plane, Drop.NO_PERMISSION, 2)
+    await until_dropped(plane, Drop.NO_PERMISSION, 2)
     client.permit(peer.address)
     client.send_channel(b"again")
     assert await peer.receive() == b"again"
@@ -257,7 +189,7 @@ async def test_an_allocation_ends_at_its_instant_and_may_be_prolonged(
     client.send_channel(b"late")
     client.send_indication(b"late", peer.address)
     peer.send(b"late", client.address)
-    await _until_dropped(plane, Drop.NO_PERMISSION, 2)
+    await until_dropped(plane, Drop.NO_PERMISSION, 2)
     plane.set_expiry(client.handle, clock.now + LONG)
     client.send_channel(b"again")
     assert await peer.receive() == b"again"
@@ -295,8 +227,8 @@ async def test_channels_of_one_relay_are_kept_apart(client: Client, peer: UdpEnd
     async with udp_endpoint(host) as other:
         client.bind(peer.address, 0x4000)
         client.bind(other.address, 0x7FFE)
-        client.send_channel(b"to one", 0x4000)
-        client.send_channel(b"to the other", 0x7FFE)
+        client.send_channel(b"to one", number=0x4000)
+        client.send_channel(b"to the other", number=0x7FFE)
         assert await peer.receive() == b"to one"
         assert await other.receive() == b"to the other"
         other.send(b"back", client.address)
@@ -308,8 +240,10 @@ async def test_a_channel_message_that_claims_too_much_is_dropped(
 ) -> None:
     client.bind(peer.address)
     view = memoryview(b"\x40\0\0\5" + b"1234" + b"from an earlier packet")
-    client.clients.relays[client.path].from_client_channel(view, 8, clock.now)
+    assert client.relay.from_client(view, 0, 8, clock.now)
+    client.relay.flush()
     assert plane.drops[Drop.MALFORMED] == 1
+    assert client.traffic == Traffic(0, 0, 0, 0)
 
 
 async def test_a_peer_of_the_other_family_is_left_to_the_control_plane(client: Client, host: str) -> None:
@@ -327,36 +261,394 @@ async def test_a_payload_too_large_for_udp_is_dropped_and_counted(
 
 
 async def test_a_client_that_cannot_be_sent_to_is_counted(
-    plane: PlainDataPath, clients: Clients, clock: Clock, peer: UdpEndpoint, host: str, monkeypatch: pytest.MonkeyPatch
+    plane: PlainDataPath, client: Client, peer: UdpEndpoint
 ) -> None:
-    def refuse(_message: memoryview, _address: SocketAddress) -> None:
-        raise BlockingIOError
-
-    monkeypatch.setattr(clients, "sender", lambda _path: (refuse, ("", 0)))
-    client = Client(plane, clients, clock, host, 5001)
+    client.link.failure = BlockingIOError()
     client.permit(peer.address)
     peer.send(b"x", client.address)
-    await _until_dropped(plane, Drop.SEND_FAILED, 1)
+    await until_dropped(plane, Drop.SEND_FAILED, 1)
     assert client.traffic.packets_to_client == 0
 
 
-async def test_more_peers_than_are_remembered_are_still_reached(client: Client, host: str) -> None:
+async def test_more_peers_than_are_remembered_are_still_reached(
+    plane: PlainDataPath, client: Client, host: str
+) -> None:
     async with udp_endpoint(host) as peer:
         client.permit(peer.address)
         for port in range(2000, 2100):
             client.send_indication(b"into the void", (host, port))
         client.send_indication(b"reached", peer.address)
         assert await peer.receive() == b"reached"
-        assert len(client.clients.relays[client.path]._targets) <= 64
+        assert len(plane._relays[client.handle].client._targets) <= 64
 
 
-async def test_a_refused_datagram_does_not_stop_the_relay(client: Client, peer: UdpEndpoint, host: str) -> None:
+# ICMP errors (RFC 8656 §11.5, §11.6)
+
+
+async def test_a_client_is_told_of_an_icmp_error_and_of_the_data_behind_it(
+    client: Client, peer: UdpEndpoint, host: str
+) -> None:
     closed = (host, free_port(host))
     client.permit(peer.address)
+    for data in (b"one", b"two", b"three"):
+        client.send_indication(data, closed)  # port unreachable comes back at once
+        peer.send(data, client.address)  # and lies behind the error
+    told, heard = [], []
+    for _ in range(6):
+        message = await client.receive_message()
+        if message.get(DATA) is None:
+            told.append((message.get(XOR_PEER_ADDRESS), icmp_of(message)))
+        else:
+            heard.append((message.get(XOR_PEER_ADDRESS), message.get(DATA)))
+    unreachable = (1, 4, 0) if ":" in host else (3, 3, 0)
+    assert told == [(transport(closed), unreachable)] * 3
+    assert heard == [(transport(peer.address), data) for data in (b"one", b"two", b"three")]
+
+
+async def test_an_icmp_error_does_not_lose_what_is_sent_next_to_another_peer(
+    plane: PlainDataPath, client: Client, peer: UdpEndpoint, host: str
+) -> None:
+    closed = (host, free_port(host))
+    client.bind(peer.address)
+    for payloads in ((b"single",), (b"a run", b"of two")):
+        client.send_indication(b"nobody listens", closed)  # the error fails the very next call on the socket
+        client.send_channel(*payloads)
+        for payload in payloads:
+            assert await peer.receive() == payload
+    assert plane.drops[Drop.SEND_FAILED] == 0
+
+
+async def test_an_icmp_error_about_a_peer_without_permission_is_not_told(
+    plane: PlainDataPath, client: Client, peer: UdpEndpoint, clock: Clock
+) -> None:
+    host = peer.address[0]
+    client.permit((host, 1), seconds=10.0)
+    client.send_indication(b"nobody listens", (host, free_port(host)))
+    clock.now += 10.0
+    peer.send(b"mark", client.address)
+    await until_dropped(plane, Drop.NO_PERMISSION, 1)
+    client.permit(peer.address)
+    peer.send(b"mark", client.address)
+    assert await client.receive_data() == (transport(peer.address), b"mark")
+
+
+async def test_no_more_than_ten_icmp_errors_a_second_are_told_and_the_socket_comes_to_rest(
+    plane: PlainDataPath, client: Client, peer: UdpEndpoint, clock: Clock
+) -> None:
+    closed = (peer.address[0], free_port(peer.address[0]))
+    client.permit(peer.address)
+
+    async def told_before_the_mark() -> int:
+        peer.send(b"mark", client.address)
+        told = 0
+        while (await client.receive_message()).get(DATA) is None:
+            told += 1
+        return told
+
+    for _ in range(40):
+        client.send_indication(b"nobody listens", closed)
+    assert await told_before_the_mark() == 10
+    assert [await told_before_the_mark() for _ in range(3)] == [0, 0, 0]
+    clock.now += 1.0
+    client.send_indication(b"nobody listens", closed)
+    assert await told_before_the_mark() == 1
+    assert plane._poller._epoll.poll(0) == []  # nothing in the queue of errors that would wake the loop again
+
+
+# Runs
+
+
+@pytest.mark.parametrize("sizes", [[100] * 5, [100] * 5 + [7], [1] * 3, [100, 200, 100], [100, 100, 0], [0, 0, 5]])
+async def test_payloads_that_came_at_once_arrive_whole_and_in_order(
+    client: Client, peer: UdpEndpoint, sizes: list[int]
+) -> None:
+    payloads = [bytes([at]) * size for at, size in enumerate(sizes)]
+    client.bind(peer.address)
+    client.send_channel(*payloads)
+    assert [await peer.receive() for _ in payloads] == payloads
+    assert all(client.send(*(send_to(peer.address, payload) for payload in payloads)))
+    assert [await peer.receive() for _ in payloads] == payloads
+    assert client.traffic == Traffic(2 * len(sizes), 2 * sum(sizes), 0, 0)
+
+
+async def test_a_run_leaves_in_one_call_and_a_mixed_burst_in_as_many_as_it_takes(
+    client: Client, peer: UdpEndpoint, plane: PlainDataPath, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[tuple[int, int]] = []
+    send_run = RelaySocket.send_run
+
+    def watch(self: RelaySocket, parts: list[Buffer], size: int, to: Destination) -> None:
+        runs.append((len(parts), size))
+        send_run(self, parts, size, to)
+
+    monkeypatch.setattr(RelaySocket, "send_run", watch)
+    async with udp_endpoint(host) as other:
+        client.bind(peer.address, 0x4000)
+        client.bind(other.address, 0x4001)
+        to_one = encode_channel_data(0x4000, bytes(100))
+        to_other = encode_channel_data(0x4001, bytes(100))
+        assert client.send(*[to_one] * 70) == [True] * 70
+        assert runs == [(64, 100), (6, 100)]
+        runs.clear()
+        assert client.send(to_one, to_one, to_other, to_other, to_one) == [True] * 5
+        assert runs == [(2, 100), (2, 100)]
+        assert [len(await peer.receive()) for _ in range(73)] == [100] * 73
+        assert [len(await other.receive()) for _ in range(2)] == [100] * 2
+        runs.clear()
+        client.send(*[encode_channel_data(0x4000, bytes(1400))] * 60)  # more than one datagram's worth
+        assert runs == [(46, 1400), (14, 1400)]
+    assert plane.drops[Drop.SEND_FAILED] == 0
+
+
+async def test_a_request_within_a_burst_is_left_to_the_control_plane(client: Client, peer: UdpEndpoint) -> None:
+    client.bind(peer.address)
+    frame = encode_channel_data(NUMBER, b"media")
+    request = encode_message(Method.BINDING, MessageClass.REQUEST, bytes(12))
+    assert client.send(frame, request, frame, b"", b"\xff") == [True, False, True, False, False]
+    assert [await peer.receive() for _ in range(2)] == [b"media"] * 2
+
+
+@pytest.mark.parametrize("pads", [False, True])
+@pytest.mark.parametrize("bound", [False, True])
+@pytest.mark.parametrize("size", [160, 161])
+async def test_a_run_from_a_peer_reaches_the_client_in_one_burst(
+    plane: PlainDataPath, clients: Clients, clock: Clock, peer: UdpEndpoint, *, bound: bool, pads: bool, size: int
+) -> None:
+    clients.pads = pads
+    client = Client(plane, clients, clock, peer.address[0], 5009)
+    (client.bind if bound else client.permit)(peer.address)
+    payloads = [bytes([at]) * size for at in range(30)] + [b"the last"]
+    for payload in payloads:
+        peer.send(payload, client.address)
+    for payload in payloads:  # taken one by one, after which the kernel is asked to join them
+        assert payload_of(await client.receive()) == payload
+    plane._relays[client.handle]._joins = join_received(plane._relays[client.handle].sock)
+    send_joined(peer, payloads, client.address)
+    received = [await client.receive() for _ in payloads]
+    assert [payload_of(message) for message in received] == payloads
+    sizes = [len(message) for message in received]
+    assert client.link.bursts == [sizes]
+    assert len(set(sizes[:-1])) == 1
+    if pads or not bound:
+        assert all(each % 4 == 0 for each in sizes)
+    if not bound:
+        assert len({decode_message(message).transaction_id for message in received}) == len(received)
+    assert client.traffic == Traffic(0, 0, 2 * len(payloads), 2 * (30 * size + 8))
+
+
+async def test_a_run_that_grows_beyond_a_datagram_with_its_headers_leaves_in_two_bursts(
+    plane: PlainDataPath, client: Client, peer: UdpEndpoint
+) -> None:
+    client.permit(peer.address)
+    relay = plane._relays[client.handle]
+    relay._joins = join_received(relay.sock)
+    send_joined(peer, [bytes(1400)] * 46, client.address)
+    for _ in range(46):
+        assert payload_of(await client.receive()) == bytes(1400)
+    assert sorted(map(len, client.link.bursts)) in ([1, 45], [2, 44])
+    assert all(sum(burst) <= 65507 for burst in client.link.bursts)
+
+
+async def test_the_kernel_is_asked_to_join_only_where_datagrams_come_in_bursts(
+    plane: PlainDataPath, client: Client, peer: UdpEndpoint
+) -> None:
+    client.permit(peer.address)
+    relay = plane._relays[client.handle]
+    for _ in range(40):
+        peer.send(b"alone", client.address)
+        assert payload_of(await client.receive()) == b"alone"
+    assert not relay._joins
+    for _ in range(4 * MAX_BATCH):
+        peer.send(b"many", client.address)
+    for _ in range(4 * MAX_BATCH):
+        assert payload_of(await client.receive()) == b"many"
+    assert relay._joins
+
+
+async def test_a_failed_burst_is_counted_packet_by_packet(
+    plane: PlainDataPath, client: Client, peer: UdpEndpoint
+) -> None:
+    client.permit(peer.address)
+    client.link.failure = NotSent(Drop.CLIENT_SLOW)
+    relay = plane._relays[client.handle]
+    relay._joins = join_received(relay.sock)
+    send_joined(peer, [b"1234"] * 5, client.address)
+    await until_dropped(plane, Drop.CLIENT_SLOW, 5)
+    assert client.traffic == Traffic(0, 0, 0, 0)
+
+
+async def test_a_run_from_a_stranger_is_dropped_packet_by_packet(
+    plane: PlainDataPath, client: Client, peer: UdpEndpoint
+) -> None:
+    relay = plane._relays[client.handle]
+    relay._joins = join_received(relay.sock)
+    send_joined(peer, [b"1234"] * 5, client.address)
+    await until_dropped(plane, Drop.NO_PERMISSION, 5)
+    assert client.link.inbox.empty()
+
+
+# Limits
+
+
+async def test_bandwidth_is_limited_in_each_direction_after_a_burst_of_one_second(
+    plane: PlainDataPath, client: Client, peer: UdpEndpoint, clock: Clock
+) -> None:
+    client.bind(peer.address)
+    plane.set_limits(Limits(bytes_per_second=1000))
+    media = bytes(150)
+    for _ in range(7):  # the bucket is not empty when the seventh comes
+        client.send_channel(media)
+        peer.send(media, client.address)
+        assert (await peer.receive(), await client.receive_channel()) == (media, (NUMBER, media))
+    client.send_channel(media)
+    assert plane.drops[Drop.BANDWIDTH] == 1
+    peer.send(media, client.address)
+    await until_dropped(plane, Drop.BANDWIDTH, 2)
+    clock.now += 0.06  # 1050 bytes were taken: the bucket is not empty any more
+    client.send_channel(b"again")
+    peer.send(b"again", client.address)
+    assert (await peer.receive(), await client.receive_channel()) == (b"again", (NUMBER, b"again"))
+    clock.now += 100.0
+    for _ in range(8):  # no more than one second is saved up
+        client.send_indication(media, peer.address)
+    assert plane.drops[Drop.BANDWIDTH] == 3
+    plane.set_limits(Limits())
+    client.send_channel(b"no limit")
+    assert [await peer.receive() for _ in range(8)][-1] == b"no limit"
+
+
+async def test_packets_from_peers_are_limited(
+    plane: PlainDataPath, client: Client, peer: UdpEndpoint, clock: Clock
+) -> None:
+    client.permit(peer.address)
+    plane.set_limits(Limits(packets_per_second=10))
+    for at in range(11):
+        clock.now += 0.05 if at == 10 else 0.0
+        peer.send(b"x", client.address)
+        await client.receive()
     for _ in range(3):
-        client.send_indication(b"nobody listens", closed)  # ICMP port unreachable comes back
-    peer.send(b"hello", client.address)
-    assert await client.receive_data() == (transport(peer.address), b"hello")
+        client.send_indication(b"the other direction is free", peer.address)
+    peer.send(b"x", client.address)
+    await until_dropped(plane, Drop.PEER_RATE, 1)
+    clock.now += 0.1
+    peer.send(b"again", client.address)
+    assert payload_of(await client.receive()) == b"again"
+    plane.set_limits(Limits(packets_per_second=1000))  # begins with full buckets
+    for _ in range(100):
+        peer.send(b"x", client.address)
+        await client.receive()
+    assert plane.drops[Drop.PEER_RATE] == 1
+
+
+async def test_limits_given_at_the_start_hold_for_both_relays_of_a_client_together(
+    clients: Clients, clock: Clock
+) -> None:
+    poller = Poller(asyncio.get_running_loop())
+    plane = PlainDataPath(poller, frozenset(), clients, limits=Limits(bytes_per_second=100))
+    v4, v6 = dual(plane, clients, clock)
+    async with udp_endpoint("127.0.0.1") as one, udp_endpoint("::1") as other:
+        v4.bind(one.address, 0x4000)
+        v6.bind(other.address, 0x4001)
+        v4.send_channel(bytes(200), number=0x4000)
+        v6.send_channel(bytes(100), number=0x4001)
+        assert plane.drops[Drop.BANDWIDTH] == 1
+        assert len(await one.receive()) == 200
+        assert other.is_silent
+    plane.close_relay(v4.handle)
+    plane.close_relay(v6.handle)
+    poller.close()
+
+
+# A dual allocation: two families, one client
+
+
+async def test_a_client_with_two_families_reaches_peers_of_both(
+    plane: PlainDataPath, clients: Clients, clock: Clock
+) -> None:
+    v4, v6 = dual(plane, clients, clock)
+    assert len(clients.relays) == 1
+    async with udp_endpoint("127.0.0.1") as one, udp_endpoint("::1") as other:
+        v4.bind(one.address, 0x4000)
+        v6.bind(other.address, 0x4001)
+        assert all(v4.send(encode_channel_data(0x4000, b"four"), encode_channel_data(0x4001, b"six")))
+        assert await one.receive_from() == (b"four", v4.address)
+        assert await other.receive_from() == (b"six", v6.address)
+        assert all(v4.send(send_to(other.address, b"six"), send_to(one.address, b"four")))
+        assert await one.receive_from() == (b"four", v4.address)
+        assert await other.receive_from() == (b"six", v6.address)
+        one.send(b"back", v4.address)
+        assert await v4.receive_channel() == (0x4000, b"back")
+        other.send(b"back", v6.address)
+        assert await v4.receive_channel() == (0x4001, b"back")
+        assert v4.traffic == Traffic(2, 8, 1, 4)
+        assert v6.traffic == Traffic(2, 6, 1, 4)
+
+        plane.close_relay(v4.handle)
+        assert clients.relays  # the other one lives on
+        v6.send_channel(b"six", number=0x4001)
+        assert v6.send_indication(b"six", other.address)
+        assert [await other.receive() for _ in range(2)] == [b"six"] * 2
+        v6.send_channel(b"four", number=0x4000)
+        assert plane.drops[Drop.NO_CHANNEL] == 1
+        assert v6.send_indication(b"four", one.address) is False  # the control plane decides
+        assert one.is_silent
+    plane.close_relay(v6.handle)
+    assert clients.relays == {}
+
+
+async def test_the_families_of_a_client_expire_each_on_its_own(
+    plane: PlainDataPath, clients: Clients, clock: Clock
+) -> None:
+    v4, v6 = dual(plane, clients, clock)
+    async with udp_endpoint("127.0.0.1") as one, udp_endpoint("::1") as other:
+        v4.bind(one.address, 0x4000)
+        v6.bind(other.address, 0x4001)
+        plane.set_expiry(v4.handle, clock.now)
+        v4.send(encode_channel_data(0x4000, b"late"), encode_channel_data(0x4001, b"in time"))
+        assert await other.receive() == b"in time"
+        assert plane.drops[Drop.NO_CHANNEL] == 1
+
+
+# Mobility (RFC 8016)
+
+
+async def test_a_client_that_has_moved_is_reached_at_its_new_address(
+    plane: PlainDataPath, clients: Clients, clock: Clock
+) -> None:
+    v4, v6 = dual(plane, clients, clock)
+    old, new = v4.path, path_of(6000, Transport.TCP)
+    async with udp_endpoint("127.0.0.1") as peer:
+        v4.bind(peer.address)
+        v4.send_channel(b"before")
+        assert await peer.receive() == b"before"
+        for handle in (v4.handle, v6.handle):
+            plane.move_client(handle, new)
+        assert list(clients.relays) == [new]
+        assert plane.totals()[Transport.UDP] == Traffic(1, 6, 0, 0)
+        assert plane.totals()[Transport.TCP] == Traffic(0, 0, 0, 0)
+        peer.send(b"to the new address", v4.address)
+        v4.path = v6.path = new
+        assert await v4.receive_channel() == (NUMBER, b"to the new address")
+        assert clients.links[old].inbox.empty()
+        v4.send_channel(b"from there")
+        assert await peer.receive() == b"from there"
+        assert plane.traffic(v4.handle) == Traffic(2, 16, 1, 18)
+    assert plane.totals()[Transport.TCP] == Traffic(1, 10, 1, 18)
+    assert plane.close_relay(v4.handle) == Traffic(2, 16, 1, 18)
+    plane.close_relay(v6.handle)
+    assert clients.relays == {}
+    assert plane.totals()[Transport.UDP] == Traffic(1, 6, 0, 0)
+    assert plane.totals()[Transport.TCP] == Traffic(1, 10, 1, 18)
+
+
+async def test_a_client_that_cannot_move_stays(plane: PlainDataPath, clients: Clients, client: Client) -> None:
+    clients.gone = True
+    with pytest.raises(LookupError):
+        plane.move_client(client.handle, path_of(6000))
+    assert list(clients.relays) == [client.path]
+    clients.gone = False
+    plane.close_relay(client.handle)
+    assert clients.relays == {}
 
 
 # Opening and closing
@@ -366,7 +658,7 @@ async def test_a_port_held_by_somebody_else_is_taken(plane: PlainDataPath, clien
     ip = transport((host, 0)).ip
     async with udp_endpoint(host) as holder:
         with pytest.raises(PortTaken):
-            plane.open_relay(_path(5001), RelayAddress(ip, ip), holder.address[1], LONG)
+            plane.open_relay(path_of(5001), RelayAddress(ip, ip), holder.address[1], LONG)
     assert clients.relays == {}
     assert plane.totals()[Transport.UDP] == Traffic(0, 0, 0, 0)
 
@@ -374,7 +666,7 @@ async def test_a_port_held_by_somebody_else_is_taken(plane: PlainDataPath, clien
 async def test_an_address_that_is_not_ours_is_another_error(plane: PlainDataPath) -> None:
     ip = transport(("192.0.2.77", 0)).ip
     with pytest.raises(OSError, match="assign") as caught:
-        plane.open_relay(_path(5001), RelayAddress(ip, ip), 50_000, LONG)
+        plane.open_relay(path_of(5001), RelayAddress(ip, ip), 50_000, LONG)
     assert not isinstance(caught.value, PortTaken)
 
 
@@ -384,10 +676,10 @@ async def test_a_client_that_has_gone_leaves_no_socket_behind(
     ip, port = transport((host, 0)).ip, free_port(host)
     clients.gone = True
     with pytest.raises(KeyError):
-        plane.open_relay(_path(5001), RelayAddress(ip, ip), port, LONG)
+        plane.open_relay(path_of(5001), RelayAddress(ip, ip), port, LONG)
     gc.collect()  # a leaked socket would warn, and a warning is an error here
     clients.gone = False
-    plane.open_relay(_path(5001), RelayAddress(ip, ip), port, LONG)
+    plane.open_relay(path_of(5001), RelayAddress(ip, ip), port, LONG)
 
 
 async def test_a_closed_relay_is_gone_and_its_traffic_stays_counted(
@@ -406,7 +698,7 @@ async def test_a_closed_relay_is_gone_and_its_traffic_stays_counted(
     with pytest.raises(KeyError):
         plane.set_expiry(client.handle, LONG)
     ip = transport((host, 0)).ip
-    plane.open_relay(_path(5001), RelayAddress(ip, ip), client.address[1], LONG)  # the port is free again
+    plane.open_relay(path_of(5001), RelayAddress(ip, ip), client.address[1], LONG)  # the port is free again
 
 
 # Two relayed clients meet on an own address
@@ -416,11 +708,13 @@ async def test_a_closed_relay_is_gone_and_its_traffic_stays_counted(
 async def closed_plane(clients: Clients, host: str) -> AsyncIterator[PlainDataPath]:
     """A plane on an address of its own, of which nothing but relayed ports is reachable."""
     own = frozenset((transport((host, 0)).ip,))
-    plane = PlainDataPath(asyncio.get_running_loop(), own, clients)
-    plane.drops = WatchedDrops()
+    poller = Poller(asyncio.get_running_loop())
+    plane = PlainDataPath(poller, own, clients)
+    watch_drops(plane)
     yield plane
     for handle in list(plane._relays):
         plane.close_relay(handle)
+    poller.close()
 
 
 @pytest.fixture
@@ -447,7 +741,7 @@ async def test_a_relay_without_permission_hears_nothing_from_another_one(
     one.bind(other.address)
     one.send_channel(b"unwanted")
     assert closed_plane.drops[Drop.NO_PERMISSION] == 1
-    assert one.clients.inbox[other.path].empty()
+    assert other.link.inbox.empty()
 
 
 async def test_no_payload_is_larger_than_udp_or_an_indication_can_carry(
@@ -459,13 +753,13 @@ async def test_no_payload_is_larger_than_udp_or_an_indication_can_carry(
     one.send_channel(bytes(0xFFFF))
     assert closed_plane.drops[Drop.SEND_FAILED] == 1
     assert one.traffic == Traffic(0, 0, 0, 0)
-    own, stranger = other.clients.relays[other.path], one.clients.relays[one.path].relayed
-    own.deliver(MAX_PAYLOAD, stranger, other.clock.now)
+    own, stranger = closed_plane._relays[other.handle], closed_plane._relays[one.handle].relayed
+    own.deliver(MAX_PAYLOAD, 0, stranger, other.clock.now)
     assert other.traffic.bytes_to_client == MAX_PAYLOAD
-    own.deliver(MAX_PAYLOAD + 1, stranger, other.clock.now)
+    own.deliver(MAX_PAYLOAD + 1, 0, stranger, other.clock.now)
     assert closed_plane.drops[Drop.MALFORMED] == 1
     assert len(await other.receive()) % 4 == 0
-    assert other.clients.inbox[other.path].empty()
+    assert other.link.inbox.empty()
 
 
 async def test_an_own_port_that_is_no_relay_is_not_reachable(
@@ -477,7 +771,7 @@ async def test_an_own_port_that_is_no_relay_is_not_reachable(
     one.send_indication(b"to a service of this machine", peer.address)
     closed_plane.send_to_peer(one.handle, b"to a service of this machine", transport(peer.address))
     assert closed_plane.drops[Drop.OWN_ADDRESS] == 3
-    assert closed_plane.counters(one.handle) == Traffic(0, 0, 0, 0)  # what was dropped was not relayed
+    assert closed_plane.traffic(one.handle) == Traffic(0, 0, 0, 0)  # what was dropped was not relayed
     closed_plane.close_relay(other.handle)
     one.send_indication(b"to a closed relay", other.address)
     assert closed_plane.drops[Drop.OWN_ADDRESS] == 4
@@ -487,34 +781,68 @@ async def test_an_own_port_that_is_no_relay_is_not_reachable(
     assert await peer.receive() == b"mark"
 
 
-async def test_transaction_ids_of_data_indications_do_not_repeat(plane: PlainDataPath) -> None:
-    ids = [plane.next_transaction_id() for _ in range(1000)]
-    assert len(set(ids)) == 1000
-    assert {len(each) for each in ids} == {12}
+@pytest.mark.parametrize("relayed", [False, True])
+async def test_a_port_that_another_process_relays_is_reached_through_the_socket(
+    clients: Clients, clock: Clock, host: str, *, relayed: bool
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def is_relayed_elsewhere(family: int, port: int) -> bool:
+        asked.append((family, port))
+        return relayed
+
+    poller = Poller(asyncio.get_running_loop())
+    own = frozenset((transport((host, 0)).ip,))
+    plane = PlainDataPath(poller, own, clients, is_relayed_elsewhere=is_relayed_elsewhere)
+    client = Client(plane, clients, clock, host, 5001)
+    async with udp_endpoint(host) as other, udp_endpoint(host) as mark:  # plays the relay of the other process
+        client.bind(other.address)
+        client.send_channel(b"one")
+        client.send_channel(b"a run", b"of 2")
+        client.send_indication(b"four", other.address)
+        plane.send_to_peer(client.handle, b"five", transport(other.address), dont_fragment=True)
+        mark.send(b"mark", other.address)
+        expected = [b"one", b"a run", b"of 2", b"four", b"five"] if relayed else []
+        assert [await other.receive() for _ in [*expected, b"mark"]] == [*expected, b"mark"]
+        assert plane.drops[Drop.OWN_ADDRESS] == (0 if relayed else 5)
+        assert asked == [(2 if ":" in host else 1, other.address[1])] * 4
+    plane.close_relay(client.handle)
+    poller.close()
 
 
-def _path(port: int) -> FiveTuple:
-    return FiveTuple(
-        Transport.UDP, TransportAddress.parse("192.0.2.9", 3478), TransportAddress.parse("192.0.2.1", port)
-    )
+async def test_a_run_between_two_relayed_clients_is_handed_over_as_a_run(pair: tuple[Client, Client]) -> None:
+    one, other = pair
+    one.bind(other.address)
+    other.bind(one.address)
+    payloads = [b"first", b"other", b"end"]
+    one.send_channel(*payloads)
+    assert [await other.receive_channel() for _ in payloads] == [(NUMBER, payload) for payload in payloads]
+    assert other.link.bursts == [[9, 9, 7]]
+    assert one.traffic == Traffic(3, 13, 0, 0)
+    assert other.traffic == Traffic(0, 0, 3, 13)
 
 
-class WatchedDrops(dict[Drop, int]):
-    """The plane's counters of drops, which tell whoever waits for one."""
-
-    def __init__(self) -> None:
-        super().__init__(dict.fromkeys(Drop, 0))
-        self.changed = asyncio.Event()
-
-    def __setitem__(self, reason: Drop, count: int) -> None:
-        super().__setitem__(reason, count)
-        self.changed.set()
+def dual(plane: PlainDataPath, clients: Clients, clock: Clock) -> tuple[Client, Client]:
+    """The two relays of one client."""
+    path = path_of(5555)
+    return Client(plane, clients, clock, "127.0.0.1", 0, path), Client(plane, clients, clock, "::1", 0, path)
 
 
-async def _until_dropped(plane: PlainDataPath, reason: Drop, count: int) -> None:
-    drops = plane.drops
-    assert isinstance(drops, WatchedDrops)
-    async with asyncio.timeout(PATIENCE):
-        while drops[reason] < count:
-            drops.changed.clear()
-            await drops.changed.wait()
+def payload_of(message: bytes) -> bytes:
+    """What a ChannelData message or Data indication carries."""
+    data = decode_channel_data(message)[1] if message[0] >= 0x40 else decode_message(message).get(DATA)
+    assert data is not None
+    return data
+
+
+def icmp_of(message: Message) -> tuple[int, int, int]:
+    """Type, code and error data of the ICMP attribute (RFC 8656 §18.13)."""
+    kind, value = message.raw[-12:-8], message.raw[-8:]
+    assert kind == b"\x80\x04\x00\x08"
+    assert value[:2] == b"\0\0"
+    return value[2], value[3], int.from_bytes(value[4:])
+
+
+def send_joined(peer: UdpEndpoint, payloads: list[bytes], to: tuple[str, int]) -> None:
+    """Send as a run: over loopback it stays one until a socket takes it."""
+    send_run(peer._socket, list(payloads), len(payloads[0]), Destination(to))

@@ -1,0 +1,53 @@
+"""What all relays of a plane share: buffers, counters, limits, and who is reached under which relayed address."""
+
+import os
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from relay.datapath import Drop, Limits, NotSent
+from relay.io.datapath.indications import HEADROOM, TAILROOM, TransactionIds
+from relay.io.datapath.limits import Rates
+from relay.io.datapath.segments import MAX_DATAGRAM, SocketAddress
+
+if TYPE_CHECKING:
+    from relay.io.datapath.relay_socket import RelaySocket
+
+_FAMILIES: Final = {4: socket.AF_INET, 16: socket.AF_INET6}
+
+IsRelayedElsewhere = Callable[[int, int], bool]  # address family (0x01, 0x02) and port
+
+
+class Switchboard:
+    """Everything runs on one thread and nothing is kept across packets, so one buffer serves all relay sockets."""
+
+    def __init__(
+        self, own_relays: frozenset[bytes], is_relayed_elsewhere: IsRelayedElsewhere | None, limits: Limits
+    ) -> None:
+        self.own_relays = own_relays
+        self.is_relayed_elsewhere = is_relayed_elsewhere or _nowhere
+        self.rates = Rates(limits)
+        self.relays: dict[SocketAddress, RelaySocket] = {}  # by the relayed transport address, as peers see it
+        self.drops = dict.fromkeys(Drop, 0)
+        self.ids = TransactionIds(int.from_bytes(os.urandom(4)))
+        self.buffer = bytearray(HEADROOM + MAX_DATAGRAM + TAILROOM)
+        self.view = memoryview(self.buffer)
+        self.window = self.view[HEADROOM : HEADROOM + MAX_DATAGRAM]  # where payloads of peers are received
+        self.windows = [self.window]
+
+    def count_failure(self, error: OSError, count: int) -> None:
+        """Count messages that could not be sent, or of which at least one could not.
+
+        Full buffers, unreachable networks, oversized datagrams: UDP promises nothing (RFC 8656 §12.6).
+        """
+        self.drops[error.reason if isinstance(error, NotSent) else Drop.SEND_FAILED] += count
+
+
+def socket_address(ip: bytes, port: int) -> SocketAddress:
+    """The form in which the socket module gives and takes an address."""
+    text = socket.inet_ntop(_FAMILIES[len(ip)], ip)
+    return (text, port) if len(ip) == 4 else (text, port, 0, 0)
+
+
+def _nowhere(_family: int, _port: int) -> bool:
+    return False

@@ -1,0 +1,75 @@
+"""What an Allocate request asks for, and which combinations of that are contradictory (RFC 8656 §7.1, §7.2)."""
+
+from typing import Final, NamedTuple
+
+from relay.errors import AddressFamilyNotSupported, BadRequest, UnsupportedTransportProtocol
+from stun.address import IPV4, IPV6
+from stun.attributes import (
+    ADDITIONAL_ADDRESS_FAMILY,
+    DONT_FRAGMENT,
+    EVEN_PORT,
+    LIFETIME,
+    REQUESTED_ADDRESS_FAMILY,
+    REQUESTED_TRANSPORT,
+    RESERVATION_TOKEN,
+)
+from stun.message import Message
+
+UDP_PROTOCOL: Final = 17  # of REQUESTED-TRANSPORT (RFC 8656 §18.8)
+TCP_PROTOCOL: Final = 6  # RFC 6062 §4.1
+_FAMILIES: Final = (IPV4, IPV6)
+
+
+class Wish(NamedTuple):
+    """What an Allocate request asks for; every combination that the RFC forbids has been refused."""
+
+    families: tuple[int, ...]  # one, or both for a dual allocation
+    even_port: bool | None  # EVEN-PORT with its R bit, None without the attribute
+    reservation_token: bytes | None
+    lifetime: int | None  # as asked for, in seconds
+    protocol: int  # UDP_PROTOCOL or TCP_PROTOCOL
+
+
+def read_wish(request: Message, *, tcp_allocations: bool) -> Wish:
+    """Read an Allocate request.
+
+    Args:
+        request: authenticated, and free of unknown attributes.
+        tcp_allocations: whether RFC 6062 is switched on.
+
+    Raises:
+        BadRequest: REQUESTED-TRANSPORT is missing, or two attributes exclude each other.
+        UnsupportedTransportProtocol: neither UDP nor, if switched on, TCP is asked for.
+        AddressFamilyNotSupported: the family is not one that exists.
+        MessageParseError: an attribute is malformed.
+    """
+    protocol = request.get(REQUESTED_TRANSPORT)
+    if protocol is None:
+        raise BadRequest("no_requested_transport")
+    if protocol != UDP_PROTOCOL and not (tcp_allocations and protocol == TCP_PROTOCOL):
+        raise UnsupportedTransportProtocol("requested_transport")
+    even_port, token = request.get(EVEN_PORT), request.get(RESERVATION_TOKEN)
+    if protocol == TCP_PROTOCOL and (
+        even_port is not None or token is not None or request.get(DONT_FRAGMENT) is not None
+    ):
+        raise BadRequest("tcp_with_udp_wishes")  # RFC 6062 §5.1
+    return Wish(_families(request, even_port, token), even_port, token, request.get(LIFETIME), protocol)
+
+
+def _families(request: Message, even_port: bool | None, token: bytes | None) -> tuple[int, ...]:  # noqa: FBT001
+    requested, additional = request.get(REQUESTED_ADDRESS_FAMILY), request.get(ADDITIONAL_ADDRESS_FAMILY)
+    if token is not None and (even_port is not None or requested is not None or additional is not None):
+        raise BadRequest("reservation_with_other_wishes")
+    if additional is not None:
+        if requested is not None:
+            raise BadRequest("two_address_families")
+        if additional != IPV6:
+            raise BadRequest("additional_address_family")
+        if even_port:
+            raise BadRequest("reservation_in_dual_allocation")
+        return _FAMILIES
+    if requested is None:
+        return (IPV4,)
+    if requested not in _FAMILIES:
+        raise AddressFamilyNotSupported("family")
+    return (requested,)

@@ -1,0 +1,37 @@
+"""One datagram through the decoder, each attribute's codec, and the encoder."""
+
+import contextlib
+
+from stun.attributes import ATTRIBUTES
+from stun.errors import IntegrityError, MessageParseError
+from stun.message import MAX_ATTRIBUTES, decode_message, encode_message
+
+
+def run(data: bytes) -> None:
+    """Raises what a bug raises; a parse error is none."""
+    try:
+        message = decode_message(data)
+    except MessageParseError:
+        return
+    assert len(message.attributes) <= MAX_ATTRIBUTES
+    for attribute in ATTRIBUTES.values():
+        with contextlib.suppress(MessageParseError):
+            first, every = message.get(attribute), message.get_all(attribute)
+            assert every[:1] == ([] if first is None else [first])
+    assert all(number < 0x8000 and number not in ATTRIBUTES for number in message.unknown_attributes())
+    if message.integrity is not None:
+        with contextlib.suppress(IntegrityError):
+            message.verify(b"a key that nobody has")
+            raise AssertionError("a forged integrity was accepted")
+    packed = (
+        number.to_bytes(2) + len(value).to_bytes(2) + value + bytes(-len(value) % 4)
+        for number, value in message.attributes
+    )
+    again = decode_message(encode_message(*message[:3], packed, fingerprint=message.has_fingerprint))
+    assert again[:4] == message[:4]
+
+
+if __name__ == "__main__":
+    from tests.fuzz.targets.loop import fuzz
+
+    fuzz("tests.fuzz.targets.message")

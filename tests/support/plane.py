@@ -1,0 +1,184 @@
+"""Doubles around the plain forwarding plane: a clock, links that are queues, and clients that speak through them."""
+
+import asyncio
+import socket
+
+from relay.datapath import Drop, RelayAddress, Traffic
+from relay.five_tuple import FiveTuple, Transport
+from relay.io.clients import Buffer, ClientRelay
+from relay.io.datapath.plain import PlainDataPath
+from stun.address import TransportAddress
+from stun.attributes import DATA, XOR_PEER_ADDRESS
+from stun.demux import decode_channel_data, encode_channel_data
+from stun.message import Message, decode_message
+from stun.registry import MessageClass, Method
+from tests.support.turn_client import indication
+from tests.support.udp_endpoint import PATIENCE
+
+NUMBER = 0x4000
+LONG = 10_000.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class QueueLink:
+    """What a relay sends to a client waits in order."""
+
+    def __init__(self, *, pads: bool = False) -> None:
+        self.pads = pads
+        self.inbox: asyncio.Queue[bytes] = asyncio.Queue()
+        self.bursts: list[list[int]] = []  # sizes of the messages in each
+        self.failure: OSError | None = None
+
+    def send(self, message: Buffer) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.inbox.put_nowait(bytes(message))
+
+    def send_burst(self, parts: list[Buffer], size: int) -> None:
+        if self.failure is not None:
+            raise self.failure
+        joined = b"".join(parts)
+        messages = [joined[at : at + size] for at in range(0, len(joined), size)]
+        self.bursts.append([len(message) for message in messages])
+        for message in messages:
+            self.inbox.put_nowait(message)
+
+
+class Clients:
+    """Plays the listeners."""
+
+    def __init__(self) -> None:
+        self.relays: dict[FiveTuple, ClientRelay] = {}
+        self.links: dict[FiveTuple, QueueLink] = {}
+        self.gone = False
+        self.pads = False
+
+    def link(self, path: FiveTuple) -> QueueLink:
+        if self.gone:
+            raise KeyError(path)
+        return self.links.setdefault(path, QueueLink(pads=self.pads))
+
+    def attach(self, path: FiveTuple, relay: ClientRelay) -> None:
+        self.relays[path] = relay
+
+    def detach(self, path: FiveTuple) -> None:
+        del self.relays[path]
+
+
+class Client:
+    """One client of the plane, with an open relay."""
+
+    def __init__(
+        self, plane: PlainDataPath, clients: Clients, clock: Clock, host: str, port: int, path: FiveTuple | None = None
+    ) -> None:
+        self.plane, self.clock, self.clients = plane, clock, clients
+        self.path = path or path_of(port)
+        ip = TransportAddress.parse(host, 0).ip
+        self.address = (host, free_port(host))
+        self.handle = plane.open_relay(self.path, RelayAddress(ip, ip), self.address[1], clock.now + LONG)
+
+    @property
+    def relay(self) -> ClientRelay:
+        return self.clients.relays[self.path]
+
+    @property
+    def link(self) -> QueueLink:
+        return self.clients.links[self.path]
+
+    @property
+    def traffic(self) -> Traffic:
+        return self.plane.traffic(self.handle)
+
+    def permit(self, peer: tuple[str, int], seconds: float = LONG) -> None:
+        self.plane.allow_peer(self.handle, transport(peer).ip, self.clock.now + seconds)
+
+    def bind(self, peer: tuple[str, int], number: int = NUMBER, seconds: float = LONG) -> None:
+        self.permit(peer)
+        self.plane.bind_channel(self.handle, number, transport(peer), self.clock.now + seconds)
+
+    def send(self, *messages: bytes) -> list[bool]:
+        """What a listener does with messages that came at once; says which of them the relay took."""
+        buffer = memoryview(b"before it" + b"".join(messages) + b"behind it lies something else")
+        at, taken = len(b"before it"), []
+        for message in messages:
+            taken.append(self.relay.from_client(buffer, at, at + len(message), self.clock.now))
+            at += len(message)
+        self.relay.flush()
+        return taken
+
+    def send_channel(self, *payloads: bytes, number: int = NUMBER) -> None:
+        assert all(self.send(*(encode_channel_data(number, data) for data in payloads)))
+
+    def send_indication(self, data: bytes, peer: tuple[str, int]) -> bool:
+        return self.send(send_to(peer, data))[0]
+
+    async def receive(self) -> bytes:
+        async with asyncio.timeout(PATIENCE):
+            return await self.link.inbox.get()
+
+    async def receive_channel(self) -> tuple[int, bytes]:
+        return decode_channel_data(await self.receive())
+
+    async def receive_message(self) -> Message:
+        message = decode_message(await self.receive())
+        assert (message.method, message.message_class) == (Method.DATA, MessageClass.INDICATION)
+        return message
+
+    async def receive_data(self) -> tuple[TransportAddress | None, bytes | None]:
+        message = await self.receive_message()
+        return message.get(XOR_PEER_ADDRESS), message.get(DATA)
+
+
+class WatchedDrops(dict[Drop, int]):
+    """The plane's counters of drops, which tell whoever waits for one."""
+
+    def __init__(self) -> None:
+        super().__init__(dict.fromkeys(Drop, 0))
+        self.changed = asyncio.Event()
+
+    def __setitem__(self, reason: Drop, count: int) -> None:
+        super().__setitem__(reason, count)
+        self.changed.set()
+
+
+def watch_drops(plane: PlainDataPath) -> None:
+    """Replace the plane's counters by watched ones."""
+    plane._board.drops = WatchedDrops()
+
+
+async def until_dropped(plane: PlainDataPath, reason: Drop, count: int) -> None:
+    """Wait until so many packets have been dropped for this reason."""
+    drops = plane.drops
+    assert isinstance(drops, WatchedDrops)
+    async with asyncio.timeout(PATIENCE):
+        while drops[reason] < count:
+            drops.changed.clear()
+            await drops.changed.wait()
+
+
+def send_to(peer: tuple[str, int], data: bytes) -> bytes:
+    """A Send indication."""
+    return indication(Method.SEND, (XOR_PEER_ADDRESS, transport(peer)), (DATA, data))
+
+
+def transport(address: tuple[str, int]) -> TransportAddress:
+    return TransportAddress.parse(*address)
+
+
+def path_of(port: int, kind: Transport = Transport.UDP) -> FiveTuple:
+    """A client's five-tuple."""
+    return FiveTuple(kind, TransportAddress.parse("192.0.2.9", 3478), TransportAddress.parse("192.0.2.1", port))
+
+
+def free_port(host: str) -> int:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+    return port
