@@ -3,7 +3,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 from aiohttp import ClientSession
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
 from config.admin import AdminServer
 from config.schema import AdminSettings
@@ -17,9 +17,11 @@ def free_port() -> int:
         return port
 
 
-async def ask(path: str, checks: Mapping[str, Callable[[], bool]], method: str = "GET") -> tuple[int, str, str]:
-    settings = AdminSettings(port=free_port())
-    server = AdminServer(settings, CollectorRegistry(), checks)
+async def ask(
+    path: str, checks: Mapping[str, Callable[[], bool]], method: str = "GET", server: AdminServer | None = None
+) -> tuple[int, str, str]:
+    server = server or AdminServer(AdminSettings(port=free_port()), CollectorRegistry(), checks)
+    settings = server._settings
     await server.start()
     try:
         url = f"http://127.0.0.1:{settings.port}{path}"
@@ -60,6 +62,18 @@ async def test_metrics_tell_build_and_process() -> None:
     assert content_type.startswith("text/plain; version=0.0.4")
     assert f'redconnect_build_info{{version="{current_version()}"}} 1.0' in text
     assert "process_open_fds" in text
+
+
+async def test_metrics_of_other_processes_are_fetched_before_they_are_shown() -> None:
+    registry = CollectorRegistry()
+    fetched = Gauge("fetched", "How often.", registry=registry)
+
+    async def refresh() -> None:
+        fetched.inc()
+
+    settings = AdminSettings(port=free_port())
+    _, text, _ = await ask("/metrics", {}, server=AdminServer(settings, registry, {}, refresh))
+    assert "fetched 1.0" in text
 
 
 @pytest.mark.parametrize(

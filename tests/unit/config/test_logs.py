@@ -2,6 +2,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -176,3 +177,14 @@ def test_any_message_becomes_one_line_of_json(text: str) -> None:
     logger, stream = logged(LogSettings(format="json"))
     logger.info("%s", text)
     assert len(objects(stream)) == 1
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_a_line_names_its_process_if_there_are_several(form: Literal["console", "json"]) -> None:
+    stream = io.StringIO()
+    configure_logging(LogSettings(format=form), stream, "worker 3")
+    logging.getLogger("relay").info("relay ready")
+    if form == "json":
+        assert objects(stream)[0]["process"] == "worker 3"
+    else:
+        assert stream.getvalue().endswith("info     worker 3 relay: relay ready\n")

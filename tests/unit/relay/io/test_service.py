@@ -20,7 +20,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from relay.events import AllocationDeleted, Ending, Event
 from relay.io.addresses import own_addresses
-from relay.io.service import BindError, RelayService
+from relay.io.listening import BindError
+from relay.io.service import RelayService
 from relay.settings import RelaySettings
 from stun.address import TransportAddress
 from stun.attributes import (

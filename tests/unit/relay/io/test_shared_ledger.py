@@ -1,5 +1,7 @@
+import contextlib
 import itertools
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -399,3 +401,94 @@ with shared:
         process.send_signal(signal.SIGKILL)
     shared.clear_worker(0)
     assert shared.count_free(IPV4) == 10
+
+
+# Allocates, reserves, redeems what the other one reserved, and gives back, as fast as it can, until it is killed, or
+# told to give back everything. What it believes to hold it can give back, or it ends with status 1.
+_RESTLESS_WORKER = """
+import os, random, signal, sys, time
+from relay.errors import RequestRejected
+from relay.io.shared_ledger import SharedLedger
+
+worker, descriptor, tokens_in, tokens_out = map(int, sys.argv[1:])
+ports, quota, reservations = SharedLedger.open(descriptor).ledger(worker, os.urandom)
+os.set_blocking(tokens_in, False)
+os.set_blocking(tokens_out, False)
+held = []
+stopping = []
+redeemed = 0
+signal.signal(signal.SIGTERM, lambda *_: stopping.append(1))
+print("running", flush=True)
+
+def give_back(most):
+    held.extend((entry.port, entry.holder) for entry in reservations.expire(time.monotonic() if most else 1e12))
+    random.shuffle(held)
+    while len(held) > most:
+        port, user = held.pop()
+        ports[1].give_back(port)
+        quota.release(user)
+        quota.release("realm")
+
+while not stopping:
+    user = random.choice("01234567")
+    try:
+        message = os.read(tokens_in, 9 * 7000)[-9:]  # the others are too old
+        entry = reservations.redeem(message[:8], message[8:].decode(), time.monotonic(), ("realm",))
+        held.append((entry.port, entry.holder))
+        redeemed += 1
+    except (BlockingIOError, RequestRejected):
+        pass
+    quota.reserve(user, 100, 2)
+    quota.reserve("realm", 100, 2)
+    port = ports[1].take_even(with_next=True)
+    held.append((port, user))
+    token = reservations.add(1, port + 1, user, time.monotonic() - 29.998)  # lives for 2 ms
+    try:
+        os.write(tokens_out, token + user.encode())
+    except BlockingIOError:
+        pass
+    while reservations.next_at() and len(reservations) > 20:
+        give_back(2)
+    give_back(2)
+give_back(0)
+print(redeemed, flush=True)
+"""
+
+
+def test_nothing_leaks_from_workers_that_are_killed_at_any_moment() -> None:
+    shared = SharedLedger.create(Geometry(2, 50_000, 50_199, 100, (IPV4,)))
+    pipes = [os.pipe(), os.pipe()]
+
+    def start(worker: int) -> subprocess.Popen[bytes]:
+        descriptors = (shared.descriptor, pipes[worker][0], pipes[1 - worker][1])
+        words = [sys.executable, "-c", _RESTLESS_WORKER, str(worker), *map(str, descriptors)]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, pass_fds=descriptors, cwd=ROOT)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"running\n"
+        return process
+
+    with start(0) as survivor, contextlib.ExitStack() as stack:
+        stack.callback(survivor.kill)
+        for _ in range(10):
+            with start(1) as victim:
+                for _ in range(random.randrange(200_000)):  # noqa: S311
+                    shared.is_relayed_by_another(1, IPV4, 50_000)  # passes the time
+                victim.kill()
+            assert victim.returncode == -signal.SIGKILL, "it ended by itself"
+            while True:
+                with contextlib.suppress(BlockingIOError):
+                    shared.clear_worker(1)
+                    break
+            assert shared.ledger(1, os.urandom).ports[IPV4].taken == 0
+        survivor.terminate()
+        assert survivor.stdout is not None
+        assert int(survivor.stdout.read()) > 0
+        survivor.wait()
+    assert survivor.returncode == 0
+    quota = shared.ledger(0, os.urandom).quota
+    assert shared.count_free(IPV4) == 200
+    assert [quota.held(holder) for holder in ("0", "1", "realm")] == [0, 0, 0]
+    assert not any(shared.counts)
+    for descriptor in (descriptor for pipe in pipes for descriptor in pipe):
+        os.close(descriptor)
+    shared.close()
