@@ -185,8 +185,9 @@ def test_a_request_as_large_as_the_mtu_gets_a_response_as_large() -> None:
     assert len(padding) == MAX_PADDING_BYTES
 
 
-def test_a_small_padding_is_answered_within_the_budget() -> None:
-    asked = request((PADDING, bytes(40)))
+@pytest.mark.parametrize("fingerprint", [False, True])
+def test_a_small_padding_is_answered_within_the_budget(*, fingerprint: bool) -> None:
+    asked = request((PADDING, bytes(40)), fingerprint=fingerprint)
     data = answer(asked).data
     assert len(asked.raw) * MAX_FACTOR - 3 <= len(data) <= len(asked.raw) * MAX_FACTOR
 

@@ -194,6 +194,16 @@ def test_the_time_to_bind_counts_from_the_answer(table: TcpAllocations[str]) -> 
     assert commands(table) == [Close(connection)]
 
 
+def test_connections_expire_in_the_order_of_their_deadlines(table: TcpAllocations[str]) -> None:
+    dialled_late = dial(table, now=0.0)
+    accepted = table.accept(ALLOCATION, OTHER_PEER, 5.0, is_permitted=True)
+    assert accepted is not None
+    table.dialled(dialled_late, 29.0)
+    assert table.poll_timeout() == 35.0
+    table.handle_timeout(35.0)
+    assert commands(table) == [Close(accepted)]
+
+
 def test_an_unknown_missing_or_undialled_connection_cannot_be_bound(table: TcpAllocations[str]) -> None:
     connecting = dial(table)
     for connection_id in (None, 0, connecting, 0xFFFFFFFF):
