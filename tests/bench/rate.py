@@ -5,6 +5,7 @@ limit. What the lab itself takes is the median on the direct path through the sa
 both percentiles, because the difference of two 99th percentiles would be no percentile of anything.
 """
 
+import contextlib
 from typing import Final
 
 from tests.bench.packets import ALLOCATIONS
@@ -58,14 +59,16 @@ def _print_rates(stage: Stage) -> None:
 
 
 def _print_latency(stage: Stage, direction: str, size: int, load: float) -> None:
-    steps = [f"{direction},size={size},rate={load:.0f},time={_LATENCY_SECONDS}"] * _REPETITIONS
+    step = f"{direction},size={size},rate={load:.0f},time={_LATENCY_SECONDS}"
     collected: dict[str, list[Row]] = {target.name: [] for target in stage.targets}
     direct: list[Row] = []
-    with stage.generator_apart():
-        for target in stage.interleaved():
-            with running(stage.lab, target) as pids:
-                collected[target.name] += _rates_only(stage.turnbench(target, pids, ALLOCATIONS, steps))
-            direct += _direct(stage, steps)
+    with stage.generator_apart(), contextlib.ExitStack() as stack:
+        family = {target.name: stack.enter_context(running(stage.lab, target)) for target in stage.targets}
+        for number in range(stage.rounds * _REPETITIONS):
+            for target in stage.in_order(number):
+                rows = stage.turnbench(target, family[target.name], ALLOCATIONS, [step])
+                collected[target.name].append(rows[-1])
+            direct.append(_direct(stage, step))
     both = list(collected.values())
     loss = " / ".join(f"{100 * median(rows, 'loss'):.3f}" for rows in both)
     floor = median(direct, "p50")
@@ -76,15 +79,11 @@ def _print_latency(stage: Stage, direction: str, size: int, load: float) -> None
         print(f"| {what} | {figures(ours, reference, bar, 1)} | {lab} | {loss} |", flush=True)
 
 
-def _direct(stage: Stage, steps: list[str]) -> list[Row]:
+def _direct(stage: Stage, step: str) -> Row:
     """The same load without a relay: the server's namespace forwards."""
     lab = stage.lab
     lab.run(lab.server, "sysctl", "-qw", "net.ipv4.ip_forward=1")
     try:
-        return _rates_only(stage.turnbench(stage.targets[0], [], [*ALLOCATIONS, "--direct"], steps))
+        return stage.turnbench(stage.targets[0], [], [*ALLOCATIONS, "--direct"], [step])[-1]
     finally:
         lab.run(lab.server, "sysctl", "-qw", "net.ipv4.ip_forward=0")
-
-
-def _rates_only(rows: list[Row]) -> list[Row]:
-    return [row for row in rows if row["kind"] == "rate"]

@@ -14,6 +14,7 @@ from stun.attributes import (
     REQUESTED_ADDRESS_FAMILY,
     REQUESTED_TRANSPORT,
     RESERVATION_TOKEN,
+    SOFTWARE,
     XOR_MAPPED_ADDRESS,
     XOR_PEER_ADDRESS,
     XOR_RELAYED_ADDRESS,
@@ -471,6 +472,19 @@ def test_a_send_indication_with_an_attribute_missing_is_dropped(alice: WireClien
     alice.wire.send(indication(Method.SEND, *(field for field in fields if field[0] is not missing)))
     assert alice.hears_nothing_more()
     assert peer.has_heard_nothing()
+
+
+@pytest.mark.rfc(8656, "11.2")
+@pytest.mark.parametrize("is_permitted", [False, True], ids=["without-permission", "with-permission"])
+def test_a_send_indication_in_another_order_is_held_to_the_same_permissions(
+    alice: WireClient, peer: Peer, *, is_permitted: bool
+) -> None:
+    if is_permitted:
+        assert alice.permit(peer.address).code == 0
+    fields: list[Field] = [(SOFTWARE, "test"), (DATA, b"data first"), (XOR_PEER_ADDRESS, peer.address)]
+    alice.wire.send(indication(Method.SEND, *fields))
+    assert alice.hears_nothing_more()
+    assert peer.has_heard_nothing() is not is_permitted
 
 
 @pytest.mark.rfc(8656, "11.2")
