@@ -51,6 +51,8 @@ class StreamListener:
 
     def close(self) -> None:
         """Stop listening, and break off every connection and handshake."""
+        if self._sock.fileno() < 0:
+            return
         if self._pause is not None:
             self._pause.cancel()
         self._streams.poller.forget(self._sock.fileno())
