@@ -336,6 +336,9 @@ class StreamConnection:
     # Reading
 
     def _on_ready(self, events: int) -> None:
+        if events == READABLE:
+            self._read()
+            return
         if events & WRITABLE:
             self._drain()
         if events & ~WRITABLE and self._descriptor != _CLOSED:
@@ -394,62 +397,67 @@ class StreamConnection:
     def _read_handshake(self) -> None:
         tls = self._tls
         assert tls is not None  # noqa: S101  # for the type checker; set where this method is
-        pieces = self._receive_ciphertext()
+        at, size = 0, self._receive_ciphertext()
         done = False
         try:
-            while pieces and not done:
-                tls.feed(pieces.pop(0))
-                done = tls.shake_hands()
+            while at < size and not done:
+                end = min(at + FEED_BYTES, size)
+                done = tls.shake_hands(self._streams.ciphertext[at:end])
+                at = end
         except OSError:
-            self._send_last(tls.farewell())
+            self._send_last(tls.take_output())
             self._end(Closing.HANDSHAKE_FAILED)
             return
-        self._say(tls.farewell())
+        self._say(tls.take_output())
         if done and not self.is_closing:
             self._read = self._read_tls
             self._close_after(FIRST_MESSAGE_SECONDS)
-            self._take_records([memoryview(b""), *pieces])  # the client may have spoken on in the same breath
+            self._take_records(b"")  # the client may have spoken on in the same breath
+            self._take_pieces(at, size)
 
-    def _receive_ciphertext(self) -> list[memoryview]:
-        """What one read brings, in pieces that a session takes; none if the connection has ended."""
-        view = self._streams.ciphertext
+    def _receive_ciphertext(self) -> int:
+        """Read from the wire into the shared buffer; returns how much came, 0 if nothing or the end."""
         try:
-            size = self._recv_into(view)
+            size = self._recv_into(self._streams.ciphertext)
         except BlockingIOError:
-            return []
+            return 0
         except OSError:
             size = 0
         if not size:
             self._reach_end()
-        elif size <= FEED_BYTES:
-            return [view[:size]]
-        return [view[at : min(at + FEED_BYTES, size)] for at in range(0, size, FEED_BYTES)]
+        return size
 
     def _read_tls(self) -> None:
-        pieces = self._receive_ciphertext()
-        if pieces:
-            self._take_records(pieces)
+        size = self._receive_ciphertext()
+        if 0 < size <= FEED_BYTES:
+            self._take_records(self._streams.ciphertext[:size])
+        elif size:
+            self._take_pieces(0, size)
 
-    def _take_records(self, pieces: list[memoryview]) -> None:
-        tls, view = self._tls, self._streams.view
-        assert tls is not None  # noqa: S101  # for the type checker; set where this method is
-        for piece in pieces:
-            tls.feed(piece)
-            start = len(self._rest)
-            try:
-                end, is_last = tls.decrypt_into(view, start)
-            except OSError:
-                self._send_last(tls.farewell())
-                self._fail()
-                return
-            if end > start:
-                self._take(start, end)
-            if is_last:
-                self._send_last(tls.close_notify())
-                self._reach_end()
+    def _take_pieces(self, start: int, end: int) -> None:
+        """Decrypt `ciphertext[start:end]` bit by bit, so that the session's own buffer stays small."""
+        for at in range(start, end, FEED_BYTES):
+            self._take_records(self._streams.ciphertext[at : min(at + FEED_BYTES, end)])
             if self.is_closing:
                 return
-        self._say(tls.farewell())
+
+    def _take_records(self, ciphertext: memoryview | bytes) -> None:
+        tls = self._tls
+        assert tls is not None  # noqa: S101  # for the type checker; set where this method is
+        start = len(self._rest)
+        try:
+            end, is_last = tls.decrypt_into(self._streams.view, start, ciphertext)
+        except OSError:
+            self._send_last(tls.take_output())
+            self._fail()
+            return
+        if end > start:
+            self._take(start, end)
+        if is_last:
+            self._send_last(tls.close_notify())
+            self._reach_end()
+        elif tls.has_output():
+            self._say(tls.take_output())
 
     def _read_plain(self) -> None:
         start = len(self._rest)
@@ -612,7 +620,7 @@ class StreamConnection:
 
     def _say(self, wire: bytes) -> None:
         """Send what the TLS session has to say by itself, behind what is on the wire already."""
-        if not wire:
+        if not wire or self._descriptor == _CLOSED:
             return
         if self._queue is not None:
             self._committed = bytes(self._committed) + wire

@@ -29,28 +29,29 @@ class TlsSession:
         self._read = cast("Callable[[int, memoryview], int]", self.ssl_object.read)
         self._write = self.ssl_object.write
 
-    def feed(self, ciphertext: memoryview | bytes) -> None:
-        """Take bytes from the wire, at most `FEED_BYTES`; then `shake_hands` or `decrypt_into`."""
-        self._incoming.write(ciphertext)
+    def shake_hands(self, ciphertext: memoryview | bytes) -> bool:
+        """Take bytes from the wire, and go on as far as they allow; True as soon as the handshake is complete.
 
-    def shake_hands(self) -> bool:
-        """Go on with the handshake as far as the bytes allow; True as soon as it is complete.
+        Args:
+            ciphertext: `FEED_BYTES` at most; what is behind the handshake waits for `decrypt_into`.
 
         Raises:
-            OSError: it failed; `farewell` may hold an alert for the client. `ssl.SSLError` is an OSError.
+            OSError: it failed; `take_output` may hold an alert for the client. `ssl.SSLError` is an OSError.
         """
+        self._incoming.write(ciphertext)
         try:
             self.ssl_object.do_handshake()
         except ssl.SSLWantReadError:
             return False
         return True
 
-    def decrypt_into(self, view: memoryview, start: int) -> tuple[int, bool]:
-        """Decrypt all whole records into `view[start:]`.
+    def decrypt_into(self, view: memoryview, start: int, ciphertext: memoryview | bytes) -> tuple[int, bool]:
+        """Take bytes from the wire, and decrypt all whole records into `view[start:]`.
 
         Args:
             view: has room for `MAX_PLAINTEXT` bytes behind `start`.
             start: where the first plaintext goes.
+            ciphertext: `FEED_BYTES` at most.
 
         Returns:
             where the plaintext ends, and whether the client has said that no more will come.
@@ -58,6 +59,8 @@ class TlsSession:
         Raises:
             OSError: what came is no TLS, or has been tampered with.
         """
+        if ciphertext:
+            self._incoming.write(ciphertext)
         incoming, read = self._incoming, self._read
         at = start
         try:
@@ -77,12 +80,16 @@ class TlsSession:
         self._write(plaintext)
         return self._outgoing.read()
 
-    def farewell(self) -> bytes:
+    def has_output(self) -> bool:
+        """Whether the session itself wants to say something."""
+        return self._outgoing.pending > 0
+
+    def take_output(self) -> bytes:
         """What the session itself wants to say: messages of the handshake, tickets, alerts; often nothing."""
-        return self._outgoing.read() if self._outgoing.pending else b""
+        return self._outgoing.read()
 
     def close_notify(self) -> bytes:
         """The end of our side (RFC 8446 §6.1); the client's own need not be waited for."""
         with contextlib.suppress(OSError):  # the client's has not come yet, or it never will
             self.ssl_object.unwrap()
-        return self.farewell()
+        return self.take_output()

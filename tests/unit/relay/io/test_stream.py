@@ -378,7 +378,7 @@ async def test_a_client_that_did_not_read_gets_every_answer_and_recent_media_in_
         for number in recent:
             connection.send(numbered(number))
         assert server.drops[Drop.CLIENT_SLOW] >= len(stale)
-        frames = []
+        frames: list[bytes] = []
         while not frames or frames[-1] != numbered(recent[-1]):
             frames.append(await client.frame())
         assert [frame for frame in frames if frame[0] < 0x40] == [answer(number) for number in stale]
