@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 MAX_BATCH: Final = 64
 PROBE_AFTER: Final = 8  # full batches, since an empty socket was asked, until more is expected again
 _JOIN_AT: Final = 4  # datagrams at once, from which on the kernel is asked to join them: not before it pays
+# A burst of a peer must wait here, not get lost. The kernel gives less if net.core.rmem_max says so.
+RECEIVE_BUFFER_BYTES: Final = 1 << 20
 MAX_UDP_PAYLOAD: Final = 65507  # bytes, over IPv4
 _MAX_ERRORS: Final = 16  # ICMP errors read from one socket before the others have their turn
 _MAX_REPORTS: Final = 10  # ICMP errors told to a client per second and relay
@@ -72,6 +74,7 @@ def open_relay_socket(ip: bytes, port: int) -> socket.SocketType:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         else:
             sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_OMIT)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
         collect_errors(sock)
         sock.bind(socket_address(ip, port))
     except OSError:
