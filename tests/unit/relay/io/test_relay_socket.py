@@ -26,8 +26,12 @@ def lab() -> Iterator[Lab]:
     with open_lab(routed=True) as lab:
         lab.run(lab.server, "ip", "link", "set", lab.bob_link, "mtu", str(SMALL_MTU))
         lab.run(lab.server, "sysctl", "-qw", "net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0")
-        for namespace, device in ((lab.alice, f"{lab.alice}0"), (lab.bob, f"{lab.bob}0")):
-            lab.run(namespace, "ethtool", "-K", device, "gro", "on", "tx-udp-segmentation", "off")
+        # As on a wire: checksums are complete, and the receiving side lags behind, so that there is what to join.
+        for namespace, device in ((lab.bob, f"{lab.bob}0"), (lab.server, lab.alice_link)):
+            lab.run(namespace, "ethtool", "-K", device, "tx", "off", "tso", "off", "gso", "off")
+        for namespace, device in ((lab.server, lab.bob_link), (lab.alice, f"{lab.alice}0")):
+            lab.run(namespace, "ethtool", "-K", device, "gro", "on")
+            lab.run(namespace, "sh", "-c", f"echo 1 > /sys/class/net/{device}/threaded")
         yield lab
 
 
