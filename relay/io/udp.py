@@ -8,6 +8,7 @@ from typing import Final
 from relay.datapath import Drop
 from relay.five_tuple import FiveTuple, Transport
 from relay.io.clients import Buffer, ClientLink, ClientRelay
+from relay.io.datapath.relayed_client import RelayedClient
 from relay.io.datapath.segments import (
     ANCILLARY_BYTES,
     MAX_DATAGRAM,
@@ -150,6 +151,9 @@ class UdpListener:
         """Take a run apart: it may mix channels, indications and requests."""
         view = self._view
         relay = self._relays.get(address)
+        if isinstance(relay, RelayedClient) and relay.take_run(view, size, segment, now):
+            relay.flush()
+            return
         for start in range(0, size, segment):
             end = min(start + segment, size)
             if relay is not None:

@@ -7,6 +7,8 @@ from relay.datapath import Drop, RelayAddress, Traffic
 from relay.five_tuple import FiveTuple, Transport
 from relay.io.clients import Buffer, ClientRelay
 from relay.io.datapath.plain import PlainDataPath
+from relay.io.datapath.relayed_client import RelayedClient
+from relay.io.datapath.segments import MAX_DATAGRAM
 from stun.address import TransportAddress
 from stun.attributes import DATA, XOR_PEER_ADDRESS
 from stun.demux import decode_channel_data, encode_channel_data
@@ -111,6 +113,15 @@ class Client:
             taken.append(self.relay.from_client(buffer, at, at + len(message), self.clock.now))
             at += len(message)
         self.relay.flush()
+        return taken
+
+    def send_joined(self, *messages: bytes) -> bool:
+        """What a listener does with messages of equal size, the last may be shorter, that the kernel has joined."""
+        relay, run = self.relay, b"".join(messages)
+        assert isinstance(relay, RelayedClient)
+        view = memoryview(run + b"\xff" * (MAX_DATAGRAM - len(run)))
+        taken = relay.take_run(view, len(run), len(messages[0]), self.clock.now)
+        relay.flush()
         return taken
 
     def send_channel(self, *payloads: bytes, number: int = NUMBER) -> None:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 MAX_BATCH: Final = 64
 PROBE_AFTER: Final = 8  # full batches, since an empty socket was asked, until more is expected again
 _JOIN_AT: Final = 4  # datagrams at once, from which on the kernel is asked to join them: not before it pays
+# A burst of a peer must wait here, not get lost. The kernel gives less if net.core.rmem_max says so.
+RECEIVE_BUFFER_BYTES: Final = 1 << 20
 MAX_UDP_PAYLOAD: Final = 65507  # bytes, over IPv4
 _MAX_ERRORS: Final = 16  # ICMP errors read from one socket before the others have their turn
 _MAX_REPORTS: Final = 10  # ICMP errors told to a client per second and relay
@@ -72,6 +74,7 @@ def open_relay_socket(ip: bytes, port: int) -> socket.SocketType:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         else:
             sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_OMIT)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
         collect_errors(sock)
         sock.bind(socket_address(ip, port))
     except OSError:
@@ -279,32 +282,36 @@ class RelaySocket:
         """Send each payload with a header in front of it, in as few bursts as they fit into."""
         link = self.client.link
         window = self._board.window[:size]
+        payloads = [window[at : at + segment] for at in range(0, size, segment)]
+        count, rest = len(payloads), size % segment
         if channel is not None:
-            heads = [_CHANNEL_HEADER.pack(channel.number, segment)] * (size // segment)
-            if size % segment:
-                heads.append(_CHANNEL_HEADER.pack(channel.number, size % segment))
+            heads = [_CHANNEL_HEADER.pack(channel.number, segment)] * count
+            if rest:
+                heads[-1] = _CHANNEL_HEADER.pack(channel.number, rest)
         else:
-            sizes = [segment] * (size // segment)
-            if size % segment:
-                sizes.append(size % segment)
-            heads = [self._data_head(each, permission, port) for each in sizes]
-        pads = channel is None or link.pads
-        message = len(heads[0]) + (segment + 3 & ~3 if pads else segment)
+            heads = [self._data_head(segment, permission, port) for _ in range(count)]
+            if rest:
+                heads[-1] = self._data_head(rest, permission, port)
+        each = 2
+        message = len(heads[0]) + segment
+        padded = (channel is None or link.pads) and (segment & 3 or rest & 3)
+        parts: list[Buffer]
+        if padded:
+            each = 3
+            message += -segment & 3
+            parts = [bytes(-segment & 3)] * (3 * count)
+            if rest:
+                parts[-1] = bytes(-rest & 3)
+        else:
+            parts = [b""] * (2 * count)
+        parts[0::each] = heads
+        parts[1::each] = payloads
         most = max_run(message)
-        parts: list[Buffer] = []
-        at = 0
-        for count, head in enumerate(heads, 1):
-            payload = window[at : at + segment]
-            parts.append(head)
-            parts.append(payload)
-            if pads and len(payload) & 3:
-                parts.append(bytes(-len(payload) & 3))
-            at += segment
-            if count % most == 0:
-                link.send_burst(parts, message)
-                parts = []
-        if parts:
+        if count <= most:
             link.send_burst(parts, message)
+            return
+        for at in range(0, each * count, each * most):
+            link.send_burst(parts[at : at + each * most], message)
 
     def _data_head(self, size: int, permission: Permission | None, port: int) -> bytes:
         ip = permission.ip if permission is not None else 0

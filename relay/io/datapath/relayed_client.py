@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 from relay.datapath import Drop
@@ -23,6 +24,18 @@ _NO_CHANNEL: Final = Drop.NO_CHANNEL
 _NO_PERMISSION: Final = Drop.NO_PERMISSION
 _MALFORMED: Final = Drop.MALFORMED
 _BANDWIDTH: Final = Drop.BANDWIDTH
+
+
+@lru_cache(maxsize=256)
+def _channel_data(size: int) -> struct.Struct:
+    """ChannelData messages of `size` bytes: header and payload."""
+    return struct.Struct(f"!4s{size - 4}s")
+
+
+@lru_cache(maxsize=256)
+def _send_indication(size: int, length: int) -> struct.Struct:
+    """Send indications of `size` bytes with an IPv4 peer and `length` bytes of data: what is alike, and the data."""
+    return struct.Struct(f"!8s12x16s{length}s{size - 36 - length}x")
 
 
 class RelayedClient:
@@ -122,6 +135,59 @@ class RelayedClient:
                 return True
             self.flush()
         self._begin(to, view[start:stop], now)
+        return True
+
+    def take_run(self, view: memoryview, size: int, segment: int, now: float) -> bool:
+        """Take a joined run of datagrams at once if they are alike but for their payloads, as they mostly are.
+
+        The run fills `view[:size]`, `segment` bytes each, the last may be shorter. Returns False, and has done
+        nothing, if each of them has to be looked at by `from_client`.
+        """
+        number, length = _CHANNEL_HEADER.unpack_from(view)
+        full = size - size % segment
+        to: Route | None
+        last: tuple[int, int] | None = None  # where the payload of the shorter one begins and ends
+        channel = self.channels.get(number)
+        if channel is not None:
+            to = channel
+            if channel.live_until <= now or length == 0 or 4 + length != segment:
+                return False
+            heads, payloads = zip(*_channel_data(segment).iter_unpack(view[:full]), strict=True)
+            alike = heads.count(heads[0]) == len(heads)
+            if full < size:
+                last_number, length = _CHANNEL_HEADER.unpack_from(view, full)
+                last = full + 4, full + 4 + length
+                alike = alike and last_number == number and last[1] == size
+        elif number == SEND_TYPE and (found := find_send(view, 0, segment)) is not None:
+            key, start, stop = found
+            to = self._targets.get(key)
+            # An IPv6 address is masked anew each time, and a FINGERPRINT has to be verified.
+            if to is None or to.permission.live_until <= now or start != 36 or start == stop or segment - stop > 3:
+                return False
+            heads, tails, payloads = zip(*_send_indication(segment, stop - start).iter_unpack(view[:full]), strict=True)
+            alike = heads.count(heads[0]) == tails.count(tails[0]) == len(heads)
+            if full < size:
+                found = find_send(view, full, size)
+                alike = alike and found is not None and found[0] == key
+                last = found[1:] if found is not None else None
+        else:
+            return False
+        count = len(payloads) + (last is not None)
+        if not alike or count > MAX_SEGMENTS or (last is not None and last[0] == last[1]):
+            return False
+        self.flush()
+        if self._board.rates.seconds_per_byte and self.to_peer_until > now + BURST_SECONDS:
+            self._board.drops[_BANDWIDTH] += count
+            return True
+        self._to = to
+        self._parts.extend(payloads)
+        self._size = len(payloads[0])
+        self._bytes = self._size * len(payloads)
+        if last is not None:
+            self._parts.append(view[last[0] : last[1]])
+            self._bytes += last[1] - last[0]
+        self._room = 0
+        self._now = now
         return True
 
     def flush(self) -> None:

@@ -400,6 +400,78 @@ async def test_a_run_leaves_in_one_call_and_a_mixed_burst_in_as_many_as_it_takes
     assert plane.drops[Drop.SEND_FAILED] == 0
 
 
+@pytest.mark.parametrize("last", [0, 1, 9, 100])
+@pytest.mark.parametrize("count", [1, 8, 63])
+async def test_a_joined_run_to_one_peer_is_taken_at_once(
+    client: Client, peer: UdpEndpoint, count: int, last: int
+) -> None:
+    payloads = [bytes([at]) * 100 for at in range(count)] + ([b"?" * last] if last else [])
+    client.bind(peer.address)
+    assert client.send_joined(*(encode_channel_data(NUMBER, payload) for payload in payloads))
+    assert [await peer.receive() for _ in payloads] == payloads
+    indications = [send_to(peer.address, payload) for payload in payloads]
+    assert not client.send_joined(*indications)  # a peer that is new is looked up with the first of them
+    assert client.send(indications[0]) == [True]
+    assert await peer.receive() == payloads[0]
+    if ":" not in peer.address[0]:
+        assert client.send_joined(*indications)
+        assert [await peer.receive() for _ in payloads] == payloads
+        traffic = Traffic(2 * len(payloads) + 1, 2 * sum(map(len, payloads)) + 100, 0, 0)
+        assert client.traffic == traffic
+
+
+async def test_a_joined_run_is_left_alone_unless_all_of_it_is_alike(
+    client: Client, peer: UdpEndpoint, clock: Clock
+) -> None:
+    client.bind(peer.address)
+    client.bind((peer.address[0], 9), number=0x4001)
+    frame, other = encode_channel_data(NUMBER, bytes(16)), encode_channel_data(0x4001, bytes(16))
+    request = encode_message(Method.BINDING, MessageClass.REQUEST, bytes(12))
+    claims_more = NUMBER.to_bytes(2) + (17).to_bytes(2) + bytes(16)
+    claims_less = NUMBER.to_bytes(2) + (13).to_bytes(2) + bytes(16)  # padded
+    empty = encode_channel_data(NUMBER, b"")
+    sent = send_to(peer.address, b"media")
+    to_other = send_to((peer.address[0], 9), b"media")
+    assert client.send(sent, to_other) == [True, True]
+    assert await peer.receive() == b"media"
+    for run in (
+        (frame, other),
+        (frame, request),
+        (request, frame),
+        (frame, claims_more),
+        (frame, claims_less),
+        (claims_less, claims_less),
+        (claims_more, claims_more),
+        (frame, empty),
+        (empty, empty),
+        (frame, frame, b"\x40\0\0"),
+        (frame, frame, other[:2] + b"\0\4" + bytes(4)),
+        (encode_channel_data(0x4002, bytes(16)),) * 2,
+        (sent, to_other),
+        (sent, sent, to_other[:-8]),
+        (sent, sent, send_to(peer.address, b"")),
+        (sent, sent[:20] + bytes(len(sent) - 20)),
+        (frame,) * 65,
+    ):
+        assert client.send_joined(*run) is False
+    assert client.traffic.packets_to_peer == 2
+    clock.now += LONG
+    assert client.send_joined(frame, frame) is client.send_joined(sent, sent) is False
+    assert peer.is_silent
+
+
+async def test_a_joined_run_counts_against_the_bandwidth(
+    plane: PlainDataPath, client: Client, peer: UdpEndpoint
+) -> None:
+    client.bind(peer.address)
+    plane.set_limits(Limits(bytes_per_second=100))
+    frames = [encode_channel_data(NUMBER, bytes(100))] * 3
+    assert client.send_joined(*frames)
+    assert client.send_joined(*frames)
+    assert plane.drops[Drop.BANDWIDTH] == 3
+    assert client.traffic == Traffic(3, 300, 0, 0)
+
+
 async def test_a_request_within_a_burst_is_left_to_the_control_plane(client: Client, peer: UdpEndpoint) -> None:
     client.bind(peer.address)
     frame = encode_channel_data(NUMBER, b"media")

@@ -81,7 +81,7 @@ def test_a_joined_run_tells_the_size_of_its_datagrams(pair: tuple[socket.socket,
     one, other = pair
     join_received(other)
     buffer = bytearray(MAX_DATAGRAM)
-    send_run(one, [b"x" * 100] * 9 + [b"y"], 100, Destination(other.getsockname()))
+    send_run(one, [*[b"x" * 100] * 9, b"y"], 100, Destination(other.getsockname()))
     size, ancillary, _, address = other.recvmsg_into([buffer], ANCILLARY_BYTES)
     assert (size, segment_size(ancillary), address) == (901, 100, one.getsockname())
     one.sendto(b"alone", other.getsockname())

@@ -133,7 +133,12 @@ async def test_a_joined_run_is_taken_apart_and_flushed_once(bench: Bench, client
 async def test_a_request_within_a_run_goes_up_after_what_came_before_it(bench: Bench, client: UdpEndpoint) -> None:
     relay = Relay()
     seen: list[list[list[bytes]]] = []
-    bench.listener._upcall = lambda data, path: (seen.append(list(relay.flushed)), bench.receive(data, path))
+
+    def look(data: bytes, path: FiveTuple) -> None:
+        seen.append(list(relay.flushed))
+        bench.receive(data, path)
+
+    bench.listener._upcall = look
     bench.listener.attach(address_of(client), relay)
     send_joined(client, [FRAME, FRAME, REQUEST, FRAME], bench.address)
     assert (await bench.next_up())[0] == REQUEST
@@ -145,10 +150,12 @@ async def test_a_relay_that_a_request_within_a_run_has_ended_gets_nothing_more(
     bench: Bench, client: UdpEndpoint
 ) -> None:
     relay = Relay()
-    bench.listener._upcall = lambda data, path: (
-        bench.listener.detach(path.client),
-        bench.receive(data, path),
-    )
+
+    def end(data: bytes, path: FiveTuple) -> None:
+        bench.listener.detach(path.client)
+        bench.receive(data, path)
+
+    bench.listener._upcall = end
     bench.listener.attach(address_of(client), relay)
     send_joined(client, [FRAME, REQUEST, FRAME, FRAME], bench.address)
     assert (await bench.next_up())[0] == REQUEST
