@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from relay.channel_binding import ChannelBinding
-from relay.datapath import NO_TRAFFIC
+from relay.datapath import NO_TRAFFIC, DataPath
 from relay.five_tuple import FiveTuple
 from relay.permission import Permission
 from stun.address import TransportAddress
@@ -37,22 +37,28 @@ class Allocation:
         "path",
         "peers",
         "permissions",
+        "plane",
         "protocol",
         "relays",
         "reservation_token",
+        "serial",
         "traffic",
         "transaction_id",
         "unavailable",
     )
 
-    def __init__(self, path: FiveTuple, holder: str, protocol: int, transaction_id: bytes, created_at: float) -> None:
+    def __init__(
+        self, path: FiveTuple, holder: str, protocol: int, plane: DataPath, transaction_id: bytes, created_at: float
+    ) -> None:
         self.path = path
         self.holder = holder  # see `holder_of`
         self.protocol = protocol  # of its relayed transport addresses, as REQUESTED-TRANSPORT names it
+        self.plane = plane  # which moves its bytes
         self.transaction_id = transaction_id  # of the Allocate request: a retransmission is answered alike
         self.created_at = created_at
         self.expires_at = created_at  # the latest of its relayed transport addresses
         self.relays: dict[int, RelayedTransportAddress] = {}  # by address family
+        self.serial: int | None = None  # what a mobile allocation is known by (RFC 8016)
         self.unavailable: tuple[int, int] | None = None  # family and error code of the half that could not be had
         self.reservation_token: bytes | None = None
         self.permissions: dict[bytes, Permission] = {}

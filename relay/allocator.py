@@ -4,31 +4,18 @@ Whatever is reserved here is either part of an allocation or given back before t
 ports taken = relayed transport addresses + reservations = what the quota counts.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from relay.allocation import Allocation, RelayedTransportAddress, realm_of
 from relay.datapath import NO_TRAFFIC, RelayAddress, Traffic
 from relay.errors import AddressFamilyNotSupported, InsufficientCapacity, PortTaken, RequestRejected
-from relay.five_tuple import FiveTuple
 from relay.ledger import Ledger, Ports
 from relay.wish import Wish
 from stun.address import TransportAddress
 from stun.registry import ErrorCode
 
 _BIND_ATTEMPTS: Final = 16  # ports tried before an Allocate is refused: others on this machine may hold some
-
-
-class RelayPlane(Protocol):
-    """What opens and closes relayed transport addresses of one transport protocol."""
-
-    def open_relay(self, path: FiveTuple, address: RelayAddress, port: int, expires_at: float) -> int:
-        """Bind a relayed transport address and return its handle, or raise PortTaken."""
-        ...
-
-    def close_relay(self, handle: int) -> Traffic:
-        """Close it, and return what was relayed."""
-        ...
 
 
 class HolderLimits(NamedTuple):
@@ -39,19 +26,15 @@ class HolderLimits(NamedTuple):
 
 
 class Allocator:
-    """Counts in the ledger, and opens and closes relays in the forwarding planes."""
+    """Counts in the ledger, and opens and closes relays in the forwarding plane of an allocation."""
 
-    def __init__(
-        self, planes: Mapping[int, RelayPlane], relay_addresses: Sequence[RelayAddress], ledger: Ledger
-    ) -> None:
+    def __init__(self, relay_addresses: Sequence[RelayAddress], ledger: Ledger) -> None:
         """Build an allocator.
 
         Args:
-            planes: by transport protocol, as REQUESTED-TRANSPORT names it.
             relay_addresses: where relayed transport addresses live, at most one per family.
             ledger: has ports for each of these families.
         """
-        self._planes = planes
         self._addresses = {TransportAddress(address.bound, 0).family: address for address in relay_addresses}
         self._ledger = ledger
 
@@ -92,7 +75,7 @@ class Allocator:
     def release_family(self, allocation: Allocation, family: int) -> Traffic:
         """Take back the relayed transport address of one family, and return what was relayed."""
         relay = allocation.relays.pop(family)
-        traffic = self._planes[allocation.protocol].close_relay(relay.handle)
+        traffic = allocation.plane.close_relay(relay.handle)
         self._ledger.ports[family].give_back(relay.port)
         self._uncount(allocation.holder)
         return traffic
@@ -176,7 +159,7 @@ class Allocator:
         """Bind a taken port; False with the port given back if somebody else on this machine holds it."""
         address = self._addresses[family]
         try:
-            handle = self._planes[allocation.protocol].open_relay(allocation.path, address, port, expires_at)
+            handle = allocation.plane.open_relay(allocation.path, address, port, expires_at)
         except BaseException as error:
             self._ledger.ports[family].give_back(port)
             if isinstance(error, PortTaken):

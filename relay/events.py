@@ -16,6 +16,7 @@ class Ending(Enum):
     EXPIRED = "expired"
     DISCONNECTED = "disconnected"
     SHUTDOWN = "shutdown"
+    MOVED = "moved"  # to another transport of the same client: it goes on there
 
 
 class NoAnswer(Enum):
@@ -66,4 +67,12 @@ class AllocationDeleted(NamedTuple):
     traffic: Traffic
 
 
-Event = RequestAnswered | RequestRefused | MessageDropped | AllocationCreated | AllocationDeleted
+class AllocationMoved(NamedTuple):
+    """A mobile allocation belongs to another five-tuple of its client (RFC 8016)."""
+
+    before: Transport
+    after: Transport
+    families: tuple[int, ...]
+
+
+Event = RequestAnswered | RequestRefused | MessageDropped | AllocationCreated | AllocationDeleted | AllocationMoved

@@ -8,8 +8,8 @@ CONNECTION-ID. The sockets are elsewhere; every connection is known by its CONNE
 
 What the caller does, beyond what each method says:
 
-- Allocate with REQUESTED-TRANSPORT 6 passes `check_allocate_request`; the relayed transport address is a listening TCP
-  socket. Switched off, it is 442 as before.
+- Allocate with REQUESTED-TRANSPORT 6 is read by `relay.wish`; the relayed transport address is a listening TCP socket.
+  Switched off, it is 442 as before.
 - Connect: 437 without a TCP allocation on this control connection, 441 for another user's, 400 without
   XOR-PEER-ADDRESS, 443 for the other family, 403 by the peer policy; then `connect`. A permission is not needed
   (RFC 6062 §5.2), for the client itself asks. The answer follows later, as `Connected` or `ConnectFailed`.
@@ -23,25 +23,21 @@ is on its way before its connection becomes a pipe.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from enum import Enum
 from typing import ClassVar, Final, Generic, NamedTuple, TypeVar
 
 from relay.errors import BadRequest, InsufficientCapacity, RequestRejected, WrongCredentials
 from relay.five_tuple import FiveTuple, Transport
 from stun.address import TransportAddress
-from stun.attributes import EVEN_PORT, RESERVATION_TOKEN
 from stun.registry import ErrorCode
 
-TCP_PROTOCOL: Final = 6  # REQUESTED-TRANSPORT (RFC 6062 §4.1)
 DIAL_SECONDS: Final = 30.0  # a peer has at least this long to accept (RFC 6062 §5.2)
 BIND_SECONDS: Final = 30.0  # a client has this long to send ConnectionBind (RFC 6062 §5.2, §5.3)
 MAX_PER_ALLOCATION: Final = 32  # peer connections
 MAX_CONNECTIONS: Final = 4096  # peer connections of all allocations: each holds one descriptor, when bound two
 
 _ID_BYTES: Final = 4
-_DONT_FRAGMENT: Final = 0x001A
-_NOT_WITH_TCP: Final = frozenset({_DONT_FRAGMENT, EVEN_PORT.type, RESERVATION_TOKEN.type})
 _STREAMS: Final = (Transport.TCP, Transport.TLS)
 
 R = TypeVar("R")
@@ -337,19 +333,3 @@ class TcpAllocations(Generic[R]):
         if connection.request is not None:
             self._answers.append(ConnectFailed(connection.request, ConnectionTimeoutOrFailure(cause)))
         self._commands.append(Close(connection.connection_id))
-
-
-def check_allocate_request(attributes: Collection[int], transport: Transport) -> None:
-    """Refuse an Allocate request for a TCP relayed transport address that RFC 6062 §5.1 does not allow.
-
-    Args:
-        attributes: types of the attributes that the request has.
-        transport: what it came over.
-
-    Raises:
-        BadRequest: the client came over a datagram transport, or asks for DONT-FRAGMENT, EVEN-PORT or a reservation.
-    """
-    if transport not in _STREAMS:
-        raise BadRequest("tcp_allocation_without_stream")
-    if not _NOT_WITH_TCP.isdisjoint(attributes):
-        raise BadRequest("attribute_not_with_tcp")

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from relay import channel_binding, permission
@@ -26,6 +26,7 @@ from relay.errors import (
 from relay.events import (
     AllocationCreated,
     AllocationDeleted,
+    AllocationMoved,
     Ending,
     Event,
     MessageDropped,
@@ -34,12 +35,14 @@ from relay.events import (
     RequestRefused,
 )
 from relay.five_tuple import FiveTuple, Transport
+from relay.mobility import MobilityForbidden, MobilityTickets, Owner, check_request
 from relay.permission import Permission
 from relay.reflection import is_within_budget
 from relay.settings import RelaySettings, parse_server
 from relay.source_guard import SourceGuard
+from relay.tcp_relaying import Asked, TcpRelaying
 from relay.timers import Timers
-from relay.wish import read_wish
+from relay.wish import TCP_PROTOCOL, UDP_PROTOCOL, read_wish
 from stun.address import TransportAddress, family_of
 from stun.attributes import (
     ADDRESS_ERROR_CODE,
@@ -48,10 +51,12 @@ from stun.attributes import (
     DATA,
     DONT_FRAGMENT,
     LIFETIME,
+    MOBILITY_TICKET,
     REQUESTED_ADDRESS_FAMILY,
     RESERVATION_TOKEN,
     UNDERSTOOD_IN_TURN,
     UNDERSTOOD_WITH_DONT_FRAGMENT,
+    UNDERSTOOD_WITH_TCP_ALLOCATIONS,
     XOR_MAPPED_ADDRESS,
     XOR_PEER_ADDRESS,
     XOR_RELAYED_ADDRESS,
@@ -77,7 +82,7 @@ _ANSWERED: Final = {
 _BINDING_ANSWERED: Final = {transport: _ANSWERED[Method.BINDING, transport] for transport in Transport}
 _METHODS: Final = {int(method): method for method in Method}
 
-_Handler = Callable[[Message, FiveTuple, Identity, float], tuple[bytes, ...]]
+_Handler = Callable[[Message, FiveTuple, Identity, float], tuple[bytes, ...] | None]  # None: the answer follows
 
 
 class Transmit(NamedTuple):
@@ -99,9 +104,11 @@ class TurnServer:
         *,
         authenticator: Authenticator,
         guard: SourceGuard,
-        datapath: DataPath,
+        planes: Mapping[int, DataPath],
         allocator: Allocator,
         discovery: BehaviourDiscovery | None = None,
+        tcp: TcpRelaying | None = None,
+        mobility: MobilityTickets | None = None,
     ) -> None:
         """Build a server without allocations.
 
@@ -109,12 +116,19 @@ class TurnServer:
             settings: bounds and lifetimes.
             authenticator: verifies requests; knows the realms and their peer policies.
             guard: how often strangers are answered.
-            datapath: the forwarding plane that this server commands.
-            allocator: opens and closes relays in the same forwarding plane.
+            planes: the forwarding planes that this server commands, by transport protocol as in REQUESTED-TRANSPORT.
+            allocator: opens and closes relays in these planes.
             discovery: answers Binding requests if RFC 5780 is switched on.
+            tcp: the connections of TCP allocations if RFC 6062 is switched on.
+            mobility: tickets if RFC 8016 is switched on.
         """
         self._discovery = discovery
-        self._datapath = datapath
+        self._planes = planes
+        self._tcp = tcp
+        self._mobility = mobility
+        self._mobiles: dict[int, Allocation] = {}
+        self._serials = 0
+        self._understood = _UNDERSTOOD if tcp is None else _UNDERSTOOD | UNDERSTOOD_WITH_TCP_ALLOCATIONS
         self._allocator = allocator
         self._allocations: dict[FiveTuple, Allocation] = {}
         self._timers: Timers[Allocation] = Timers()
@@ -128,6 +142,8 @@ class TurnServer:
             Method.CREATE_PERMISSION: self._create_permission,
             Method.CHANNEL_BIND: self._channel_bind,
         }
+        if tcp is not None:
+            self._handlers |= {Method.CONNECT: self._connect, Method.CONNECTION_BIND: self._connection_bind}
         self.configure(settings, authenticator, guard)
 
     @property
@@ -180,10 +196,12 @@ class TurnServer:
             self._events.append(MessageDropped(NoAnswer.NOT_A_REQUEST))
 
     def disconnect(self, path: FiveTuple, now: float) -> None:
-        """The client's connection is gone, and its allocation with it (RFC 8656 §3.1)."""
+        """The client's connection is gone, and its allocation with it (RFC 8656 §3.1), unless that is mobile."""
         allocation = self._allocations.get(path)
-        if allocation is not None:
+        if allocation is not None and allocation.serial is None:
             self._delete(allocation, Ending.DISCONNECTED, now)
+        if self._tcp is not None:
+            self._tcp.client_lost(path)
 
     def close(self, now: float) -> None:
         """Delete every allocation, as the service stops."""
@@ -194,6 +212,8 @@ class TurnServer:
     def handle_timeout(self, now: float) -> None:
         """Clean up what has expired; the forwarding plane stopped relaying at the very instant by itself."""
         self._allocator.expire_reservations(now)
+        if self._tcp is not None:
+            self._tcp.handle_timeout(now)
         for allocation in self._timers.due(now):
             if allocation.expires_at <= now:
                 self._delete(allocation, Ending.EXPIRED, now)
@@ -203,7 +223,10 @@ class TurnServer:
 
     def poll_transmit(self) -> Transmit | None:
         """The next message for a client."""
-        return self._outbox.popleft() if self._outbox else None
+        if self._outbox:
+            return self._outbox.popleft()
+        due = None if self._tcp is None else self._tcp.poll_transmit()
+        return None if due is None else Transmit(*due)
 
     def poll_event(self) -> Event | None:
         """The next event for metrics and logs."""
@@ -212,6 +235,8 @@ class TurnServer:
     def poll_timeout(self) -> float | None:
         """When `handle_timeout` wants to be called, in monotonic seconds."""
         allocations, reservations = self._timers.next_at(), self._allocator.ledger.reservations.next_at()
+        if self._tcp is not None and (connections := self._tcp.poll_timeout()) is not None:
+            allocations = connections if allocations is None else min(allocations, connections)
         if allocations is None or reservations is None:
             return allocations if reservations is None else reservations
         return min(allocations, reservations)
@@ -233,7 +258,7 @@ class TurnServer:
             identity = self._authenticator.authenticate(
                 request, path, unix_time, None if allocation is None else allocation.identity
             )
-            unknown = request.unknown_attributes(_UNDERSTOOD)
+            unknown = request.unknown_attributes(self._understood)
             if unknown:
                 self._respond(encode_unknown_attributes(request, unknown, key=identity.key), path)
                 self._observe(RequestRefused(_METHODS[method], ErrorCode.UNKNOWN_ATTRIBUTE, "unknown_attribute"))
@@ -244,7 +269,8 @@ class TurnServer:
         except RequestRejected as rejection:
             self._refuse(request, path, rejection, identity, now, unix_time)
         else:
-            self._outbox.append(Transmit(encode_success(request, attributes, key=identity.key), path))
+            if attributes is not None:
+                self._outbox.append(Transmit(encode_success(request, attributes, key=identity.key), path))
             self._events.append(_ANSWERED[_METHODS[method], path.transport])
 
     def _answer_binding(self, request: Message, path: FiveTuple, now: float) -> None:
@@ -303,10 +329,12 @@ class TurnServer:
             if existing.transaction_id == request.transaction_id and existing.holder == holder:
                 return self._allocate_response(existing, request, now)
             raise AllocationMismatch("already_allocated")
-        wish = read_wish(request, tcp_allocations=self._settings.tcp_allocations)
+        wish = read_wish(request, path.transport, tcp_allocations=self._tcp is not None)
+        is_mobile = check_request(request.get(MOBILITY_TICKET), is_allowed=self._mobility is not None)
         if self._is_draining:
             raise self._alternate_for(path) or InsufficientCapacity("draining")
-        allocation = Allocation(path, holder, wish.protocol, request.transaction_id, now)
+        plane = self._planes[wish.protocol]
+        allocation = Allocation(path, holder, wish.protocol, plane, request.transaction_id, now)
         limits = HolderLimits(identity.realm.allocations_per_user, identity.realm.max_allocations)
         try:
             self._allocator.open(allocation, wish, limits, now + self._lifetime(wish.lifetime), now)
@@ -315,6 +343,13 @@ class TurnServer:
         allocation.identity = identity
         self._allocations[path] = allocation
         self._timers.schedule(allocation, allocation.expires_at)
+        if self._tcp is not None and wish.protocol == TCP_PROTOCOL:
+            self._tcp.begin(allocation)
+        if is_mobile and self._mobility is not None:
+            self._serials += 1
+            allocation.serial = self._serials
+            self._mobiles[self._serials] = allocation
+            self._mobility.issue(self._serials, Owner(identity.username, identity.realm.name))
         self._observe(AllocationCreated(path.transport, tuple(allocation.relays), identity.secret))
         return self._allocate_response(allocation, request, now)
 
@@ -328,6 +363,10 @@ class TurnServer:
             attributes.append(ADDRESS_ERROR_CODE.pack(AddressError(family, code, "")))
         if allocation.reservation_token is not None:
             attributes.append(RESERVATION_TOKEN.pack(allocation.reservation_token))
+        if allocation.serial is not None and self._mobility is not None:
+            ticket = self._mobility.current(allocation.serial)
+            if ticket is not None:
+                attributes.append(MOBILITY_TICKET.pack(ticket))
         return tuple(attributes)
 
     def _alternate_for(self, path: FiveTuple) -> TryAlternate | None:
@@ -339,8 +378,12 @@ class TurnServer:
         return TryAlternate(servers[self._alternates_used % len(servers)])
 
     def _refresh(self, request: Message, path: FiveTuple, identity: Identity, now: float) -> tuple[bytes, ...]:
-        """RFC 8656 §8.2; REQUESTED-ADDRESS-FAMILY picks one half of a dual allocation."""
-        allocation = self._own_allocation(path, identity, now)
+        """RFC 8656 §8.2; REQUESTED-ADDRESS-FAMILY picks one half of a dual allocation, MOBILITY-TICKET any one."""
+        ticket = request.get(MOBILITY_TICKET)
+        if ticket is None:
+            allocation = self._own_allocation(path, identity, now)
+        else:
+            allocation = self._moved_allocation(ticket, path, identity, now)
         family = request.get(REQUESTED_ADDRESS_FAMILY)
         if family is not None and allocation.live_relay(family, now) is None:
             raise PeerAddressFamilyMismatch("family")
@@ -355,10 +398,54 @@ class TurnServer:
         for each, relay in allocation.relays.items():
             if family is None or family == each:
                 relay.expires_at = now + lifetime
-                self._datapath.set_expiry(relay.handle, relay.expires_at)
+                allocation.plane.set_expiry(relay.handle, relay.expires_at)
         allocation.expires_at = max(relay.expires_at for relay in allocation.relays.values())
         self._reschedule(allocation, now + lifetime)
-        return (LIFETIME.pack(lifetime),)
+        if ticket is None or allocation.serial is None or self._mobility is None:
+            return (LIFETIME.pack(lifetime),)
+        fresh = self._mobility.rotate(allocation.serial, request.transaction_id)
+        return (LIFETIME.pack(lifetime), MOBILITY_TICKET.pack(fresh))
+
+    def _moved_allocation(self, ticket: bytes, path: FiveTuple, identity: Identity, now: float) -> Allocation:
+        """The allocation of a ticket, on the five-tuple that it came from (RFC 8016 §3.2)."""
+        if self._mobility is None:
+            raise MobilityForbidden("mobility_off")
+        serial = self._mobility.redeem(ticket, Owner(identity.username, identity.realm.name))
+        allocation = self._mobiles[serial]
+        if allocation.expires_at <= now:
+            raise AllocationMismatch("no_allocation")
+        here = self._allocations.get(path)
+        if here is allocation:
+            return allocation
+        if here is not None:
+            raise BadRequest("ticket_of_another_allocation")
+        old = allocation.path
+        families = tuple(allocation.relays)
+        allocation.plane.move_client(next(iter(allocation.relays.values())).handle, path)
+        del self._allocations[old]
+        self._allocations[path] = allocation
+        allocation.path, allocation.identity = path, identity
+        self._observe(AllocationMoved(old.transport, path.transport, families))
+        return allocation
+
+    def _connect(self, request: Message, path: FiveTuple, identity: Identity, now: float) -> None:
+        """RFC 6062 §5.2; the answer follows when the peer has accepted or not."""
+        allocation = self._own_allocation(path, identity, now)
+        peer = request.get(XOR_PEER_ADDRESS)
+        if peer is None:
+            raise BadRequest("no_peer")
+        if self._tcp is None or allocation.protocol != TCP_PROTOCOL:
+            raise AllocationMismatch("not_a_tcp_allocation")
+        self._check_peer(allocation, peer, identity, now)
+        self._tcp.connect(allocation, peer, Asked(request, path, identity.key), now)
+
+    def _connection_bind(
+        self, request: Message, path: FiveTuple, identity: Identity, _now: float
+    ) -> tuple[bytes, ...] | None:
+        """RFC 6062 §5.4."""
+        if self._tcp is None:
+            raise BadRequest("tcp_off")
+        return self._tcp.bind(request, path, identity.holder, has_allocation=path in self._allocations)
 
     def _create_permission(
         self, request: Message, path: FiveTuple, identity: Identity, now: float
@@ -387,6 +474,8 @@ class TurnServer:
             raise BadRequest("no_channel_or_peer")
         if not MIN_CHANNEL <= number <= self._max_channel:
             raise BadRequest("channel_number")
+        if allocation.protocol != UDP_PROTOCOL:
+            raise BadRequest("channel_of_tcp_allocation")  # RFC 6062 §4
         self._check_peer(allocation, peer, identity, now)
         by_number, by_peer = allocation.live_channel(number, now), allocation.live_peer(peer, now)
         if by_number is not by_peer:
@@ -404,7 +493,7 @@ class TurnServer:
         allocation.channels[number] = allocation.peers[peer] = binding
         self._permit(allocation, peer.ip, now)
         handle = allocation.relays[peer.family].handle
-        self._datapath.bind_channel(handle, number, peer, binding.expires_at)
+        allocation.plane.bind_channel(handle, number, peer, binding.expires_at)
         self._reschedule(allocation, now + permission.LIFETIME)
         return ()
 
@@ -417,14 +506,14 @@ class TurnServer:
         except MessageParseError as error:
             self._observe(MessageDropped(error.fault))
             return
-        if allocation is None or peer is None or data is None or message.unknown_attributes(_UNDERSTOOD):
+        if allocation is None or peer is None or data is None or message.unknown_attributes(self._understood):
             self._observe(MessageDropped(NoAnswer.BAD_INDICATION))  # an indication never gets an answer
             return
         relay = allocation.live_relay(peer.family, now)
         if relay is None or not allocation.has_permission(peer.ip, now):
             self._observe(MessageDropped(NoAnswer.BAD_INDICATION))
             return
-        self._datapath.send_to_peer(relay.handle, data, peer, dont_fragment=dont_fragment)
+        allocation.plane.send_to_peer(relay.handle, data, peer, dont_fragment=dont_fragment)
 
     # What requests have in common
 
@@ -463,7 +552,7 @@ class TurnServer:
             allocation.permissions[ip] = Permission(expires_at)
         else:
             granted.expires_at = expires_at
-        self._datapath.allow_peer(allocation.relays[family_of(ip)].handle, ip, expires_at)
+        allocation.plane.allow_peer(allocation.relays[family_of(ip)].handle, ip, expires_at)
 
     def _reschedule(self, allocation: Allocation, at: float) -> None:
         """Wake up no later than a deadline that was just set; one that moved away is noticed when its second comes."""
@@ -475,7 +564,7 @@ class TurnServer:
             self._release_family(allocation, family)
         for ip in [ip for ip, granted in allocation.permissions.items() if granted.expires_at <= now]:
             del allocation.permissions[ip]
-            self._datapath.forget_peer(allocation.relays[family_of(ip)].handle, ip)
+            allocation.plane.forget_peer(allocation.relays[family_of(ip)].handle, ip)
         for binding in [binding for binding in allocation.channels.values() if binding.expires_at <= now]:
             self._forget_channel(allocation, binding)
 
@@ -483,7 +572,7 @@ class TurnServer:
         if binding is not None:
             del allocation.channels[binding.number]
             del allocation.peers[binding.peer]
-            self._datapath.unbind_channel(allocation.relays[binding.peer.family].handle, binding.number)
+            allocation.plane.unbind_channel(allocation.relays[binding.peer.family].handle, binding.number)
 
     def _release_family(self, allocation: Allocation, family: int) -> None:
         """End one half of a dual allocation, with its permissions and channels."""
@@ -491,11 +580,19 @@ class TurnServer:
             self._forget_channel(allocation, binding)
         for ip in [ip for ip in allocation.permissions if family_of(ip) == family]:
             del allocation.permissions[ip]
+        if self._tcp is not None:
+            self._tcp.end(allocation.relays[family].handle)
         allocation.traffic = allocation.traffic.plus(self._allocator.release_family(allocation, family))
 
     def _delete(self, allocation: Allocation, ending: Ending, now: float) -> None:
         del self._allocations[allocation.path]
         self._timers.cancel(allocation)
+        if self._tcp is not None:
+            for relay in allocation.relays.values():
+                self._tcp.end(relay.handle)
+        if allocation.serial is not None and self._mobility is not None:
+            del self._mobiles[allocation.serial]
+            self._mobility.forget(allocation.serial)
         families = tuple(allocation.relays)
         traffic = allocation.traffic.plus(self._allocator.release(allocation))
         self._observe(

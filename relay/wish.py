@@ -3,6 +3,7 @@
 from typing import Final, NamedTuple
 
 from relay.errors import AddressFamilyNotSupported, BadRequest, UnsupportedTransportProtocol
+from relay.five_tuple import Transport
 from stun.address import IPV4, IPV6
 from stun.attributes import (
     ADDITIONAL_ADDRESS_FAMILY,
@@ -18,6 +19,7 @@ from stun.message import Message
 UDP_PROTOCOL: Final = 17  # of REQUESTED-TRANSPORT (RFC 8656 §18.8)
 TCP_PROTOCOL: Final = 6  # RFC 6062 §4.1
 _FAMILIES: Final = (IPV4, IPV6)
+_STREAMS: Final = (Transport.TCP, Transport.TLS)
 
 
 class Wish(NamedTuple):
@@ -30,11 +32,12 @@ class Wish(NamedTuple):
     protocol: int  # UDP_PROTOCOL or TCP_PROTOCOL
 
 
-def read_wish(request: Message, *, tcp_allocations: bool) -> Wish:
+def read_wish(request: Message, transport: Transport, *, tcp_allocations: bool) -> Wish:
     """Read an Allocate request.
 
     Args:
         request: authenticated, and free of unknown attributes.
+        transport: what it came over.
         tcp_allocations: whether RFC 6062 is switched on.
 
     Raises:
@@ -49,10 +52,11 @@ def read_wish(request: Message, *, tcp_allocations: bool) -> Wish:
     if protocol != UDP_PROTOCOL and not (tcp_allocations and protocol == TCP_PROTOCOL):
         raise UnsupportedTransportProtocol("requested_transport")
     even_port, token = request.get(EVEN_PORT), request.get(RESERVATION_TOKEN)
-    if protocol == TCP_PROTOCOL and (
-        even_port is not None or token is not None or request.get(DONT_FRAGMENT) is not None
-    ):
-        raise BadRequest("tcp_with_udp_wishes")  # RFC 6062 §5.1
+    if protocol == TCP_PROTOCOL:  # RFC 6062 §5.1
+        if transport not in _STREAMS:
+            raise BadRequest("tcp_allocation_without_stream")
+        if even_port is not None or token is not None or request.get(DONT_FRAGMENT) is not None:
+            raise BadRequest("attribute_not_with_tcp")
     return Wish(_families(request, even_port, token), even_port, token, request.get(LIFETIME), protocol)
 
 

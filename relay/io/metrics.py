@@ -14,6 +14,7 @@ from relay.datapath import Drop, Traffic
 from relay.events import (
     AllocationCreated,
     AllocationDeleted,
+    AllocationMoved,
     Ending,
     Event,
     MessageDropped,
@@ -75,6 +76,10 @@ class RelayMetrics(Collector):
                     self._created[transport, family] += 1
                 self._secrets[secret] += 1
                 self._latency.observe(latency())
+            case AllocationMoved(before=before, after=after, families=families):
+                for family in families:
+                    self._deleted[before, family, Ending.MOVED] += 1
+                    self._created[after, family] += 1
             case AllocationDeleted(transport=transport, families=families, ending=ending, seconds=seconds):
                 for family in families:
                     self._deleted[transport, family, ending] += 1

@@ -74,13 +74,13 @@ class RelayHarness:
         self.quota = UserQuota()
         self.reservations = Reservations(entropy)
         ledger = Ledger(self.ports, self.quota, self.reservations)
-        self.allocator = Allocator({UDP_PROTOCOL: self.plane}, addresses, ledger)
+        self.allocator = Allocator(addresses, ledger)
         self.policy = PeerPolicy(allow=self.settings.peers.allow, deny=self.settings.peers.deny)
         self.server = TurnServer(
             self.settings,
             authenticator=self.authenticator(self.settings),
             guard=self.guard(),
-            datapath=self.plane,
+            planes={UDP_PROTOCOL: self.plane},
             allocator=self.allocator,
         )
         self._client_ports = itertools.count(10_000)

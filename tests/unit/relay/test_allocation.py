@@ -7,6 +7,7 @@ from relay.five_tuple import FiveTuple, Transport
 from relay.permission import Permission
 from relay.wish import UDP_PROTOCOL
 from stun.address import IPV4, IPV6, TransportAddress
+from tests.support.fake_datapath import FakeDataPath
 
 CLIENT = TransportAddress.parse("192.0.2.1", 5000)
 SERVER = TransportAddress.parse("192.0.2.9", 3478)
@@ -17,7 +18,7 @@ INSIDE, OUTSIDE = bytes((10, 0, 0, 1)), bytes((203, 0, 113, 1))
 @pytest.fixture
 def allocation() -> Allocation:
     path = FiveTuple(Transport.UDP, SERVER, CLIENT)
-    allocation = Allocation(path, holder_of("realm", "alice"), UDP_PROTOCOL, bytes(12), 100.0)
+    allocation = Allocation(path, holder_of("realm", "alice"), UDP_PROTOCOL, FakeDataPath(), bytes(12), 100.0)
     allocation.relays[IPV4] = RelayedTransportAddress(TransportAddress(OUTSIDE, 50_000), 50_000, 7, 700.0)
     allocation.expires_at = 700.0
     return allocation

@@ -34,6 +34,7 @@ class Desk:
     """An allocator with ten IPv4 ports, and four of them for each user."""
 
     def __init__(self, plane: FakeDataPath) -> None:
+        self.plane = plane
         numbers = itertools.count(1)
 
         def entropy(size: int) -> bytes:
@@ -43,12 +44,12 @@ class Desk:
         self.quota = UserQuota()
         self.reservations = Reservations(entropy)
         ledger = Ledger({IPV4: self.ports}, self.quota, self.reservations)
-        self.allocator = Allocator({UDP_PROTOCOL: plane}, [RelayAddress(INSIDE, OUTSIDE)], ledger)
+        self.allocator = Allocator([RelayAddress(INSIDE, OUTSIDE)], ledger)
         self.limits = HolderLimits(per_user=4, per_realm=1000)
 
     def open(self, wish: Wish, now: float = 100.0, user: str = "alice") -> Allocation:
         path = FiveTuple(Transport.UDP, SERVER, TransportAddress(OUTSIDE, next(_client_ports)))
-        allocation = Allocation(path, holder_of("realm", user), wish.protocol, bytes(12), now)
+        allocation = Allocation(path, holder_of("realm", user), wish.protocol, self.plane, bytes(12), now)
         self.allocator.open(allocation, wish, self.limits, now + 600, now)
         return allocation
 

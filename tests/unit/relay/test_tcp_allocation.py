@@ -19,7 +19,6 @@ from relay.tcp_allocation import (
     Dial,
     Pair,
     TcpAllocations,
-    check_allocate_request,
 )
 from stun.address import TransportAddress
 
@@ -280,19 +279,6 @@ def test_a_connection_id_in_use_is_not_given_twice() -> None:
     table: TcpAllocations[str] = TcpAllocations(lambda _size: next(drawn))
     table.begin(ALLOCATION, ALICE)
     assert dial(table) != dial(table, OTHER_PEER)
-
-
-@pytest.mark.parametrize("transport", [Transport.UDP, Transport.DTLS])
-def test_a_tcp_allocation_needs_a_stream(transport: Transport) -> None:
-    with pytest.raises(BadRequest):
-        check_allocate_request((), transport)
-
-
-@pytest.mark.parametrize("attribute", [0x0018, 0x001A, 0x0022], ids=["EVEN-PORT", "DONT-FRAGMENT", "RESERVATION"])
-def test_what_makes_no_sense_with_tcp_is_refused(attribute: int) -> None:
-    check_allocate_request((0x0019, 0x000D), Transport.TLS)
-    with pytest.raises(BadRequest):
-        check_allocate_request((0x0019, attribute), Transport.TLS)
 
 
 class Pipe:

@@ -1,6 +1,7 @@
 import pytest
 
 from relay.errors import AddressFamilyNotSupported, BadRequest, RequestRejected, UnsupportedTransportProtocol
+from relay.five_tuple import Transport
 from relay.wish import TCP_PROTOCOL, UDP_PROTOCOL, Wish, read_wish
 from stun.address import IPV4, IPV6
 from stun.attributes import (
@@ -39,7 +40,7 @@ def allocate(*fields: Field) -> Message:
     ],
 )
 def test_a_wish_is_read_from_the_request(fields: list[Field], wish: Wish) -> None:
-    assert read_wish(allocate(*fields), tcp_allocations=True) == wish
+    assert read_wish(allocate(*fields), Transport.TCP, tcp_allocations=True) == wish
 
 
 @pytest.mark.parametrize(
@@ -61,9 +62,15 @@ def test_a_wish_is_read_from_the_request(fields: list[Field], wish: Wish) -> Non
 )
 def test_a_contradictory_wish_is_refused(fields: list[Field], error: type[RequestRejected]) -> None:
     with pytest.raises(error):
-        read_wish(allocate(*fields), tcp_allocations=True)
+        read_wish(allocate(*fields), Transport.TCP, tcp_allocations=True)
 
 
 def test_tcp_is_refused_unless_switched_on() -> None:
     with pytest.raises(UnsupportedTransportProtocol):
-        read_wish(allocate(TCP), tcp_allocations=False)
+        read_wish(allocate(TCP), Transport.TCP, tcp_allocations=False)
+
+
+@pytest.mark.parametrize("transport", [Transport.UDP, Transport.DTLS])
+def test_tcp_is_relayed_for_clients_over_streams_only(transport: Transport) -> None:
+    with pytest.raises(BadRequest):
+        read_wish(allocate(TCP), transport, tcp_allocations=True)
