@@ -71,8 +71,8 @@ class Supervisor:
 
     @property
     def ready(self) -> bool:
-        """Whether every worker relays."""
-        return bool(self._places) and all(place.is_ready for place in self._places)
+        """Whether every worker welcomes new clients."""
+        return not self._is_draining and bool(self._places) and all(place.is_ready for place in self._places)
 
     @property
     def allocations(self) -> int:
@@ -223,7 +223,7 @@ class Supervisor:
             process.kill()
             await process.ended
             raise WorkerFailed(reply["failed"])
-        place.is_ready = place.answered = True
+        place.is_up = place.is_ready = place.answered = True
 
     async def _keep(self, place: "_Place", shared: SharedLedger) -> None:
         """See that there is always a worker in this place."""
@@ -232,7 +232,7 @@ class Supervisor:
             process = place.process
             if process is not None:
                 await self._attend(place, process)
-                place.is_ready = place.answered = False
+                place.is_up = place.is_ready = place.answered = False
                 process.kill()
                 status = await process.ended
                 lived = asyncio.get_running_loop().time() - process.started_at
@@ -271,7 +271,8 @@ class _Place:
         self.number = number
         self.sockets = sockets
         self.process: WorkerProcess | None = None
-        self.is_ready = False
+        self.is_up = False  # it relays, maybe for old clients only
+        self.is_ready = False  # it welcomes new clients
         self.answered = False  # the last scrape
         self.allocations = 0
         self.restarts = 0
@@ -287,7 +288,7 @@ class _Place:
         self.retired = add_up([self.retired, keep_counted(self.snapshot)])
         self.snapshot = {}
         self.process = None
-        self.is_ready = self.answered = False
+        self.is_up = self.is_ready = self.answered = False
         self.allocations = 0
 
 
@@ -313,7 +314,7 @@ class _WorkersCollector(Collector):
         memory = GaugeMetricFamily("redconnect_worker_resident_memory_bytes", "Resident memory.", labels=label)
         for place in self._places:
             values = [str(place.number)]
-            up.add_metric(values, int(place.is_ready and place.answered))
+            up.add_metric(values, int(place.is_up and place.answered))
             restarts.add_metric(values, place.restarts)
             used = place.retired_cpu_seconds
             if place.process is not None:

@@ -37,6 +37,7 @@ PATIENCE = 10.0  # seconds
 RETRANSMISSION = 0.25  # seconds
 UDP = (REQUESTED_TRANSPORT, 17)
 LIMIT = 4
+LIVE = 'redconnect_relay_allocations{family="ipv4",transport="udp"}'
 SECRET = "a-secret-of-at-least-thirty-two-bytes"
 
 
@@ -221,7 +222,7 @@ def test_both_workers_answer_on_one_port_and_each_flow_stays_with_its_worker(sce
         for number in range(50):
             client.exchange(peer, b"%d" % number)
         assert client.refresh() == 0
-    assert scene.metrics()["redconnect_relay_allocations"] == 2
+    assert scene.metrics()[LIVE] == 2
 
 
 def test_the_quota_of_a_user_holds_across_workers(scene: Scene) -> None:
@@ -293,7 +294,7 @@ def test_a_killed_worker_is_replaced_and_the_other_loses_nothing(scene: Scene, p
     after = scene.metrics()
     assert after['redconnect_worker_restarts_total{worker="0"}'] == 1
     assert after['redconnect_worker_restarts_total{worker="1"}'] == 0
-    assert after["redconnect_relay_allocations"] == after['redconnect_relay_ports_taken{family="ipv4"}'] == 2
+    assert after[LIVE] == after['redconnect_relay_ports_taken{family="ipv4"}'] == 2
     falling = [name for name in before if name.endswith(("_total", "_count", "_sum")) and after[name] < before[name]]
     assert not [name for name in falling if name.startswith("redconnect_")]
     packets = 'redconnect_relay_packets_total{direction="to_peer",transport="udp"}'

@@ -111,7 +111,8 @@ class Scene:
         """End a worker, and wait for the next one."""
         before = self.supervisor.pids[worker]
         os.kill(before, number)
-        await eventually(lambda: self.supervisor.pids[worker] not in {0, before} and self.supervisor.ready)
+        place = self.supervisor._places[worker]
+        await eventually(lambda: self.supervisor.pids[worker] != before and place.is_up)
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
@@ -151,7 +152,9 @@ async def test_a_worker_that_hangs_is_killed_and_replaced(scene: Scene, caplog: 
 async def test_draining_refuses_new_allocations_in_every_worker_and_in_those_that_follow(scene: Scene) -> None:
     clients = [await scene.client_of(worker) for worker in range(2)]
     assert (await clients[0].allocate()).code == 0
+    before = scene.supervisor.ready
     await scene.supervisor.drain()
+    assert (before, scene.supervisor.ready) == (True, False)
     assert await clients[0].refresh() == 0
     assert (await clients[1].allocate()).code == 508
     await eventually(lambda: scene.supervisor.allocations == 1)
