@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from relay.datapath import Drop
 from relay.io.datapath.plain import PlainDataPath
 from relay.io.poller import Poller
 from stun.attributes import DATA
@@ -100,6 +101,13 @@ async def test_what_may_be_fragmented_arrives_also_after_something_that_might_no
     assert await site.peer.receive() == BIG
     site.client.send_channel(BIG)
     assert await site.peer.receive() == BIG
+
+
+async def test_what_is_too_big_for_the_own_link_is_dropped_and_counted_without_a_report(site: Site) -> None:
+    site.send(bytes(1600), dont_fragment=True)  # the kernel queues an error of its own
+    assert site.plane.drops[Drop.SEND_FAILED] == 1
+    site.peer.send(b"mark", site.client.address)
+    assert await site.client.receive_channel() == (NUMBER, b"mark")
 
 
 async def test_without_dont_fragment_the_first_datagram_arrives_over_ipv4(lab: Lab) -> None:
