@@ -92,7 +92,7 @@ class Authenticator:
             raise Unauthenticated("no_credentials")
         evidence = tuple(map(request.values.get, _EVIDENCE))
         if known is not None and known.witness is self and known.evidence == evidence and unix_time < known.until:
-            _fitting_key(request, (("", known.key),))
+            _fitting_key(request, request.integrity, (("", known.key),))
             return known
         username, name, nonce = request.get(USERNAME), request.get(REALM), request.get(NONCE)
         userhash = request.get(USERHASH) if username is None else None

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from relay.datapath import Drop, Traffic
+from relay.datapath import NO_TRAFFIC, DataPath
 from relay.events import (
     AllocationCreated,
     AllocationDeleted,
@@ -136,19 +136,6 @@ class RelayMetrics(Collector):
         yield from (live, created, deleted)
 
 
-class LivePlane(Protocol):
-    """A forwarding plane, as a scrape sees it."""
-
-    @property
-    def drops(self) -> Mapping[Drop, int]:
-        """Packets not relayed, by the reason."""
-        ...
-
-    def totals(self) -> Mapping[Transport, Traffic]:
-        """What was relayed since the start, by the transport of the client."""
-        ...
-
-
 class LiveRelay(Protocol):
     """The running service, as a scrape sees it."""
 
@@ -167,9 +154,9 @@ class LiveRelay(Protocol):
 class RelayCollector(Collector):
     """Reads live figures of the running relay when somebody scrapes."""
 
-    def __init__(self, relay: LiveRelay, plane: LivePlane) -> None:
+    def __init__(self, relay: LiveRelay, planes: Sequence[DataPath]) -> None:
         self._relay = relay
-        self._plane = plane
+        self._planes = planes
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """Yield the figures."""
@@ -184,7 +171,11 @@ class RelayCollector(Collector):
             "Packets relayed, by the client's transport and the direction.",
             labels=labels,
         )
-        for transport, traffic in self._plane.totals().items():
+        totals = dict.fromkeys(Transport, NO_TRAFFIC)
+        for plane in self._planes:
+            for transport, traffic in plane.totals().items():
+                totals[transport] = totals[transport].plus(traffic)
+        for transport, traffic in totals.items():
             payload.add_metric([transport.value, "to_peer"], traffic.bytes_to_peer)
             payload.add_metric([transport.value, "to_client"], traffic.bytes_to_client)
             packets.add_metric([transport.value, "to_peer"], traffic.packets_to_peer)
@@ -195,8 +186,9 @@ class RelayCollector(Collector):
         dropped = CounterMetricFamily(
             "redconnect_relay_packets_dropped", "Packets not relayed, by the reason.", labels=["reason"]
         )
-        for reason, count in self._plane.drops.items():
-            dropped.add_metric([reason.value], count)
+        for plane in self._planes:
+            for reason, count in plane.drops.items():
+                dropped.add_metric([reason.value], count)
         yield dropped
 
         taken = GaugeMetricFamily(

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from relay.allocator import Allocator
 from relay.authenticator import Authenticator
 from relay.behaviour_discovery import STEERED_BURST, STEERED_PER_SECOND, BehaviourDiscovery
-from relay.datapath import Limits, RelayAddress
+from relay.datapath import DataPath, Limits, RelayAddress
 from relay.events import AllocationCreated, AllocationDeleted, Event, RequestAnswered
 from relay.five_tuple import FiveTuple, Transport
 from relay.io.addresses import own_addresses, packed_addresses, relay_addresses
@@ -27,16 +27,20 @@ from relay.io.metrics import RelayCollector, RelayMetrics
 from relay.io.poller import Poller
 from relay.io.stream import Streams
 from relay.io.stream_listener import StreamListener
+from relay.io.tcp_plane import TcpPlane
+from relay.io.tcp_relay import TcpRelays
 from relay.io.udp import UdpListener
 from relay.ledger import Ledger, Ports
+from relay.mobility import MobilityTickets
 from relay.port_pool import PortPool
 from relay.quota import UserQuota
 from relay.realm import realms_of
 from relay.reservation import Reservations
 from relay.settings import RelaySettings, parse_server
 from relay.source_guard import SourceGuard
+from relay.tcp_relaying import TcpRelaying
 from relay.turn_server import TurnServer
-from relay.wish import UDP_PROTOCOL
+from relay.wish import TCP_PROTOCOL, UDP_PROTOCOL
 from stun.address import TransportAddress, family_of
 from stun.nonce import NonceSealer
 
@@ -111,6 +115,9 @@ class RelayService:
         self._dtls_listeners: list[DtlsListener] = []
         self._stream_listeners: list[StreamListener] = []
         self._connections: dict[FiveTuple, Connection] = {}
+        self._tcp_relaying: TcpRelaying | None = None
+        self._tcp_relays: TcpRelays | None = None
+        self._tcp_plane: TcpPlane | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
         self._received_at = 0.0
@@ -195,6 +202,8 @@ class RelayService:
         if self._server is not None:
             self._server.close(time.monotonic())
             self._drain()
+        if self._tcp_relays is not None:
+            self._tcp_relays.abort()
         for stream_listener in self._stream_listeners:
             stream_listener.close()
         self._stream_listeners.clear()
@@ -259,9 +268,37 @@ class RelayService:
             self._server.disconnect(connection.path, time.monotonic())
             self._drain()
 
+    # Peers of TCP allocations
+
+    def peer_accepted(self, allocation: int, peer: TransportAddress) -> int | None:
+        """A peer has connected to a relayed transport address: its CONNECTION-ID, or None if it may not."""
+        if self._tcp_relaying is None:
+            return None
+        connection_id = self._tcp_relaying.accept(allocation, peer, time.monotonic())
+        self._drain()
+        return connection_id
+
+    def peer_dialled(self, connection_id: int) -> None:
+        """A peer has accepted."""
+        if self._tcp_relaying is not None:
+            self._tcp_relaying.dialled(connection_id, time.monotonic())
+            self._drain()
+
+    def peer_dial_failed(self, connection_id: int) -> None:
+        """A peer cannot be reached."""
+        if self._tcp_relaying is not None:
+            self._tcp_relaying.dial_failed(connection_id)
+            self._drain()
+
+    def peer_closed(self, connection_id: int) -> None:
+        """Either end of a connection is lost."""
+        if self._tcp_relaying is not None:
+            self._tcp_relaying.closed(connection_id)
+            self._drain()
+
     def _has_room(self) -> bool:
         accepted = sum(map(len, self._stream_listeners))
-        return accepted < self._settings.quota.stream_connections
+        return accepted < self._settings.quota.stream_connections // self._settings.workers
 
     # Building
 
@@ -278,7 +315,7 @@ class RelayService:
             is_relayed_elsewhere=None if shared is None else shared.is_relayed_elsewhere,
         )
         ledger = _own_ledger(settings, addresses) if shared is None else shared.ledger
-        self._allocator = Allocator({UDP_PROTOCOL: self._plane}, addresses, ledger)
+        self._allocator = Allocator(addresses, ledger)
         self._streams = Streams(
             self._loop,
             poller,
@@ -288,17 +325,23 @@ class RelayService:
             proxy_sources=settings.proxy_sources,
             http=self._http,
         )
-        bound = bind_everywhere(settings)[0] if shared is None else shared.sockets
-        self._listen(bound)
+        self._listen(bind_everywhere(settings)[0] if shared is None else shared.sockets)
+        planes: dict[int, DataPath] = {UDP_PROTOCOL: self._plane}
+        if settings.tcp_allocations:
+            self._tcp_relaying = TcpRelaying(os.urandom)
+            self._tcp_relays = TcpRelays(self._loop, poller, self)
+            planes[TCP_PROTOCOL] = self._tcp_plane = TcpPlane(self._tcp_relays, self, self._connections)
         self._server = TurnServer(
             settings,
             authenticator=self._authenticator(settings, self._keys),
             guard=_guard(settings),
-            datapath=self._plane,
+            planes=planes,
             allocator=self._allocator,
             discovery=_discovery(self._listeners, settings) if settings.behaviour_discovery else None,
+            tcp=self._tcp_relaying,
+            mobility=MobilityTickets(os.urandom) if settings.mobility else None,
         )
-        self._registry.register(RelayCollector(self, self._plane))
+        self._registry.register(RelayCollector(self, list(planes.values())))
 
     def _closed_relays(self) -> frozenset[bytes]:
         """Own relay addresses on which nothing but relayed transport addresses may be sent to."""
@@ -350,6 +393,8 @@ class RelayService:
                 self._listeners[path.server].send(data, path.client)
             elif (connection := self._connections.get(path)) is not None:
                 connection.send_message(data)
+        if self._tcp_plane is not None and self._tcp_relaying is not None:
+            self._tcp_plane.carry_out(self._tcp_relaying.poll_command)
         while (event := server.poll_event()) is not None:
             if event.__class__ is RequestAnswered:
                 self._metrics.count_answer(event)
@@ -393,9 +438,10 @@ class RelayService:
 
 
 def _guard(settings: RelaySettings) -> SourceGuard:
-    quota = settings.quota
-    salt = os.urandom(_SALT_BYTES)
-    return SourceGuard(salt, per_second=quota.challenges_per_second, burst=quota.challenge_burst)
+    # A source may be spread over all workers, which do not know of each other; one worker answers at least once.
+    quota, workers = settings.quota, settings.workers
+    burst = max(1, quota.challenge_burst // workers)
+    return SourceGuard(os.urandom(_SALT_BYTES), per_second=quota.challenges_per_second / workers, burst=burst)
 
 
 def _limits(settings: RelaySettings) -> Limits:

@@ -71,7 +71,7 @@ def test_a_binding_request_is_told_the_address_it_came_from_and_nothing_else(cli
     message = decode_message(client.exchange(data))
     assert (message.method, message.message_class) == (Method.BINDING, MessageClass.SUCCESS)
     assert message.transaction_id == data[8:20]
-    assert [number for number, _ in message.attributes] == [XOR_MAPPED_ADDRESS.type]
+    assert list(message.values) == [XOR_MAPPED_ADDRESS.type]
     assert message.get(XOR_MAPPED_ADDRESS) == client.address
 
 

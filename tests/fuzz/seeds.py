@@ -11,7 +11,7 @@ from typing import Final
 from stun.address import TransportAddress
 from stun.attributes import ATTRIBUTES, FINGERPRINT, LIFETIME, REQUESTED_TRANSPORT, pack_attribute
 from stun.demux import encode_channel_data
-from stun.integrity import IntegrityAlgorithm
+from stun.integrity import IntegrityAlgorithm, IntegrityKey
 from stun.message import encode_message
 from stun.registry import MessageClass, Method
 from tests.conformance.test_rfc5769_vectors import VECTORS
@@ -38,7 +38,12 @@ def messages() -> dict[str, bytes]:
     found["firefox-allocate"] = _request(lifetime, udp, fingerprint=True)
     for algorithm in IntegrityAlgorithm:
         signed = encode_message(
-            Method.ALLOCATE, MessageClass.REQUEST, _TRANSACTION_ID, (udp,), key=b"key", algorithm=algorithm
+            Method.ALLOCATE,
+            MessageClass.REQUEST,
+            _TRANSACTION_ID,
+            (udp,),
+            key=IntegrityKey(b"key"),
+            algorithm=algorithm,
         )
         found[f"signed-{algorithm.name.lower()}"] = signed
     for name, value in attribute_values():

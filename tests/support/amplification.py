@@ -24,6 +24,7 @@ from stun.attributes import (
     pack_attribute,
 )
 from stun.demux import encode_channel_data
+from stun.integrity import IntegrityKey
 from stun.message import encode_message
 from stun.registry import MessageClass, Method
 from tests.support.turn_client import Field, indication, new_transaction_id, pack
@@ -57,7 +58,9 @@ def _forged(method: int, *fields: Field) -> bytes:
     """A request that claims credentials."""
     transaction_id = new_transaction_id()
     claimed = (*fields, (USERNAME, "u"), (REALM, "r"), (NONCE, "n"))
-    return encode_message(method, MessageClass.REQUEST, transaction_id, pack(transaction_id, *claimed), key=b"guess")
+    return encode_message(
+        method, MessageClass.REQUEST, transaction_id, pack(transaction_id, *claimed), key=IntegrityKey(b"guess")
+    )
 
 
 def unauthenticated_messages() -> dict[str, bytes]:
@@ -80,7 +83,7 @@ def unauthenticated_messages() -> dict[str, bytes]:
         "Allocate with an unknown attribute": _request(Method.ALLOCATE, udp, raw=(unknown,)),
         "Allocate with forged credentials": _forged(Method.ALLOCATE, udp),
         "Allocate with integrity alone": encode_message(
-            Method.ALLOCATE, MessageClass.REQUEST, new_transaction_id(), (), key=b"guess"
+            Method.ALLOCATE, MessageClass.REQUEST, new_transaction_id(), (), key=IntegrityKey(b"guess")
         ),
         "Allocate of 64,000 bytes": _request(Method.ALLOCATE, udp, raw=(pack_attribute(0xFF01, bytes(63_960)),)),
         "Refresh": _request(Method.REFRESH),

@@ -88,14 +88,14 @@ def run(data: bytes) -> None:
     harness.close()
     assert harness.plane.relays == {}
     assert harness.server.allocations == 0
-    assert [pool.taken for pool in harness.server.pools.values()] == [0, 0]
+    assert [pool.taken for pool in harness.ports.values()] == [0, 0]
     assert harness.server.poll_timeout() is None
 
 
 def _check(harness: RelayHarness) -> None:
     relays = harness.plane.relays.values()
     assert harness.server.allocations == len(relays)
-    assert sum(pool.taken for pool in harness.server.pools.values()) >= len(relays)
+    assert sum(pool.taken for pool in harness.ports.values()) >= len(relays)
     assert len(relays) <= 2 * _ALLOCATIONS_PER_USER
     for relay in relays:
         assert all(harness.policy.verdict(ip) is None for ip in relay.peers)

@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from relay.events import AllocationDeleted, Ending, Event
 from relay.io.addresses import own_addresses
 from relay.io.listening import BindError
-from relay.io.service import RelayService
+from relay.io.service import Certificates, Keys, RelayService
 from relay.settings import RelaySettings
 from stun.address import TransportAddress
 from stun.attributes import (
@@ -49,7 +49,7 @@ class Running:
     def __init__(self, settings: RelaySettings, tls: ssl.SSLContext | None = None) -> None:
         self.settings = settings
         self.registry = CollectorRegistry()
-        self.service = RelayService(settings, secrets=[], nonce_keys=[bytes(16)], tls=tls, registry=self.registry)
+        self.service = RelayService(settings, Keys({}, [bytes(16)]), self.registry, certificates=Certificates(tls))
         self.deleted: asyncio.Queue[AllocationDeleted] = asyncio.Queue()
         observe = self.service._observe
 
