@@ -59,7 +59,8 @@ def check_advertised(bound: bytes, advertised: bytes) -> None:
         ExternalAddressError: it is unspecified, multicast, reserved or link-local; or loopback, but `bound` is not.
     """
     inner, outer = ipaddress.ip_address(bound), ipaddress.ip_address(advertised)
-    wrong = outer.is_unspecified or outer.is_multicast or outer.is_reserved or outer.is_link_local
+    wrong = outer.is_unspecified or outer.is_multicast or outer.is_link_local
+    wrong |= outer.version == 4 and outer.is_reserved  # of IPv6 that would include ::1
     if wrong or (outer.is_loopback and not inner.is_loopback):
         raise ExternalAddressError(
             f"peers cannot reach the advertised address {outer}; set relay.external_addresses to the address that"

@@ -100,12 +100,10 @@ class TcpPlane:
         """The control plane is asked for each connection."""
 
     def bind_channel(self, handle: int, number: int, peer: TransportAddress, expires_at: float) -> None:
-        """A TCP allocation has no channels; the control plane refuses them."""
-        raise KeyError(handle)
+        """A TCP allocation has no channels (RFC 6062 §4); the control plane refuses them."""
 
     def unbind_channel(self, handle: int, number: int) -> None:
         """A TCP allocation has no channels."""
-        raise KeyError(handle)
 
     def send_to_peer(self, handle: int, data: bytes, peer: TransportAddress, *, dont_fragment: bool = False) -> None:
         """A TCP allocation relays no datagrams (RFC 6062 §4): the Send indication is dropped."""
