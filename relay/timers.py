@@ -24,6 +24,7 @@ class Timers(Generic[T]):
     def __init__(self) -> None:
         self._buckets: dict[int, dict[int, T]] = {}
         self._order: list[int] = []
+        self.wake_by = math.inf  # no deadline lies before this instant; there may be none at it
 
     def schedule(self, item: T, at: float) -> None:
         """Wake `item` at `at` or up to a second later, instead of any earlier wish."""
@@ -35,6 +36,7 @@ class Timers(Generic[T]):
         if bucket is None:
             bucket = self._buckets[second] = {}
             heapq.heappush(self._order, second)
+            self.wake_by = min(self.wake_by, second)
         bucket[id(item)] = item
         item.bucket = second
 
@@ -51,6 +53,7 @@ class Timers(Generic[T]):
             for item in self._buckets.pop(heapq.heappop(self._order)).values():
                 item.bucket = None
                 woken.append(item)
+        self.wake_by = self._order[0] if self._order else math.inf
         return woken
 
     def next_at(self) -> float | None:

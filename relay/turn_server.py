@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from relay import channel_binding, permission
+from relay import channel_binding, permission, reservation
 from relay.allocation import Allocation
 from relay.allocator import Allocator, HolderLimits
 from relay.authenticator import Authenticator, Identity
@@ -82,7 +82,8 @@ _ANSWERED: Final = {
 _BINDING_ANSWERED: Final = {transport: _ANSWERED[Method.BINDING, transport] for transport in Transport}
 _METHODS: Final = {int(method): method for method in Method}
 
-_Handler = Callable[[Message, FiveTuple, Identity, float], tuple[bytes, ...] | None]  # None: the answer follows
+# Gets what lives on the five-tuple, expired or not; returns the attributes of the response, None if that follows later.
+_Handler = Callable[[Message, FiveTuple, Identity, Allocation | None, float], tuple[bytes, ...] | None]
 
 
 class Transmit(NamedTuple):
@@ -132,6 +133,7 @@ class TurnServer:
         self._allocator = allocator
         self._allocations: dict[FiveTuple, Allocation] = {}
         self._timers: Timers[Allocation] = Timers()
+        self.wake_by = math.inf  # no deadline lies before this instant; cheaper to look at than `poll_timeout`
         self._outbox: deque[Transmit] = deque()
         self._events: deque[Event] = deque()
         self._is_draining = False
@@ -220,6 +222,8 @@ class TurnServer:
                 continue
             self._forget_expired(allocation, now)
             self._timers.schedule(allocation, allocation.next_deadline())
+        first = self.poll_timeout()
+        self.wake_by = math.inf if first is None else first
 
     def poll_transmit(self) -> Transmit | None:
         """The next message for a client."""
@@ -263,7 +267,7 @@ class TurnServer:
                 self._respond(encode_unknown_attributes(request, unknown, key=identity.key), path)
                 self._observe(RequestRefused(_METHODS[method], ErrorCode.UNKNOWN_ATTRIBUTE, "unknown_attribute"))
                 return
-            attributes = handler(request, path, identity, now)
+            attributes = handler(request, path, identity, allocation, now)
         except MessageParseError:
             self._refuse(request, path, BadRequest("malformed_attribute"), identity, now, unix_time)
         except RequestRejected as rejection:
@@ -318,10 +322,11 @@ class TurnServer:
         self._respond(response, path)
         self._observe(RequestRefused(_METHODS[request.method], code, cause))
 
-    def _allocate(self, request: Message, path: FiveTuple, identity: Identity, now: float) -> tuple[bytes, ...]:
+    def _allocate(
+        self, request: Message, path: FiveTuple, identity: Identity, existing: Allocation | None, now: float
+    ) -> tuple[bytes, ...]:
         """RFC 8656 §7.2."""
         holder = identity.holder
-        existing = self._allocations.get(path)
         if existing is not None and existing.expires_at <= now:
             self._delete(existing, Ending.EXPIRED, now)
             existing = None
@@ -342,7 +347,9 @@ class TurnServer:
             raise (self._alternate_for(path) if wish.reservation_token is None else None) or full from full
         allocation.identity = identity
         self._allocations[path] = allocation
-        self._timers.schedule(allocation, allocation.expires_at)
+        self._reschedule(allocation, allocation.expires_at)
+        if allocation.reservation_token is not None:
+            self.wake_by = min(self.wake_by, now + reservation.LIFETIME)
         if self._tcp is not None and wish.protocol == TCP_PROTOCOL:
             self._tcp.begin(allocation)
         if is_mobile and self._mobility is not None:
@@ -377,13 +384,15 @@ class TurnServer:
         self._alternates_used += 1
         return TryAlternate(servers[self._alternates_used % len(servers)])
 
-    def _refresh(self, request: Message, path: FiveTuple, identity: Identity, now: float) -> tuple[bytes, ...]:
+    def _refresh(
+        self, request: Message, path: FiveTuple, identity: Identity, existing: Allocation | None, now: float
+    ) -> tuple[bytes, ...]:
         """RFC 8656 §8.2; REQUESTED-ADDRESS-FAMILY picks one half of a dual allocation, MOBILITY-TICKET any one."""
         ticket = request.get(MOBILITY_TICKET)
         if ticket is None:
-            allocation = self._own_allocation(path, identity, now)
+            allocation = _own(existing, identity, now)
         else:
-            allocation = self._moved_allocation(ticket, path, identity, now)
+            allocation = self._moved_allocation(ticket, path, identity, existing, now)
         family = request.get(REQUESTED_ADDRESS_FAMILY)
         if family is not None and allocation.live_relay(family, now) is None:
             raise PeerAddressFamilyMismatch("family")
@@ -406,7 +415,9 @@ class TurnServer:
         fresh = self._mobility.rotate(allocation.serial, request.transaction_id)
         return (LIFETIME.pack(lifetime), MOBILITY_TICKET.pack(fresh))
 
-    def _moved_allocation(self, ticket: bytes, path: FiveTuple, identity: Identity, now: float) -> Allocation:
+    def _moved_allocation(
+        self, ticket: bytes, path: FiveTuple, identity: Identity, here: Allocation | None, now: float
+    ) -> Allocation:
         """The allocation of a ticket, on the five-tuple that it came from (RFC 8016 §3.2)."""
         if self._mobility is None:
             raise MobilityForbidden("mobility_off")
@@ -414,7 +425,6 @@ class TurnServer:
         allocation = self._mobiles[serial]
         if allocation.expires_at <= now:
             raise AllocationMismatch("no_allocation")
-        here = self._allocations.get(path)
         if here is allocation:
             return allocation
         if here is not None:
@@ -428,9 +438,11 @@ class TurnServer:
         self._observe(AllocationMoved(old.transport, path.transport, families))
         return allocation
 
-    def _connect(self, request: Message, path: FiveTuple, identity: Identity, now: float) -> None:
+    def _connect(
+        self, request: Message, path: FiveTuple, identity: Identity, existing: Allocation | None, now: float
+    ) -> None:
         """RFC 6062 §5.2; the answer follows when the peer has accepted or not."""
-        allocation = self._own_allocation(path, identity, now)
+        allocation = _own(existing, identity, now)
         peer = request.get(XOR_PEER_ADDRESS)
         if peer is None:
             raise BadRequest("no_peer")
@@ -440,22 +452,22 @@ class TurnServer:
         self._tcp.connect(allocation, peer, Asked(request, path, identity.key), now)
 
     def _connection_bind(
-        self, request: Message, path: FiveTuple, identity: Identity, _now: float
+        self, request: Message, path: FiveTuple, identity: Identity, existing: Allocation | None, _now: float
     ) -> tuple[bytes, ...] | None:
         """RFC 6062 §5.4."""
         if self._tcp is None:
             raise BadRequest("tcp_off")
-        return self._tcp.bind(request, path, identity.holder, has_allocation=path in self._allocations)
+        return self._tcp.bind(request, path, identity.holder, has_allocation=existing is not None)
 
     def _create_permission(
-        self, request: Message, path: FiveTuple, identity: Identity, now: float
+        self, request: Message, _path: FiveTuple, identity: Identity, existing: Allocation | None, now: float
     ) -> tuple[bytes, ...]:
         """RFC 8656 §10.2: all of the addresses, or none of them."""
-        allocation = self._own_allocation(path, identity, now)
+        allocation = _own(existing, identity, now)
         peers = request.get_all(XOR_PEER_ADDRESS)
         if not peers:
             raise BadRequest("no_peer")
-        ips = {peer.ip for peer in peers}
+        ips = {peer.ip for peer in peers} if len(peers) > 1 else {peers[0].ip}
         if len(ips) > self._settings.quota.permissions_per_allocation:
             raise InsufficientCapacity("permissions")  # before any of them is judged
         for peer in peers:
@@ -466,9 +478,11 @@ class TurnServer:
         self._reschedule(allocation, now + permission.LIFETIME)
         return ()
 
-    def _channel_bind(self, request: Message, path: FiveTuple, identity: Identity, now: float) -> tuple[bytes, ...]:
+    def _channel_bind(
+        self, request: Message, _path: FiveTuple, identity: Identity, existing: Allocation | None, now: float
+    ) -> tuple[bytes, ...]:
         """RFC 8656 §12.2."""
-        allocation = self._own_allocation(path, identity, now)
+        allocation = _own(existing, identity, now)
         number, peer = request.get(CHANNEL_NUMBER), request.get(XOR_PEER_ADDRESS)
         if number is None or peer is None:
             raise BadRequest("no_channel_or_peer")
@@ -517,15 +531,6 @@ class TurnServer:
 
     # What requests have in common
 
-    def _own_allocation(self, path: FiveTuple, identity: Identity, now: float) -> Allocation:
-        allocation = self._allocations.get(path)
-        if allocation is None or allocation.expires_at <= now:
-            raise AllocationMismatch("no_allocation")
-        if allocation.holder != identity.holder:
-            raise WrongCredentials("other_user")
-        allocation.identity = identity
-        return allocation
-
     def _check_peer(self, allocation: Allocation, peer: TransportAddress, identity: Identity, now: float) -> None:
         if allocation.live_relay(peer.family, now) is None:
             raise PeerAddressFamilyMismatch("family")
@@ -558,6 +563,7 @@ class TurnServer:
         """Wake up no later than a deadline that was just set; one that moved away is noticed when its second comes."""
         if allocation.bucket is None or at < allocation.bucket:
             self._timers.schedule(allocation, at)
+            self.wake_by = min(self.wake_by, self._timers.wake_by)
 
     def _forget_expired(self, allocation: Allocation, now: float) -> None:
         for family in [family for family, relay in allocation.relays.items() if relay.expires_at <= now]:
@@ -604,3 +610,14 @@ class TurnServer:
 
     def _observe(self, event: Event) -> None:
         self._events.append(event)
+
+
+def _own(allocation: Allocation | None, identity: Identity, now: float) -> Allocation:
+    """What lives on the five-tuple, if it belongs to whoever asks."""
+    if allocation is None or allocation.expires_at <= now:
+        raise AllocationMismatch("no_allocation")
+    if allocation.identity is not identity:
+        if allocation.holder != identity.holder:
+            raise WrongCredentials("other_user")
+        allocation.identity = identity
+    return allocation

@@ -10,15 +10,21 @@ from stun.attributes import (
     DONT_FRAGMENT,
     EVEN_PORT,
     LIFETIME,
+    NONCE,
+    REALM,
     REQUESTED_ADDRESS_FAMILY,
     REQUESTED_TRANSPORT,
     RESERVATION_TOKEN,
+    USERNAME,
 )
 from stun.message import Message
 
 UDP_PROTOCOL: Final = 17  # of REQUESTED-TRANSPORT (RFC 8656 §18.8)
 TCP_PROTOCOL: Final = 6  # RFC 6062 §4.1
 _FAMILIES: Final = (IPV4, IPV6)
+_IPV4_ALONE: Final = (IPV4,)
+# What browsers send is looked at once, and not attribute by attribute.
+_OF_BROWSERS: Final = frozenset(attribute.type for attribute in (REQUESTED_TRANSPORT, LIFETIME, USERNAME, REALM, NONCE))
 _STREAMS: Final = (Transport.TCP, Transport.TLS)
 
 
@@ -51,6 +57,8 @@ def read_wish(request: Message, transport: Transport, *, tcp_allocations: bool) 
         raise BadRequest("no_requested_transport")
     if protocol != UDP_PROTOCOL and not (tcp_allocations and protocol == TCP_PROTOCOL):
         raise UnsupportedTransportProtocol("requested_transport")
+    if protocol == UDP_PROTOCOL and request.values.keys() <= _OF_BROWSERS:
+        return Wish(_IPV4_ALONE, None, None, request.get(LIFETIME), protocol)
     even_port, token = request.get(EVEN_PORT), request.get(RESERVATION_TOKEN)
     if protocol == TCP_PROTOCOL:  # RFC 6062 §5.1
         if transport not in _STREAMS:

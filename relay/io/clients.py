@@ -44,6 +44,13 @@ class ClientRelay(Protocol):
         """
         ...
 
+    def take_run(self, view: memoryview, size: int, segment: int, now: float) -> bool:
+        """Take a joined run of datagrams in `view[:size]` at once, `segment` bytes each, the last may be shorter.
+
+        Returns False, and has done nothing, if each of them has to be looked at by `from_client`.
+        """
+        ...
+
     def flush(self) -> None:
         """Send what `from_client` has collected; to be called before the buffer is used again."""
         ...

@@ -1,14 +1,17 @@
 """The relay's metrics. Label values come from enums and constants of the code: never an address or a user."""
 
 import contextlib
+import itertools
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from prometheus_client import CollectorRegistry, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from relay.datapath import NO_TRAFFIC, DataPath
 from relay.events import (
@@ -32,6 +35,26 @@ _LATENCY_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 
 _DURATION_BUCKETS: Final = (1, 10, 60, 300, 900, 1800, 3600, 7200)
 
 
+class _Buckets:
+    """The counts of a histogram, at a tenth of what the library's costs."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def family(self, name: str, documentation: str) -> HistogramMetricFamily:
+        bounds = [*map(floatToGoString, self._bounds), "+Inf"]
+        buckets = list(zip(bounds, itertools.accumulate(self._counts), strict=True))
+        return HistogramMetricFamily(name, documentation, buckets=buckets, sum_value=self._sum)
+
+
 class RelayMetrics(Collector):
     """Counts the events of the control plane.
 
@@ -46,18 +69,8 @@ class RelayMetrics(Collector):
         self._created: Counter[tuple[Transport, int]] = Counter()
         self._deleted: Counter[tuple[Transport, int, Ending]] = Counter()
         self._secrets: Counter[str] = Counter()
-        self._latency = Histogram(
-            "redconnect_relay_allocate_latency_seconds",
-            "From the arrival of an Allocate request to its success response.",
-            buckets=_LATENCY_BUCKETS,
-            registry=registry,
-        )
-        self._seconds = Histogram(
-            "redconnect_relay_allocation_duration_seconds",
-            "How long allocations lived.",
-            buckets=_DURATION_BUCKETS,
-            registry=registry,
-        )
+        self._latency = _Buckets(_LATENCY_BUCKETS)
+        self._seconds = _Buckets(_DURATION_BUCKETS)
         registry.register(self)
 
     def count_answer(self, event: RequestAnswered) -> None:
@@ -85,7 +98,7 @@ class RelayMetrics(Collector):
                     self._deleted[transport, family, ending] += 1
                 self._seconds.observe(seconds)
 
-    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         """Yield the counters."""
         answered = CounterMetricFamily(
             "redconnect_relay_requests_answered", "Success responses.", labels=["method", "transport"]
@@ -114,6 +127,11 @@ class RelayMetrics(Collector):
         for secret, count in self._secrets.items():
             secrets.add_metric([secret or "static"], count)
         yield from (answered, refused, dropped, secrets, *self._collect_allocations())
+        yield self._latency.family(
+            "redconnect_relay_allocate_latency_seconds",
+            "From the arrival of an Allocate request to its success response.",
+        )
+        yield self._seconds.family("redconnect_relay_allocation_duration_seconds", "How long allocations lived.")
 
     def _collect_allocations(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         labels = ["transport", "family"]

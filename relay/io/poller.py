@@ -53,6 +53,10 @@ class Poller:
         del self._callbacks[descriptor]
         self._epoll.unregister(descriptor)
 
+    def forget_closing(self, descriptor: int) -> None:
+        """Stop watching a descriptor that is closed right after this: the kernel forgets it by itself then."""
+        del self._callbacks[descriptor]
+
     def watch_alone(self, descriptor: int, on_ready: OnReady) -> None:
         """Like `watch` for reading, but by the event loop itself; not for sockets that queue errors."""
         self._loop.add_reader(descriptor, on_ready, READABLE)

@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import logging
+import math
 import os
 import socket
 import ssl
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _SALT_BYTES: Final = 16
+_UDP: Final = Transport.UDP
 
 
 class Keys(NamedTuple):
@@ -119,7 +121,7 @@ class RelayService:
         self._tcp_relays: TcpRelays | None = None
         self._tcp_plane: TcpPlane | None = None
         self._alarm: asyncio.TimerHandle | None = None
-        self._alarm_at = 0.0
+        self._alarm_at = math.inf
         self._received_at = 0.0
         self._is_up = False
         self.is_draining = False
@@ -216,6 +218,7 @@ class RelayService:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
+            self._alarm_at = math.inf
         if self._poller is not None:
             self._poller.close()
             self._poller = None
@@ -389,37 +392,26 @@ class RelayService:
             return
         while (transmit := server.poll_transmit()) is not None:
             data, path = transmit
-            if path.transport is Transport.UDP:
+            if path.transport is _UDP:
                 self._listeners[path.server].send(data, path.client)
             elif (connection := self._connections.get(path)) is not None:
                 connection.send_message(data)
+        wake_by = server.wake_by
         if self._tcp_plane is not None and self._tcp_relaying is not None:
             self._tcp_plane.carry_out(self._tcp_relaying.poll_command)
+            wake_by = server.poll_timeout() or math.inf
         while (event := server.poll_event()) is not None:
             if event.__class__ is RequestAnswered:
                 self._metrics.count_answer(event)
             else:
                 self._observe(event)
-        deadline = server.poll_timeout()
-        if deadline is not None and (self._alarm is None or deadline < self._alarm_at):
-            self._sleep_until(deadline)
+        if wake_by < self._alarm_at:
+            self._sleep_until(wake_by)
 
     def _observe(self, event: Event) -> None:
         self._metrics.observe(event, self._latency)
-        match event:
-            case AllocationCreated(transport=transport):
-                _log.info("allocation begins over %s", transport.value)
-            case AllocationDeleted(transport=transport, ending=ending, seconds=seconds, traffic=traffic):
-                _log.info(
-                    "allocation over %s ends after %.1f s (%s): %d bytes to the peer, %d bytes to the client",
-                    transport.value,
-                    seconds,
-                    ending.value,
-                    traffic.bytes_to_peer,
-                    traffic.bytes_to_client,
-                )
-            case _:
-                pass
+        if _log.isEnabledFor(logging.INFO):
+            _log_event(event)
 
     def _latency(self) -> float:
         return time.monotonic() - self._received_at
@@ -432,9 +424,28 @@ class RelayService:
 
     def _wake(self) -> None:
         self._alarm = None
+        self._alarm_at = math.inf
         if self._server is not None:
             self._server.handle_timeout(time.monotonic())
             self._drain()
+
+
+def _log_event(event: Event) -> None:
+    """One line when an allocation begins and one when it ends."""
+    match event:
+        case AllocationCreated(transport=transport):
+            _log.info("allocation begins over %s", transport.value)
+        case AllocationDeleted(transport=transport, ending=ending, seconds=seconds, traffic=traffic):
+            _log.info(
+                "allocation over %s ends after %.1f s (%s): %d bytes to the peer, %d bytes to the client",
+                transport.value,
+                seconds,
+                ending.value,
+                traffic.bytes_to_peer,
+                traffic.bytes_to_client,
+            )
+        case _:
+            pass
 
 
 def _guard(settings: RelaySettings) -> SourceGuard:

@@ -23,6 +23,10 @@ class _NoMedia:
         """Leave every message to the control plane."""
         return False
 
+    def take_run(self, view: memoryview, size: int, segment: int, now: float) -> bool:  # noqa: ARG002
+        """Leave every message to the control plane."""
+        return False
+
     def flush(self) -> None:
         """Nothing is ever collected."""
 

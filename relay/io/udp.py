@@ -8,7 +8,6 @@ from typing import Final
 from relay.datapath import Drop
 from relay.five_tuple import FiveTuple, Transport
 from relay.io.clients import Buffer, ClientLink, ClientRelay
-from relay.io.datapath.relayed_client import RelayedClient
 from relay.io.datapath.segments import (
     ANCILLARY_BYTES,
     MAX_DATAGRAM,
@@ -90,10 +89,13 @@ class UdpListener:
         self._upcall = upcall
         self._own_listeners = own_listeners
         self._relays: dict[SocketAddress, ClientRelay] = {}
+        self._paths: dict[SocketAddress, FiveTuple] = {}  # of the same clients
         self._buffer = bytearray(MAX_DATAGRAM)
         self._view = memoryview(self._buffer)
         self._windows = [self._buffer]
         self._family = sock.family
+        self._asking: TransportAddress | None = None  # the client whose message was passed up last
+        self._asking_at: SocketAddress = ("", 0)
         self._batch = 1
         self._full_batches = 0  # since an empty socket was asked
         _enlarge_receive_buffer(sock)
@@ -111,16 +113,22 @@ class UdpListener:
 
     def attach(self, client: TransportAddress, relay: ClientRelay) -> None:
         """Hand what this client sends to this relay."""
-        self._relays[self._socket_address(client)] = relay
+        address = self._socket_address(client)
+        self._relays[address] = relay
+        self._paths[address] = FiveTuple(_UDP, self.address, client)
 
     def detach(self, client: TransportAddress) -> None:
         """The client has no relay any more."""
-        self._relays.pop(self._socket_address(client), None)
+        address = self._socket_address(client)
+        self._relays.pop(address, None)
+        self._paths.pop(address, None)
 
     def send(self, data: bytes, client: TransportAddress) -> None:
         """Send a STUN message to a client; if the buffer is full it is lost, and the client retransmits."""
+        # Nearly always the client whose message is being dealt with.
+        address = self._asking_at if client is self._asking else self._socket_address(client)
         try:
-            self._sock.sendto(data, self._socket_address(client))
+            self._sock.sendto(data, address)
         except OSError:
             self._drops[Drop.SEND_FAILED] += 1
 
@@ -151,7 +159,7 @@ class UdpListener:
         """Take a run apart: it may mix channels, indications and requests."""
         view = self._view
         relay = self._relays.get(address)
-        if isinstance(relay, RelayedClient) and relay.take_run(view, size, segment, now):
+        if relay is not None and relay.take_run(view, size, segment, now):
             relay.flush()
             return
         for start in range(0, size, segment):
@@ -168,14 +176,19 @@ class UdpListener:
     def _pass_up(self, start: int, end: int, address: SocketAddress) -> None:
         if end - start < 4:
             self._drops[Drop.MALFORMED] += 1
-        elif 0x40 <= self._buffer[start] <= 0x7F:
+            return
+        if 0x40 <= self._buffer[start] <= 0x7F:
             self._drops[Drop.NO_ALLOCATION] += 1
-        else:
+            return
+        path = self._paths.get(address)
+        if path is None:
             client = TransportAddress(socket.inet_pton(self._family, address[0]), address[1])
             if client.port in REFLECTOR_PORTS or client in self._own_listeners:
                 self._drops[Drop.REFLECTOR] += 1
-            else:
-                self._upcall(self._view[start:end].tobytes(), FiveTuple(_UDP, self.address, client))
+                return
+            path = FiveTuple(_UDP, self.address, client)
+        self._asking, self._asking_at = path.client, address
+        self._upcall(self._view[start:end].tobytes(), path)
 
     def _socket_address(self, client: TransportAddress) -> SocketAddress:
         text = socket.inet_ntop(self._family, client.ip)

@@ -35,6 +35,9 @@ class RecordingRelay:
         self.log = log
         self.takes = True
 
+    def take_run(self, _view: memoryview, _size: int, _segment: int, _now: float) -> bool:
+        return False
+
     def from_client(self, view: memoryview, start: int, end: int, _now: float) -> bool:
         if not self.takes or (view[start] < 0x40 and view[start + 1] != 0x16):
             return False

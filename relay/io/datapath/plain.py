@@ -103,7 +103,7 @@ class PlainDataPath:
         """Stop relaying and close the socket."""
         relay = self._relays.pop(handle)
         del self._board.relays[relay.relayed]
-        self._poller.forget(handle)
+        self._poller.forget_closing(handle)
         relay.sock.close()
         client = relay.client
         client.forget(relay)

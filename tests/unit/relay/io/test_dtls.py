@@ -79,6 +79,9 @@ class FakeRelay:
         self.waiting: list[memoryview] = []
         self.bursts: list[list[bytes]] = []
 
+    def take_run(self, _view: memoryview, _size: int, _segment: int, _now: float) -> bool:
+        return False
+
     def from_client(self, view: memoryview, start: int, end: int, now: float) -> bool:
         assert abs(now - time.monotonic()) < PATIENCE
         if view[start] < 4 and view[start + 1] != 0x16:

@@ -29,6 +29,9 @@ class Relay:
         self.waiting: list[bytes] = []
         self.flushed: list[list[bytes]] = []
 
+    def take_run(self, _view: memoryview, _size: int, _segment: int, _now: float) -> bool:
+        return False
+
     def from_client(self, view: memoryview, start: int, end: int, _now: float) -> bool:
         if view[start] < 0x40:
             return False
