@@ -212,11 +212,13 @@ async def test_what_seems_to_come_from_a_reflector_is_not_answered_but_media_is_
     relay = Relay()
     with bound_to_a_reflector_port(host) as reflector:
         reflector.sendto(REQUEST, bench.address)
+        client.send(REQUEST, bench.address)
+        assert (await bench.next_up())[1].client == address_of(client)
+        assert bench.drops[Drop.REFLECTOR] == 1
         bench.listener.attach(TransportAddress.parse(*reflector.getsockname()[:2]), relay)
         reflector.sendto(FRAME, bench.address)
         client.send(REQUEST, bench.address)
-        assert (await bench.next_up())[1].client == address_of(client)
-    assert bench.drops[Drop.REFLECTOR] == 1
+        await bench.next_up()
     assert relay.flushed == [[FRAME]]
 
 
