@@ -15,6 +15,7 @@ from relay.datapath import DataPath
 from relay.errors import (
     AllocationMismatch,
     BadRequest,
+    Forbidden,
     InsufficientCapacity,
     PeerAddressFamilyMismatch,
     RequestRejected,
@@ -437,6 +438,8 @@ class TurnServer:
         if self._tcp is None or allocation.protocol != TCP_PROTOCOL:
             raise AllocationMismatch("not_a_tcp_allocation")
         self._check_peer(allocation, peer, identity, now)
+        if identity.realm.policy.is_for_relays_only(peer.ip) and not self._tcp.is_relayed(peer):
+            raise Forbidden("peer_own_address")  # or the relay would be a way to every TCP service of this machine
         self._tcp.connect(allocation, peer, Asked(request, path, identity.key), now)
 
     def _connection_bind(
@@ -580,14 +583,14 @@ class TurnServer:
             self._forget_channel(allocation, binding)
         for ip in [ip for ip in allocation.permissions if family_of(ip) == family]:
             del allocation.permissions[ip]
-        if self._tcp is not None:
+        if self._tcp is not None and allocation.protocol == TCP_PROTOCOL:  # each plane counts handles for itself
             self._tcp.end(allocation.relays[family].handle)
         allocation.traffic = allocation.traffic.plus(self._allocator.release_family(allocation, family))
 
     def _delete(self, allocation: Allocation, ending: Ending, now: float) -> None:
         del self._allocations[allocation.path]
         self._timers.cancel(allocation)
-        if self._tcp is not None:
+        if self._tcp is not None and allocation.protocol == TCP_PROTOCOL:
             for relay in allocation.relays.values():
                 self._tcp.end(relay.handle)
         if allocation.serial is not None and self._mobility is not None:
