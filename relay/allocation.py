@@ -88,6 +88,10 @@ class Allocation:
         binding = self.peers.get(peer)
         return binding if binding is not None and binding.expires_at > now else None
 
+    def last_expiry(self) -> float:
+        """When the last of its relayed transport addresses expires."""
+        return max(relay.expires_at for relay in self.relays.values())
+
     def next_deadline(self) -> float:
         """The first instant at which something of this allocation expires, itself included."""
         at = self.expires_at

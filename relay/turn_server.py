@@ -397,10 +397,10 @@ class TurnServer:
             return (LIFETIME.pack(0),)
         lifetime = self._lifetime(wish)
         for each, relay in allocation.relays.items():
-            if family is None or family == each:
+            if relay.expires_at > now and (family is None or family == each):  # what has expired is not revived
                 relay.expires_at = now + lifetime
                 allocation.plane.set_expiry(relay.handle, relay.expires_at)
-        allocation.expires_at = max(relay.expires_at for relay in allocation.relays.values())
+        allocation.expires_at = allocation.last_expiry()
         self._reschedule(allocation, now + lifetime)
         if ticket is None or allocation.serial is None or self._mobility is None:
             return (LIFETIME.pack(lifetime),)
@@ -586,6 +586,7 @@ class TurnServer:
         if self._tcp is not None and allocation.protocol == TCP_PROTOCOL:  # each plane counts handles for itself
             self._tcp.end(allocation.relays[family].handle)
         allocation.traffic = allocation.traffic.plus(self._allocator.release_family(allocation, family))
+        allocation.expires_at = allocation.last_expiry()
 
     def _delete(self, allocation: Allocation, ending: Ending, now: float) -> None:
         del self._allocations[allocation.path]
