@@ -34,6 +34,7 @@ class Allocation:
         "expires_at",
         "holder",
         "identity",
+        "is_stranded",
         "path",
         "peers",
         "permissions",
@@ -59,6 +60,7 @@ class Allocation:
         self.expires_at = created_at  # the latest of its relayed transport addresses
         self.relays: dict[int, RelayedTransportAddress] = {}  # by address family
         self.serial: int | None = None  # what a mobile allocation is known by (RFC 8016)
+        self.is_stranded = False  # whether the connection of its client has ended, so that only its ticket finds it
         self.unavailable: tuple[int, int] | None = None  # family and error code of the half that could not be had
         self.reservation_token: bytes | None = None
         self.permissions: dict[bytes, Permission] = {}

@@ -35,7 +35,7 @@ from relay.events import (
     RequestAnswered,
     RequestRefused,
 )
-from relay.five_tuple import FiveTuple, Transport
+from relay.five_tuple import STREAMS, FiveTuple, Transport
 from relay.mobility import MobilityForbidden, MobilityTickets, Owner, check_request
 from relay.permission import Permission
 from relay.reflection import is_within_budget
@@ -197,10 +197,16 @@ class TurnServer:
             self._events.append(MessageDropped(NoAnswer.NOT_A_REQUEST))
 
     def disconnect(self, path: FiveTuple, now: float) -> None:
-        """The client's connection is gone, and its allocation with it (RFC 8656 §3.1), unless that is mobile."""
+        """The client's connection is gone, and its allocation with it (RFC 8656 §3.1).
+
+        A mobile one waits for its ticket. Whoever has this five-tuple next may be somebody else behind the same NAT.
+        """
         allocation = self._allocations.get(path)
-        if allocation is not None and allocation.serial is None:
-            self._delete(allocation, Ending.DISCONNECTED, now)
+        if allocation is not None:
+            if allocation.serial is None:
+                self._delete(allocation, Ending.DISCONNECTED, now)
+            else:
+                allocation.is_stranded = True
         if self._tcp is not None:
             self._tcp.client_lost(path)
 
@@ -323,10 +329,7 @@ class TurnServer:
         """RFC 8656 §7.2."""
         holder = identity.holder
         existing = self._allocations.get(path)
-        if existing is not None and existing.expires_at <= now:
-            self._delete(existing, Ending.EXPIRED, now)
-            existing = None
-        if existing is not None:
+        if existing is not None and not self._make_way(existing, now):
             if existing.transaction_id == request.transaction_id and existing.holder == holder:
                 return self._allocate_response(existing, request, now)
             raise AllocationMismatch("already_allocated")
@@ -380,15 +383,16 @@ class TurnServer:
 
     def _refresh(self, request: Message, path: FiveTuple, identity: Identity, now: float) -> tuple[bytes, ...]:
         """RFC 8656 §8.2; REQUESTED-ADDRESS-FAMILY picks one half of a dual allocation, MOBILITY-TICKET any one."""
-        ticket = request.get(MOBILITY_TICKET)
+        ticket, wish = request.get(MOBILITY_TICKET), request.get(LIFETIME)
+        family = request.get(REQUESTED_ADDRESS_FAMILY)
         if ticket is None:
             allocation = self._own_allocation(path, identity, now)
         else:
-            allocation = self._moved_allocation(ticket, path, identity, now)
-        family = request.get(REQUESTED_ADDRESS_FAMILY)
+            allocation = self._mobile_allocation(ticket, path, identity, now)
         if family is not None and allocation.live_relay(family, now) is None:
             raise PeerAddressFamilyMismatch("family")
-        wish = request.get(LIFETIME)
+        if ticket is not None:  # nothing is refused any more
+            self._move(allocation, path, identity)
         if wish == 0:
             if family is None or len(allocation.relays) == 1:
                 self._delete(allocation, Ending.REFRESH_ZERO, now)
@@ -407,27 +411,33 @@ class TurnServer:
         fresh = self._mobility.rotate(allocation.serial, request.transaction_id)
         return (LIFETIME.pack(lifetime), MOBILITY_TICKET.pack(fresh))
 
-    def _moved_allocation(self, ticket: bytes, path: FiveTuple, identity: Identity, now: float) -> Allocation:
-        """The allocation of a ticket, on the five-tuple that it came from (RFC 8016 §3.2)."""
+    def _mobile_allocation(self, ticket: bytes, path: FiveTuple, identity: Identity, now: float) -> Allocation:
+        """The allocation of a ticket, if it may belong to the five-tuple that the ticket came from (RFC 8016 §3.2)."""
         if self._mobility is None:
             raise MobilityForbidden("mobility_off")
         serial = self._mobility.redeem(ticket, Owner(identity.username, identity.realm.name))
         allocation = self._mobiles[serial]
         if allocation.expires_at <= now:
             raise AllocationMismatch("no_allocation")
+        if allocation.protocol == TCP_PROTOCOL and path.transport not in STREAMS:
+            raise BadRequest("tcp_allocation_without_stream")
         here = self._allocations.get(path)
-        if here is allocation:
-            return allocation
-        if here is not None:
+        if here is not None and here is not allocation and not self._make_way(here, now):
             raise BadRequest("ticket_of_another_allocation")
+        return allocation
+
+    def _move(self, allocation: Allocation, path: FiveTuple, identity: Identity) -> None:
+        """Let an allocation belong to this five-tuple, unless it does."""
         old = allocation.path
+        allocation.identity = identity
+        if path == old and not allocation.is_stranded:
+            return
         families = tuple(allocation.relays)
         allocation.plane.move_client(next(iter(allocation.relays.values())).handle, path)
         del self._allocations[old]
         self._allocations[path] = allocation
-        allocation.path, allocation.identity = path, identity
+        allocation.path, allocation.is_stranded = path, False
         self._observe(AllocationMoved(old.transport, path.transport, families))
-        return allocation
 
     def _connect(self, request: Message, path: FiveTuple, identity: Identity, now: float) -> None:
         """RFC 6062 §5.2; the answer follows when the peer has accepted or not."""
@@ -509,7 +519,13 @@ class TurnServer:
         except MessageParseError as error:
             self._observe(MessageDropped(error.fault))
             return
-        if allocation is None or peer is None or data is None or message.unknown_attributes(self._understood):
+        if (
+            allocation is None
+            or allocation.is_stranded
+            or peer is None
+            or data is None
+            or message.unknown_attributes(self._understood)
+        ):
             self._observe(MessageDropped(NoAnswer.BAD_INDICATION))  # an indication never gets an answer
             return
         relay = allocation.live_relay(peer.family, now)
@@ -522,12 +538,19 @@ class TurnServer:
 
     def _own_allocation(self, path: FiveTuple, identity: Identity, now: float) -> Allocation:
         allocation = self._allocations.get(path)
-        if allocation is None or allocation.expires_at <= now:
+        if allocation is None or allocation.expires_at <= now or allocation.is_stranded:
             raise AllocationMismatch("no_allocation")
         if allocation.holder != identity.holder:
             raise WrongCredentials("other_user")
         allocation.identity = identity
         return allocation
+
+    def _make_way(self, allocation: Allocation, now: float) -> bool:
+        """Delete an allocation that only seems to be on its five-tuple; False if it really is."""
+        if allocation.expires_at > now and not allocation.is_stranded:
+            return False
+        self._delete(allocation, Ending.EXPIRED if allocation.expires_at <= now else Ending.DISCONNECTED, now)
+        return True
 
     def _check_peer(self, allocation: Allocation, peer: TransportAddress, identity: Identity, now: float) -> None:
         if allocation.live_relay(peer.family, now) is None:

@@ -3,7 +3,7 @@
 from typing import Final, NamedTuple
 
 from relay.errors import AddressFamilyNotSupported, BadRequest, UnsupportedTransportProtocol
-from relay.five_tuple import Transport
+from relay.five_tuple import STREAMS, Transport
 from stun.address import IPV4, IPV6
 from stun.attributes import (
     ADDITIONAL_ADDRESS_FAMILY,
@@ -19,7 +19,6 @@ from stun.message import Message
 UDP_PROTOCOL: Final = 17  # of REQUESTED-TRANSPORT (RFC 8656 §18.8)
 TCP_PROTOCOL: Final = 6  # RFC 6062 §4.1
 _FAMILIES: Final = (IPV4, IPV6)
-_STREAMS: Final = (Transport.TCP, Transport.TLS)
 
 
 class Wish(NamedTuple):
@@ -53,7 +52,7 @@ def read_wish(request: Message, transport: Transport, *, tcp_allocations: bool) 
         raise UnsupportedTransportProtocol("requested_transport")
     even_port, token = request.get(EVEN_PORT), request.get(RESERVATION_TOKEN)
     if protocol == TCP_PROTOCOL:  # RFC 6062 §5.1
-        if transport not in _STREAMS:
+        if transport not in STREAMS:
             raise BadRequest("tcp_allocation_without_stream")
         if even_port is not None or token is not None or request.get(DONT_FRAGMENT) is not None:
             raise BadRequest("attribute_not_with_tcp")
