@@ -123,6 +123,7 @@ class RelayHarness:
     def configure(self, *realms: Realm, **settings: Any) -> None:  # noqa: ANN401
         """Reload with other settings."""
         self.settings = RelaySettings.model_validate({**self.settings.model_dump(), **settings})
+        self.policy = self.peer_policy()
         self.server.configure(self.settings, self.authenticator(self.settings, *realms), self.guard())
 
     def reconfigure_general(self, book: CredentialBook) -> None:
@@ -137,12 +138,16 @@ class RelayHarness:
         return START_UNIX + self.now
 
     def client(
-        self, username: str = "alice", password: str | None = None, transport: Transport = Transport.UDP
+        self,
+        username: str = "alice",
+        password: str | None = None,
+        transport: Transport = Transport.UDP,
+        server: TransportAddress = SERVER,
     ) -> "RelayedClient":
         """A client at an address of its own."""
         address = peer("91.198.174.192", next(self._client_ports))
         password = USERS.get(username, "") if password is None else password
-        return RelayedClient(self, FiveTuple(transport, SERVER, address), TurnClient(username, password))
+        return RelayedClient(self, FiveTuple(transport, server, address), TurnClient(username, password))
 
     def receive(self, data: bytes, path: FiveTuple) -> list[bytes]:
         """Hand bytes to the server; returns what it answers, all of which must go to the sender."""
@@ -239,8 +244,9 @@ class RelayedClient:
 
     @property
     def relays(self) -> list[FakeRelay]:
-        """All that the forwarding plane holds for this client."""
-        return [relay for relay in self.harness.plane.relays.values() if relay.path == self.path]
+        """All that the forwarding planes hold for this client."""
+        planes = (self.harness.plane, self.harness.tcp_plane)
+        return [relay for plane in planes for relay in plane.relays.values() if relay.path == self.path]
 
     @property
     def permitted(self) -> dict[bytes, float]:
