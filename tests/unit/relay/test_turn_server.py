@@ -5,7 +5,7 @@ from collections import Counter
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from relay.allocation import holder_of
 from relay.five_tuple import STREAMS, Transport
@@ -136,6 +136,14 @@ class TurnServerMachine(RuleBasedStateMachine):
     def live(self, number: int) -> Held | None:
         held = self.held.get(self.clients[number])
         return held if held is not None and held.is_live(self.harness.now) and not held.is_stranded else None
+
+    @initialize(wishes=st.lists(st.sampled_from(["none", "one", "both"]), min_size=8, max_size=8), mobile=st.booleans())
+    def begin(self, wishes: list[str], mobile: bool) -> None:  # noqa: FBT001
+        """Some have an allocation from the start, of TCP where that can be, so that there is something to be lost."""
+        for number, wish in enumerate(wishes):
+            if wish != "none":
+                protocol = TCP_PROTOCOL if CLIENTS[number][2] is Transport.TCP else UDP_PROTOCOL
+                self.allocate(number, protocol, "both" if wish == "both" else None, None, None, mobile)
 
     @rule(
         number=clients,
@@ -276,6 +284,14 @@ class TurnServerMachine(RuleBasedStateMachine):
             assert self.harness.policy.verdict(to.ip) is None
             assert self.clients[number].bound[channel] == (to, self.harness.now + 600)
 
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def send_where_one_may(self, data: st.DataObject) -> None:
+        """Send indications to a permitted peer, also over a five-tuple whose client has gone."""
+        number = data.draw(st.sampled_from([each for each, client in enumerate(self.clients) if client in self.held]))
+        for ip in self.clients[number].permitted:
+            self.send(number, TransportAddress(ip, 4000))
+
     @rule(number=clients, to=peers)
     def send(self, number: int, to: TransportAddress) -> None:
         client, plane, held = self.clients[number], self.harness.plane, self.live(number)
@@ -292,6 +308,9 @@ class TurnServerMachine(RuleBasedStateMachine):
         client, live = self.clients[number], self.live(number)
         if not self.is_known(number):
             return
+        if to in RELAYED and self.harness.tcp_plane.relays:
+            relay = next(iter(self.harness.tcp_plane.relays.values()))
+            to = TransportAddress(to.ip, to.port if to.port == 443 else relay.port)
         self.ask(number, Method.REFRESH, (LIFETIME, 1), (REQUESTED_ADDRESS_FAMILY, 0))  # a nonce; changes nothing
         answers = client.send(client.turn.build(Method.CONNECT, (XOR_PEER_ADDRESS, to)))
         codes = [client.turn.read(answer).code for answer in answers]
