@@ -469,7 +469,7 @@ class TurnServer:
         if not peers:
             raise BadRequest("no_peer")
         ips = {peer.ip for peer in peers}
-        if len(ips) > self._settings.quota.permissions_per_allocation:
+        if len(ips) > self._settings.quota.permissions_per_allocation and not ips <= allocation.permissions.keys():
             raise InsufficientCapacity("permissions")  # before any of them is judged
         for peer in peers:
             self._check_peer(allocation, peer, identity, now)
@@ -564,8 +564,8 @@ class TurnServer:
 
     def _make_room(self, allocation: Allocation, ips: set[bytes], now: float) -> None:
         limit = self._settings.quota.permissions_per_allocation
-        if len(allocation.permissions) + len(ips) <= limit:
-            return
+        if len(allocation.permissions) + len(ips) <= limit or ips <= allocation.permissions.keys():
+            return  # those it has may be refreshed, even if a reload has lowered the limit
         if len(allocation.permissions.keys() | ips) > limit:
             self._forget_expired(allocation, now)
         if len(allocation.permissions.keys() | ips) > limit:

@@ -104,10 +104,10 @@ class TurnServerMachine(RuleBasedStateMachine):
 
     def ask(self, number: int, method: Method, *fields: Field) -> Response:
         client = self.clients[number]
-        for _ in range(3):  # nonces expire, and the realm may have been away
-            response = client.ask(method, *fields)
-            if response.code not in {401, 438}:
-                break
+        response = client.ask(method, *fields)
+        for _ in range(2):  # nonces expire, and the realm may have been away
+            if response.code in {401, 438}:
+                response = client.ask(method, *fields)
         assert (response.code == 401) is not self.is_known(number)
         assert response.code not in {438, 500}
         self.obey()
@@ -187,6 +187,8 @@ class TurnServerMachine(RuleBasedStateMachine):
             return
         assert (response.code == 437) is (live is not None)
         assert response.code in {0, 400, 437, 440, 486, 508}
+        if live is None and (before := self.held.pop(self.clients[number], None)) is not None:
+            before.has_ended = True  # whoever asks here, the client of a mobile allocation has left this five-tuple
         if response.code != 0:
             return
         assert not self.is_draining
