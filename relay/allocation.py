@@ -70,6 +70,10 @@ class Allocation:
         self.identity: Identity | None = None  # who was authenticated last on this path
         self.bucket: int | None = None
 
+    def is_here(self, now: float) -> bool:
+        """Whether its five-tuple speaks for it: it has not expired, and the connection of its client has not ended."""
+        return self.expires_at > now and not self.is_stranded
+
     def has_permission(self, ip: bytes, now: float) -> bool:
         """Whether a live permission lets this peer IP address through."""
         permission = self.permissions.get(ip)

@@ -329,7 +329,7 @@ class TurnServer:
         """RFC 8656 §7.2."""
         holder = identity.holder
         existing = self._allocations.get(path)
-        if existing is not None and not self._make_way(existing, now):
+        if existing is not None and existing.is_here(now):
             if existing.transaction_id == request.transaction_id and existing.holder == holder:
                 return self._allocate_response(existing, request, now)
             raise AllocationMismatch("already_allocated")
@@ -337,6 +337,8 @@ class TurnServer:
         is_mobile = check_request(request.get(MOBILITY_TICKET), is_allowed=self._mobility is not None)
         if self._is_draining:
             raise self._alternate_for(path) or InsufficientCapacity("draining")
+        if existing is not None:
+            self._make_way(existing, now)
         plane = self._planes[wish.protocol]
         allocation = Allocation(path, holder, wish.protocol, plane, request.transaction_id, now)
         limits = HolderLimits(identity.realm.allocations_per_user, identity.realm.max_allocations)
@@ -392,7 +394,7 @@ class TurnServer:
         if family is not None and allocation.live_relay(family, now) is None:
             raise PeerAddressFamilyMismatch("family")
         if ticket is not None:  # nothing is refused any more
-            self._move(allocation, path, identity)
+            self._move(allocation, path, identity, now)
         if wish == 0:
             if family is None or len(allocation.relays) == 1:
                 self._delete(allocation, Ending.REFRESH_ZERO, now)
@@ -422,16 +424,19 @@ class TurnServer:
         if allocation.protocol == TCP_PROTOCOL and path.transport not in STREAMS:
             raise BadRequest("tcp_allocation_without_stream")
         here = self._allocations.get(path)
-        if here is not None and here is not allocation and not self._make_way(here, now):
+        if here is not None and here is not allocation and here.is_here(now):
             raise BadRequest("ticket_of_another_allocation")
         return allocation
 
-    def _move(self, allocation: Allocation, path: FiveTuple, identity: Identity) -> None:
+    def _move(self, allocation: Allocation, path: FiveTuple, identity: Identity, now: float) -> None:
         """Let an allocation belong to this five-tuple, unless it does."""
         old = allocation.path
         allocation.identity = identity
         if path == old and not allocation.is_stranded:
             return
+        here = self._allocations.get(path)
+        if here is not None and here is not allocation:
+            self._make_way(here, now)
         families = tuple(allocation.relays)
         allocation.plane.move_client(next(iter(allocation.relays.values())).handle, path)
         del self._allocations[old]
@@ -538,19 +543,16 @@ class TurnServer:
 
     def _own_allocation(self, path: FiveTuple, identity: Identity, now: float) -> Allocation:
         allocation = self._allocations.get(path)
-        if allocation is None or allocation.expires_at <= now or allocation.is_stranded:
+        if allocation is None or not allocation.is_here(now):
             raise AllocationMismatch("no_allocation")
         if allocation.holder != identity.holder:
             raise WrongCredentials("other_user")
         allocation.identity = identity
         return allocation
 
-    def _make_way(self, allocation: Allocation, now: float) -> bool:
-        """Delete an allocation that only seems to be on its five-tuple; False if it really is."""
-        if allocation.expires_at > now and not allocation.is_stranded:
-            return False
+    def _make_way(self, allocation: Allocation, now: float) -> None:
+        """Delete an allocation that its five-tuple does not speak for, because another one needs it."""
         self._delete(allocation, Ending.EXPIRED if allocation.expires_at <= now else Ending.DISCONNECTED, now)
-        return True
 
     def _check_peer(self, allocation: Allocation, peer: TransportAddress, identity: Identity, now: float) -> None:
         if allocation.live_relay(peer.family, now) is None:

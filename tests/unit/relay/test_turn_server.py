@@ -187,8 +187,9 @@ class TurnServerMachine(RuleBasedStateMachine):
             return
         assert (response.code == 437) is (live is not None)
         assert response.code in {0, 400, 437, 440, 486, 508}
-        if live is None and (before := self.held.pop(self.clients[number], None)) is not None:
-            before.has_ended = True  # whoever asks here, the client of a mobile allocation has left this five-tuple
+        if response.code in {486, 508} and not self.is_draining:
+            # Nothing was free for this client, but what its five-tuple held for another one had to make way first.
+            self._take_place(number, None)
         if response.code != 0:
             return
         assert not self.is_draining
@@ -201,11 +202,13 @@ class TurnServerMachine(RuleBasedStateMachine):
         if response.has(RESERVATION_TOKEN):
             self.tokens.append(response.get(RESERVATION_TOKEN))
 
-    def _take_place(self, number: int, held: Held) -> None:
+    def _take_place(self, number: int, held: Held | None) -> None:
         """What was at this client's five-tuple before has ended, or is this."""
-        before = self.held.pop(self.clients[number], held)
-        before.has_ended = before is not held
-        self.held[self.clients[number]] = held
+        before = self.held.pop(self.clients[number], None)
+        if before is not None and before is not held:
+            before.has_ended = True
+        if held is not None:
+            self.held[self.clients[number]] = held
 
     def _learn_ticket(self, held: Held, response: Response) -> None:
         if response.has(MOBILITY_TICKET):
