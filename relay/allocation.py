@@ -34,6 +34,7 @@ class Allocation:
         "expires_at",
         "holder",
         "identity",
+        "is_stranded",
         "path",
         "peers",
         "permissions",
@@ -59,6 +60,7 @@ class Allocation:
         self.expires_at = created_at  # the latest of its relayed transport addresses
         self.relays: dict[int, RelayedTransportAddress] = {}  # by address family
         self.serial: int | None = None  # what a mobile allocation is known by (RFC 8016)
+        self.is_stranded = False  # whether the connection of its client has ended, so that only its ticket finds it
         self.unavailable: tuple[int, int] | None = None  # family and error code of the half that could not be had
         self.reservation_token: bytes | None = None
         self.permissions: dict[bytes, Permission] = {}
@@ -67,6 +69,10 @@ class Allocation:
         self.traffic = NO_TRAFFIC  # of a half that has ended before the other
         self.identity: Identity | None = None  # who was authenticated last on this path
         self.bucket: int | None = None
+
+    def is_here(self, now: float) -> bool:
+        """Whether its five-tuple speaks for it: it has not expired, and the connection of its client has not ended."""
+        return self.expires_at > now and not self.is_stranded
 
     def has_permission(self, ip: bytes, now: float) -> bool:
         """Whether a live permission lets this peer IP address through."""
@@ -87,6 +93,10 @@ class Allocation:
         """The live binding of a peer, if there is one."""
         binding = self.peers.get(peer)
         return binding if binding is not None and binding.expires_at > now else None
+
+    def last_expiry(self) -> float:
+        """When the last of its relayed transport addresses expires."""
+        return max(relay.expires_at for relay in self.relays.values())
 
     def next_deadline(self) -> float:
         """The first instant at which something of this allocation expires, itself included."""

@@ -6,6 +6,7 @@ from relay.allocation import holder_of
 from relay.errors import BadRequest, StaleNonce, Unauthenticated
 from relay.five_tuple import FiveTuple
 from relay.realm import Realm, Realms
+from relay.settings import MAX_REALM_WITH_ALGORITHMS
 from stun.attributes import (
     NONCE,
     PASSWORD_ALGORITHM,
@@ -21,10 +22,6 @@ from stun.integrity import IntegrityAlgorithm, IntegrityKey
 from stun.message import Message
 from stun.nonce import NonceSealer, SecurityFeatures, security_features
 from stun.registry import PasswordAlgorithm
-
-# A 401 to the Allocate of a browser, which has 28 bytes, may have three times as many: 20 of header, 8 of ERROR-CODE,
-# 28 of NONCE, 12 of PASSWORD-ALGORITHMS and 4 before the realm leave 12. With a longer realm there is no room.
-MAX_REALM_BYTES_WITH_ALGORITHMS: Final = 12
 
 _MD5: Final = PasswordAlgorithm.MD5
 _EVIDENCE: Final = tuple(
@@ -139,7 +136,7 @@ class _Offer(NamedTuple):
 def _make_offer(realm: Realm, *, offers_algorithms: bool) -> _Offer:
     features = 0
     algorithms: tuple[bytes, ...] = ()
-    if offers_algorithms and len(realm.name.encode()) <= MAX_REALM_BYTES_WITH_ALGORITHMS:
+    if offers_algorithms and len(realm.name.encode()) <= MAX_REALM_WITH_ALGORITHMS:
         features |= _ALGORITHMS_BIT
         algorithms = (_OFFERED,)
     if realm.credentials.has_anonymous_users:

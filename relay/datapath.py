@@ -101,6 +101,8 @@ class DataPath(Protocol):
     def move_client(self, handle: int, path: FiveTuple) -> None:
         """The client of this relay speaks from a new five-tuple from now on (RFC 8016); a dual one moves whole.
 
+        If it is the old five-tuple, there is a new connection behind it.
+
         Raises:
             LookupError: the client has gone; nothing has changed.
         """

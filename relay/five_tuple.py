@@ -1,7 +1,7 @@
 """How the server knows one client from another (RFC 8656 §3)."""
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from stun.address import TransportAddress
 
@@ -13,6 +13,9 @@ class Transport(StrEnum):
     TCP = "tcp"
     TLS = "tls"
     DTLS = "dtls"
+
+
+STREAMS: Final = (Transport.TCP, Transport.TLS)  # what a TCP allocation needs (RFC 6062 §4)
 
 
 class FiveTuple(NamedTuple):

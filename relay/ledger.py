@@ -33,7 +33,7 @@ class Ports(Protocol):
 
 
 class Quota(Protocol):
-    """Counts held ports by holder, as `relay.quota.Quota`."""
+    """Counts held ports by holder, as `relay.quota.UserQuota`."""
 
     def reserve(self, holder: str, limit: int, count: int = 1) -> None:
         """Count `count` more for this holder, or raise AllocationQuotaReached and count nothing."""

@@ -29,7 +29,9 @@ Refresh from a five-tuple without an allocation
     - LIFETIME 0: the allocation is deleted from wherever its owner is, `forget` is called, the response has no ticket.
 
 The allocation's end, for whatever reason: `forget`. TCP, TLS and DTLS clients are treated alike, except that a
-connection which ends must not end its mobile allocation at once: the caller keeps it until it expires.
+connection which ends must not end its mobile allocation at once: the caller keeps it until it expires, its ticket
+comes, or another allocation needs that five-tuple, which until then is as one without. A TCP allocation (RFC 6062)
+moves to TCP and TLS clients only: 400 for others.
 
 Tickets are random, so there is nothing in them to be decrypted or forged, and whoever holds one still needs the
 password of its user.

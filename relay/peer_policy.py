@@ -101,7 +101,7 @@ class PeerPolicy:
             own: packed addresses of this machine, which nobody reaches through the relay.
             own_relays: packed addresses that relayed transport addresses live on. They are allowed although they
                 may be own or special, because two relayed clients meet there; the forwarding plane sends to no
-                other port of theirs than a relayed one (see `is_open`).
+                other port of theirs than a relayed one (see `is_for_relays_only`).
         """
         self._allow = tuple(ipaddress.ip_network(text) for text in allow)
         self._deny = tuple(ipaddress.ip_network(text) for text in deny)
@@ -141,9 +141,9 @@ class PeerPolicy:
                 return rule
         return None
 
-    def is_open(self, ip: bytes) -> bool:
-        """Whether an own address is named in `allow`, so that all its ports may be sent to."""
-        return ip in self._named
+    def is_for_relays_only(self, ip: bytes) -> bool:
+        """Whether nothing but relayed transport addresses may be reached here: `allow` names no such own address."""
+        return ip in self._own_relays and ip not in self._named
 
 
 def _special(address: _Address) -> Rule | None:

@@ -9,8 +9,8 @@ from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstrai
 
 from stun.credentials import MIN_SECRET_BYTES
 
-# A realm of more characters leaves no room for PASSWORD-ALGORITHMS in a challenge of three times the 28 bytes that an
-# Allocate of Chromium has; one of more than 24 leaves none for the challenge.
+# A 401 to the Allocate of a browser, which has 28 bytes, may have three times as many: 20 of header, 8 of ERROR-CODE,
+# 28 of NONCE, 12 of PASSWORD-ALGORITHMS and 4 before the realm leave 12 bytes for it; 24 without PASSWORD-ALGORITHMS.
 MAX_REALM_WITH_ALGORITHMS: Final = 12
 MAX_REALM: Final = 24
 _SERVER: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})")

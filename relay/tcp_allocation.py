@@ -28,7 +28,7 @@ from enum import Enum
 from typing import ClassVar, Final, Generic, NamedTuple, TypeVar
 
 from relay.errors import BadRequest, InsufficientCapacity, RequestRejected, WrongCredentials
-from relay.five_tuple import FiveTuple, Transport
+from relay.five_tuple import STREAMS, FiveTuple
 from stun.address import TransportAddress
 from stun.registry import ErrorCode
 
@@ -38,7 +38,6 @@ MAX_PER_ALLOCATION: Final = 32  # peer connections
 MAX_CONNECTIONS: Final = 4096  # peer connections of all allocations: each holds one descriptor, when bound two
 
 _ID_BYTES: Final = 4
-_STREAMS: Final = (Transport.TCP, Transport.TLS)
 
 R = TypeVar("R")
 
@@ -263,7 +262,7 @@ class TcpAllocations(Generic[R]):
                 that of a connection which waits.
             WrongCredentials: the connection belongs to another user's allocation, and goes on waiting for its owner.
         """
-        if client.transport not in _STREAMS:
+        if client.transport not in STREAMS:
             raise BadRequest("bind_without_stream")
         if client in self._by_client:
             raise BadRequest("data_connection")

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from relay.allocation import Allocation
-from relay.errors import AllocationMismatch, BadRequest, PeerAddressFamilyMismatch
+from relay.errors import BadRequest
 from relay.five_tuple import FiveTuple
 from relay.tcp_allocation import Command, Connected, ConnectFailed, TcpAllocations
-from relay.wish import TCP_PROTOCOL
 from stun.address import TransportAddress
 from stun.attributes import CONNECTION_ID, XOR_PEER_ADDRESS
 from stun.integrity import IntegrityKey
@@ -50,25 +49,22 @@ class TcpRelaying:
             self._owners[relay.handle] = allocation
 
     def end(self, handle: int) -> None:
-        """A relayed transport address is about to be closed; one that is not of TCP is let pass."""
+        """A relayed transport address of a TCP allocation is about to be closed."""
         self._table.end(handle)
         self._owners.pop(handle, None)
 
+    def is_relayed(self, address: TransportAddress) -> bool:
+        """Whether this is the relayed transport address of a TCP allocation."""
+        return any(relay.address == address for each in self._owners.values() for relay in each.relays.values())
+
     def connect(self, allocation: Allocation, peer: TransportAddress, asked: Asked, now: float) -> None:
-        """Dial a peer that the policy allows; the answer follows.
+        """Dial a peer of a family that the allocation has, and that the policy allows; the answer follows.
 
         Raises:
-            AllocationMismatch: the allocation is one of UDP.
-            PeerAddressFamilyMismatch: it has no live relayed transport address of the peer's family.
             ConnectionAlreadyExists: it has a connection to this peer.
             InsufficientCapacity: too many connections.
         """
-        if allocation.protocol != TCP_PROTOCOL:
-            raise AllocationMismatch("not_a_tcp_allocation")
-        relay = allocation.live_relay(peer.family, now)
-        if relay is None:
-            raise PeerAddressFamilyMismatch("family")
-        self._table.connect(relay.handle, peer, asked, now)
+        self._table.connect(allocation.relays[peer.family].handle, peer, asked, now)
 
     def bind(self, request: Message, path: FiveTuple, holder: str, *, has_allocation: bool) -> tuple[bytes, ...]:
         """Make the connection that this request came over the other end of a peer's.

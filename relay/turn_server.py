@@ -15,6 +15,7 @@ from relay.datapath import DataPath
 from relay.errors import (
     AllocationMismatch,
     BadRequest,
+    Forbidden,
     InsufficientCapacity,
     PeerAddressFamilyMismatch,
     RequestRejected,
@@ -34,7 +35,7 @@ from relay.events import (
     RequestAnswered,
     RequestRefused,
 )
-from relay.five_tuple import FiveTuple, Transport
+from relay.five_tuple import STREAMS, FiveTuple, Transport
 from relay.mobility import MobilityForbidden, MobilityTickets, Owner, check_request
 from relay.permission import Permission
 from relay.reflection import is_within_budget
@@ -198,10 +199,16 @@ class TurnServer:
             self._events.append(MessageDropped(NoAnswer.NOT_A_REQUEST))
 
     def disconnect(self, path: FiveTuple, now: float) -> None:
-        """The client's connection is gone, and its allocation with it (RFC 8656 §3.1), unless that is mobile."""
+        """The client's connection is gone, and its allocation with it (RFC 8656 §3.1).
+
+        A mobile one waits for its ticket. Whoever has this five-tuple next may be somebody else behind the same NAT.
+        """
         allocation = self._allocations.get(path)
-        if allocation is not None and allocation.serial is None:
-            self._delete(allocation, Ending.DISCONNECTED, now)
+        if allocation is not None:
+            if allocation.serial is None:
+                self._delete(allocation, Ending.DISCONNECTED, now)
+            else:
+                allocation.is_stranded = True
         if self._tcp is not None:
             self._tcp.client_lost(path)
 
@@ -327,10 +334,7 @@ class TurnServer:
     ) -> tuple[bytes, ...]:
         """RFC 8656 §7.2."""
         holder = identity.holder
-        if existing is not None and existing.expires_at <= now:
-            self._delete(existing, Ending.EXPIRED, now)
-            existing = None
-        if existing is not None:
+        if existing is not None and existing.is_here(now):
             if existing.transaction_id == request.transaction_id and existing.holder == holder:
                 return self._allocate_response(existing, request, now)
             raise AllocationMismatch("already_allocated")
@@ -338,6 +342,8 @@ class TurnServer:
         is_mobile = check_request(request.get(MOBILITY_TICKET), is_allowed=self._mobility is not None)
         if self._is_draining:
             raise self._alternate_for(path) or InsufficientCapacity("draining")
+        if existing is not None:
+            self._make_way(existing, now)
         plane = self._planes[wish.protocol]
         allocation = Allocation(path, holder, wish.protocol, plane, request.transaction_id, now)
         limits = HolderLimits(identity.realm.allocations_per_user, identity.realm.max_allocations)
@@ -388,15 +394,16 @@ class TurnServer:
         self, request: Message, path: FiveTuple, identity: Identity, existing: Allocation | None, now: float
     ) -> tuple[bytes, ...]:
         """RFC 8656 §8.2; REQUESTED-ADDRESS-FAMILY picks one half of a dual allocation, MOBILITY-TICKET any one."""
-        ticket = request.get(MOBILITY_TICKET)
+        ticket, wish = request.get(MOBILITY_TICKET), request.get(LIFETIME)
+        family = request.get(REQUESTED_ADDRESS_FAMILY)
         if ticket is None:
             allocation = _own(existing, identity, now)
         else:
-            allocation = self._moved_allocation(ticket, path, identity, existing, now)
-        family = request.get(REQUESTED_ADDRESS_FAMILY)
+            allocation = self._mobile_allocation(ticket, path, identity, existing, now)
         if family is not None and allocation.live_relay(family, now) is None:
             raise PeerAddressFamilyMismatch("family")
-        wish = request.get(LIFETIME)
+        if ticket is not None:  # nothing is refused any more
+            self._move(allocation, path, identity, now)
         if wish == 0:
             if family is None or len(allocation.relays) == 1:
                 self._delete(allocation, Ending.REFRESH_ZERO, now)
@@ -405,38 +412,47 @@ class TurnServer:
             return (LIFETIME.pack(0),)
         lifetime = self._lifetime(wish)
         for each, relay in allocation.relays.items():
-            if family is None or family == each:
+            if relay.expires_at > now and (family is None or family == each):  # what has expired is not revived
                 relay.expires_at = now + lifetime
                 allocation.plane.set_expiry(relay.handle, relay.expires_at)
-        allocation.expires_at = max(relay.expires_at for relay in allocation.relays.values())
+        allocation.expires_at = allocation.last_expiry()
         self._reschedule(allocation, now + lifetime)
         if ticket is None or allocation.serial is None or self._mobility is None:
             return (LIFETIME.pack(lifetime),)
         fresh = self._mobility.rotate(allocation.serial, request.transaction_id)
         return (LIFETIME.pack(lifetime), MOBILITY_TICKET.pack(fresh))
 
-    def _moved_allocation(
+    def _mobile_allocation(
         self, ticket: bytes, path: FiveTuple, identity: Identity, here: Allocation | None, now: float
     ) -> Allocation:
-        """The allocation of a ticket, on the five-tuple that it came from (RFC 8016 §3.2)."""
+        """The allocation of a ticket, if it may belong to the five-tuple that the ticket came from (RFC 8016 §3.2)."""
         if self._mobility is None:
             raise MobilityForbidden("mobility_off")
         serial = self._mobility.redeem(ticket, Owner(identity.username, identity.realm.name))
         allocation = self._mobiles[serial]
         if allocation.expires_at <= now:
             raise AllocationMismatch("no_allocation")
-        if here is allocation:
-            return allocation
-        if here is not None:
+        if allocation.protocol == TCP_PROTOCOL and path.transport not in STREAMS:
+            raise BadRequest("tcp_allocation_without_stream")
+        if here is not None and here is not allocation and here.is_here(now):
             raise BadRequest("ticket_of_another_allocation")
+        return allocation
+
+    def _move(self, allocation: Allocation, path: FiveTuple, identity: Identity, now: float) -> None:
+        """Let an allocation belong to this five-tuple, unless it does."""
         old = allocation.path
+        allocation.identity = identity
+        if path == old and not allocation.is_stranded:
+            return
+        here = self._allocations.get(path)
+        if here is not None and here is not allocation:
+            self._make_way(here, now)
         families = tuple(allocation.relays)
         allocation.plane.move_client(next(iter(allocation.relays.values())).handle, path)
         del self._allocations[old]
         self._allocations[path] = allocation
-        allocation.path, allocation.identity = path, identity
+        allocation.path, allocation.is_stranded = path, False
         self._observe(AllocationMoved(old.transport, path.transport, families))
-        return allocation
 
     def _connect(
         self, request: Message, path: FiveTuple, identity: Identity, existing: Allocation | None, now: float
@@ -449,6 +465,8 @@ class TurnServer:
         if self._tcp is None or allocation.protocol != TCP_PROTOCOL:
             raise AllocationMismatch("not_a_tcp_allocation")
         self._check_peer(allocation, peer, identity, now)
+        if identity.realm.policy.is_for_relays_only(peer.ip) and not self._tcp.is_relayed(peer):
+            raise Forbidden("peer_own_address")  # or the relay would be a way to every TCP service of this machine
         self._tcp.connect(allocation, peer, Asked(request, path, identity.key), now)
 
     def _connection_bind(
@@ -468,7 +486,7 @@ class TurnServer:
         if not peers:
             raise BadRequest("no_peer")
         ips = {peer.ip for peer in peers} if len(peers) > 1 else {peers[0].ip}
-        if len(ips) > self._settings.quota.permissions_per_allocation:
+        if len(ips) > self._settings.quota.permissions_per_allocation and not ips <= allocation.permissions.keys():
             raise InsufficientCapacity("permissions")  # before any of them is judged
         for peer in peers:
             self._check_peer(allocation, peer, identity, now)
@@ -520,7 +538,13 @@ class TurnServer:
         except MessageParseError as error:
             self._observe(MessageDropped(error.fault))
             return
-        if allocation is None or peer is None or data is None or message.unknown_attributes(self._understood):
+        if (
+            allocation is None
+            or allocation.is_stranded
+            or peer is None
+            or data is None
+            or message.unknown_attributes(self._understood)
+        ):
             self._observe(MessageDropped(NoAnswer.BAD_INDICATION))  # an indication never gets an answer
             return
         relay = allocation.live_relay(peer.family, now)
@@ -530,6 +554,10 @@ class TurnServer:
         allocation.plane.send_to_peer(relay.handle, data, peer, dont_fragment=dont_fragment)
 
     # What requests have in common
+
+    def _make_way(self, allocation: Allocation, now: float) -> None:
+        """Delete an allocation that its five-tuple does not speak for, because another one needs it."""
+        self._delete(allocation, Ending.EXPIRED if allocation.expires_at <= now else Ending.DISCONNECTED, now)
 
     def _check_peer(self, allocation: Allocation, peer: TransportAddress, identity: Identity, now: float) -> None:
         if allocation.live_relay(peer.family, now) is None:
@@ -543,8 +571,8 @@ class TurnServer:
 
     def _make_room(self, allocation: Allocation, ips: set[bytes], now: float) -> None:
         limit = self._settings.quota.permissions_per_allocation
-        if len(allocation.permissions) + len(ips) <= limit:
-            return
+        if len(allocation.permissions) + len(ips) <= limit or ips <= allocation.permissions.keys():
+            return  # those it has may be refreshed, even if a reload has lowered the limit
         if len(allocation.permissions.keys() | ips) > limit:
             self._forget_expired(allocation, now)
         if len(allocation.permissions.keys() | ips) > limit:
@@ -586,14 +614,15 @@ class TurnServer:
             self._forget_channel(allocation, binding)
         for ip in [ip for ip in allocation.permissions if family_of(ip) == family]:
             del allocation.permissions[ip]
-        if self._tcp is not None:
+        if self._tcp is not None and allocation.protocol == TCP_PROTOCOL:  # each plane counts handles for itself
             self._tcp.end(allocation.relays[family].handle)
         allocation.traffic = allocation.traffic.plus(self._allocator.release_family(allocation, family))
+        allocation.expires_at = allocation.last_expiry()
 
     def _delete(self, allocation: Allocation, ending: Ending, now: float) -> None:
         del self._allocations[allocation.path]
         self._timers.cancel(allocation)
-        if self._tcp is not None:
+        if self._tcp is not None and allocation.protocol == TCP_PROTOCOL:
             for relay in allocation.relays.values():
                 self._tcp.end(relay.handle)
         if allocation.serial is not None and self._mobility is not None:
@@ -614,7 +643,7 @@ class TurnServer:
 
 def _own(allocation: Allocation | None, identity: Identity, now: float) -> Allocation:
     """What lives on the five-tuple, if it belongs to whoever asks."""
-    if allocation is None or allocation.expires_at <= now:
+    if allocation is None or not allocation.is_here(now):
         raise AllocationMismatch("no_allocation")
     if allocation.identity is not identity:
         if allocation.holder != identity.holder:

@@ -3,7 +3,7 @@
 from typing import Final, NamedTuple
 
 from relay.errors import AddressFamilyNotSupported, BadRequest, UnsupportedTransportProtocol
-from relay.five_tuple import Transport
+from relay.five_tuple import STREAMS, Transport
 from stun.address import IPV4, IPV6
 from stun.attributes import (
     ADDITIONAL_ADDRESS_FAMILY,
@@ -25,7 +25,6 @@ _FAMILIES: Final = (IPV4, IPV6)
 _IPV4_ALONE: Final = (IPV4,)
 # What browsers send is looked at once, and not attribute by attribute.
 _OF_BROWSERS: Final = frozenset(attribute.type for attribute in (REQUESTED_TRANSPORT, LIFETIME, USERNAME, REALM, NONCE))
-_STREAMS: Final = (Transport.TCP, Transport.TLS)
 
 
 class Wish(NamedTuple):
@@ -61,7 +60,7 @@ def read_wish(request: Message, transport: Transport, *, tcp_allocations: bool) 
         return Wish(_IPV4_ALONE, None, None, request.get(LIFETIME), protocol)
     even_port, token = request.get(EVEN_PORT), request.get(RESERVATION_TOKEN)
     if protocol == TCP_PROTOCOL:  # RFC 6062 §5.1
-        if transport not in _STREAMS:
+        if transport not in STREAMS:
             raise BadRequest("tcp_allocation_without_stream")
         if even_port is not None or token is not None or request.get(DONT_FRAGMENT) is not None:
             raise BadRequest("attribute_not_with_tcp")

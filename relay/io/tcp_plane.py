@@ -91,7 +91,8 @@ class TcpPlane:
         """The control connection is another one from now on."""
         old = self._paths[handle]
         self._links.attach(path, _NoMedia())
-        self._links.detach(old)
+        if path != old:
+            self._links.detach(old)
         self._paths = {each: path if at == old else at for each, at in self._paths.items()}
 
     def set_expiry(self, handle: int, expires_at: float) -> None:

@@ -764,3 +764,17 @@ def test_nothing_is_handed_over_from_an_old_allocation_to_a_new_one(
     assert alice.relay.channels == {}
     alice.send(indication(Method.SEND, (XOR_PEER_ADDRESS, PEER), (DATA, b"x")))
     assert harness.plane.sent == []
+
+
+@pytest.mark.rfc(8656, "10.2")
+def test_a_reload_with_fewer_permissions_takes_none_from_those_who_have_more(harness: RelayHarness) -> None:
+    client = harness.client()
+    client.allocate()
+    peers = [peer("8.8.8.8"), peer("9.9.9.9"), peer("1.1.1.1")]
+    assert client.permit(*peers).code == 0
+    assert client.bind(0x4000, peers[0]).code == 0
+    harness.configure(quota={"permissions_per_allocation": 2})
+    assert client.permit(peers[0]).code == 0
+    assert client.permit(*peers).code == 0
+    assert client.bind(0x4000, peers[0]).code == 0
+    assert client.permit(peer("208.67.222.222")).code == 508

@@ -167,3 +167,24 @@ def test_a_retransmitted_dual_allocate_is_answered_alike(harness: RelayHarness) 
     first = client.allocate(DUAL)
     assert client.allocate(DUAL, transaction_id=client.turn.transaction_id).raw == first.raw
     assert harness.held("alice") == 2
+
+
+@pytest.mark.rfc(8656, "8.2")
+def test_the_end_of_the_half_that_would_have_lived_longer_shortens_the_allocation(
+    harness: RelayHarness, alice: RelayedClient
+) -> None:
+    assert alice.refresh(3600, (REQUESTED_ADDRESS_FAMILY, IPV6)).code == 0
+    assert alice.refresh(0, (REQUESTED_ADDRESS_FAMILY, IPV6)).code == 0
+    harness.advance(601)
+    assert harness.server.allocations == harness.held("alice") == 0
+    assert alice.refresh().code == 437
+
+
+@pytest.mark.rfc(8656, "8.2")
+def test_a_refresh_revives_no_half_that_has_expired(harness: RelayHarness, alice: RelayedClient) -> None:
+    assert alice.refresh(3600, (REQUESTED_ADDRESS_FAMILY, IPV6)).code == 0
+    harness.jump(600.5)  # the shell is late
+    assert alice.refresh(900).code == 0
+    assert alice.refresh(900, (REQUESTED_ADDRESS_FAMILY, IPV4)).code == 443
+    harness.advance(1)
+    assert [relay.address.bound for relay in alice.relays] == [RELAY_V6]

@@ -31,6 +31,7 @@ class FakeDataPath:
         self.sent: list[tuple[int, bytes, TransportAddress]] = []
         self.sent_unfragmented: list[tuple[int, bytes, TransportAddress]] = []  # those of them with DONT-FRAGMENT
         self.drops = dict.fromkeys(Drop, 0)
+        self.moves: list[FiveTuple] = []  # where clients were moved to
         self.attempts: list[int] = []  # ports that somebody tried to open
         self.taken_ports: set[int] = set()  # held by another program
         self.every_port_taken = False
@@ -60,6 +61,7 @@ class FakeDataPath:
         for relay in self.relays.values():
             if relay.path == old:
                 relay.path = path
+        self.moves.append(path)
 
     def set_expiry(self, handle: int, expires_at: float) -> None:
         self.relays[handle].expires_at = expires_at

@@ -10,6 +10,7 @@ from relay.datapath import RelayAddress
 from relay.events import Event
 from relay.five_tuple import FiveTuple, Transport
 from relay.ledger import Ledger
+from relay.mobility import MobilityTickets
 from relay.peer_policy import PeerPolicy
 from relay.port_pool import PortPool
 from relay.quota import UserQuota
@@ -17,8 +18,10 @@ from relay.realm import NO_LIMIT, Realm, Realms
 from relay.reservation import Reservations
 from relay.settings import RelaySettings
 from relay.source_guard import SourceGuard
-from relay.turn_server import TurnServer
-from relay.wish import UDP_PROTOCOL
+from relay.tcp_allocation import Command
+from relay.tcp_relaying import TcpRelaying
+from relay.turn_server import Transmit, TurnServer
+from relay.wish import TCP_PROTOCOL, UDP_PROTOCOL
 from stun.address import IPV6, TransportAddress
 from stun.attributes import (
     CHANNEL_NUMBER,
@@ -56,6 +59,9 @@ class RelayHarness:
         )
         self.now = 1_000.0
         self.plane = FakeDataPath()
+        self.tcp_plane = FakeDataPath()
+        self.late: list[Transmit] = []  # answers and indications of TCP allocations, which follow nobody's request
+        self.commands: list[Command] = []  # what the sockets of TCP allocations were told
         self.events: list[Event] = []
         addresses = [RelayAddress(RELAY_V4, RELAY_V4), RelayAddress(RELAY_V6, RELAY_V6)][:families]
         numbers = itertools.count(1)
@@ -75,15 +81,24 @@ class RelayHarness:
         self.reservations = Reservations(entropy)
         ledger = Ledger(self.ports, self.quota, self.reservations)
         self.allocator = Allocator(addresses, ledger)
-        self.policy = PeerPolicy(allow=self.settings.peers.allow, deny=self.settings.peers.deny)
+        self.policy = self.peer_policy()
+        self.tcp = TcpRelaying(entropy) if self.settings.tcp_allocations else None
+        self.mobility = MobilityTickets(entropy) if self.settings.mobility else None
         self.server = TurnServer(
             self.settings,
             authenticator=self.authenticator(self.settings),
             guard=self.guard(),
-            planes={UDP_PROTOCOL: self.plane},
+            planes={UDP_PROTOCOL: self.plane, TCP_PROTOCOL: self.tcp_plane},
             allocator=self.allocator,
+            tcp=self.tcp,
+            mobility=self.mobility,
         )
         self._client_ports = itertools.count(10_000)
+
+    def peer_policy(self) -> PeerPolicy:
+        """What the settings allow; the relay addresses are the machine's own."""
+        peers = self.settings.peers
+        return PeerPolicy(allow=peers.allow, deny=peers.deny, own_relays=(RELAY_V4, RELAY_V6))
 
     def authenticator(self, settings: RelaySettings, *realms: Realm) -> Authenticator:
         """An authenticator for the users of the harness, and for further realms."""
@@ -108,6 +123,7 @@ class RelayHarness:
     def configure(self, *realms: Realm, **settings: Any) -> None:  # noqa: ANN401
         """Reload with other settings."""
         self.settings = RelaySettings.model_validate({**self.settings.model_dump(), **settings})
+        self.policy = self.peer_policy()
         self.server.configure(self.settings, self.authenticator(self.settings, *realms), self.guard())
 
     def reconfigure_general(self, book: CredentialBook) -> None:
@@ -122,12 +138,16 @@ class RelayHarness:
         return START_UNIX + self.now
 
     def client(
-        self, username: str = "alice", password: str | None = None, transport: Transport = Transport.UDP
+        self,
+        username: str = "alice",
+        password: str | None = None,
+        transport: Transport = Transport.UDP,
+        server: TransportAddress = SERVER,
     ) -> "RelayedClient":
         """A client at an address of its own."""
         address = peer("91.198.174.192", next(self._client_ports))
         password = USERS.get(username, "") if password is None else password
-        return RelayedClient(self, FiveTuple(transport, SERVER, address), TurnClient(username, password))
+        return RelayedClient(self, FiveTuple(transport, server, address), TurnClient(username, password))
 
     def receive(self, data: bytes, path: FiveTuple) -> list[bytes]:
         """Hand bytes to the server; returns what it answers, all of which must go to the sender."""
@@ -157,11 +177,22 @@ class RelayHarness:
         """Let time pass without waking the server, as a busy loop would."""
         self.now += seconds
 
+    def drain_tcp(self) -> list[Transmit]:
+        """What became due for TCP allocations when their sockets reported something."""
+        self._drain(None)
+        late, self.late = self.late, []
+        return late
+
     def _drain(self, path: FiveTuple | None) -> list[bytes]:
         answers = []
         while (transmit := self.server.poll_transmit()) is not None:
+            if transmit.path != path and self.tcp is not None:
+                self.late.append(transmit)
+                continue
             assert transmit.path == path, "an answer went elsewhere"
             answers.append(transmit.data)
+        while self.tcp is not None and (command := self.tcp.poll_command()) is not None:
+            self.commands.append(command)
         while (event := self.server.poll_event()) is not None:
             self.events.append(event)
         return answers
@@ -213,8 +244,9 @@ class RelayedClient:
 
     @property
     def relays(self) -> list[FakeRelay]:
-        """All that the forwarding plane holds for this client."""
-        return [relay for relay in self.harness.plane.relays.values() if relay.path == self.path]
+        """All that the forwarding planes hold for this client."""
+        planes = (self.harness.plane, self.harness.tcp_plane)
+        return [relay for plane in planes for relay in plane.relays.values() if relay.path == self.path]
 
     @property
     def permitted(self) -> dict[bytes, float]:

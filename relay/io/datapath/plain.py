@@ -118,10 +118,11 @@ class PlainDataPath:
         """Attach the client to its new five-tuple; what it has sent so far stays with the old transport."""
         client = self._relays[handle].client
         old = client.path
-        if path == old:
-            return
         link = self._links.link(path)
         self._links.attach(path, client)
+        if path == old:  # over another connection, it may be
+            client.link = link
+            return
         self._links.detach(old)
         for relay in client.relays():
             traffic = relay.traffic()

@@ -2,11 +2,12 @@ from typing import Any
 
 import pytest
 
-from relay.authenticator import MAX_REALM_BYTES_WITH_ALGORITHMS, Authenticator
+from relay.authenticator import Authenticator
 from relay.errors import BadRequest, RequestRejected, StaleNonce, Unauthenticated
 from relay.five_tuple import FiveTuple, Transport
 from relay.peer_policy import PeerPolicy
 from relay.realm import Realm, Realms
+from relay.settings import MAX_REALM_WITH_ALGORITHMS
 from stun.address import TransportAddress
 from stun.attributes import (
     NONCE,
@@ -224,9 +225,9 @@ def test_a_challenge_is_accepted_when_it_comes_back(*, offers_algorithms: bool) 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("r" * MAX_REALM_BYTES_WITH_ALGORITHMS, True),
-        ("r" * (MAX_REALM_BYTES_WITH_ALGORITHMS + 1), False),
-        ("\u00e4" * MAX_REALM_BYTES_WITH_ALGORITHMS, False),
+        ("r" * MAX_REALM_WITH_ALGORITHMS, True),
+        ("r" * (MAX_REALM_WITH_ALGORITHMS + 1), False),
+        ("\u00e4" * MAX_REALM_WITH_ALGORITHMS, False),
     ],
 )
 def test_algorithms_are_offered_only_where_the_realm_leaves_room(name: str, *, expected: bool) -> None:

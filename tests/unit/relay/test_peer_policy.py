@@ -227,7 +227,6 @@ def test_own_addresses_are_denied_even_inside_an_allowed_network() -> None:
     assert verdict(policy, "8.8.8.8") is Rule.OWN
     assert verdict(policy, "2a00::5") is Rule.OWN
     assert verdict(policy, "10.0.0.6") is None
-    assert not policy.is_open(packed("10.0.0.5"))
 
 
 @pytest.mark.parametrize("named", ["10.0.0.5/32", "2a00::5/128"])
@@ -235,7 +234,9 @@ def test_an_own_address_is_opened_by_naming_exactly_it(named: str) -> None:
     text = named.partition("/")[0]
     policy = PeerPolicy(allow=[named], own=[packed(text)])
     assert verdict(policy, text) is None
-    assert policy.is_open(packed(text))
+    relays = PeerPolicy(allow=[named], own_relays=[packed(text)])
+    assert verdict(relays, text) is None
+    assert not relays.is_for_relays_only(packed(text))
 
 
 def test_own_addresses_are_denied_in_their_disguises_too() -> None:
@@ -251,7 +252,8 @@ def test_own_relayed_addresses_are_allowed_unless_denied() -> None:
     assert verdict(policy, "fd00::5") is None
     assert verdict(policy, "10.0.0.6") is Rule.OWN
     assert verdict(policy, "::ffff:10.0.0.5") is Rule.OWN
-    assert not policy.is_open(relays[0])  # only relayed ports are reachable there
+    assert policy.is_for_relays_only(relays[0])
+    assert not policy.is_for_relays_only(packed("10.0.0.6"))
     assert verdict(PeerPolicy(own_relays=relays, deny=["10.0.0.5"]), "10.0.0.5") is Rule.CONFIGURED
 
 

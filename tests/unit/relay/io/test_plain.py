@@ -713,6 +713,19 @@ async def test_a_client_that_has_moved_is_reached_at_its_new_address(
     assert plane.totals()[Transport.TCP] == Traffic(1, 10, 1, 18)
 
 
+async def test_a_client_that_comes_back_to_its_five_tuple_is_reached_over_its_new_connection(
+    plane: PlainDataPath, clients: Clients, client: Client, host: str
+) -> None:
+    before = clients.links.pop(client.path)  # the connection has ended, and a new one has the same addresses
+    clients.relays.clear()
+    async with udp_endpoint(host) as peer:
+        plane.move_client(client.handle, client.path)
+        client.bind(peer.address)
+        peer.send(b"hello again", client.address)
+        assert await client.receive_channel() == (NUMBER, b"hello again")
+    assert before.inbox.empty()
+
+
 async def test_a_client_that_cannot_move_stays(plane: PlainDataPath, clients: Clients, client: Client) -> None:
     clients.gone = True
     with pytest.raises(LookupError):
