@@ -50,9 +50,9 @@ class TcpRelaying:
             self._owners[relay.handle] = allocation
 
     def end(self, handle: int) -> None:
-        """A relayed transport address is about to be closed; one that is not of TCP is let pass."""
+        """A relayed transport address of TCP is about to be closed."""
         self._table.end(handle)
-        self._owners.pop(handle, None)
+        del self._owners[handle]
 
     def connect(self, allocation: Allocation, peer: TransportAddress, asked: Asked, now: float) -> None:
         """Dial a peer that the policy allows; the answer follows.

@@ -580,14 +580,14 @@ class TurnServer:
             self._forget_channel(allocation, binding)
         for ip in [ip for ip in allocation.permissions if family_of(ip) == family]:
             del allocation.permissions[ip]
-        if self._tcp is not None:
+        if self._tcp is not None and allocation.protocol == TCP_PROTOCOL:  # every plane has handles of its own
             self._tcp.end(allocation.relays[family].handle)
         allocation.traffic = allocation.traffic.plus(self._allocator.release_family(allocation, family))
 
     def _delete(self, allocation: Allocation, ending: Ending, now: float) -> None:
         del self._allocations[allocation.path]
         self._timers.cancel(allocation)
-        if self._tcp is not None:
+        if self._tcp is not None and allocation.protocol == TCP_PROTOCOL:
             for relay in allocation.relays.values():
                 self._tcp.end(relay.handle)
         if allocation.serial is not None and self._mobility is not None:

@@ -17,8 +17,9 @@ from relay.realm import NO_LIMIT, Realm, Realms
 from relay.reservation import Reservations
 from relay.settings import RelaySettings
 from relay.source_guard import SourceGuard
+from relay.tcp_relaying import TcpRelaying
 from relay.turn_server import TurnServer
-from relay.wish import UDP_PROTOCOL
+from relay.wish import TCP_PROTOCOL, UDP_PROTOCOL
 from stun.address import IPV6, TransportAddress
 from stun.attributes import (
     CHANNEL_NUMBER,
@@ -76,12 +77,15 @@ class RelayHarness:
         ledger = Ledger(self.ports, self.quota, self.reservations)
         self.allocator = Allocator(addresses, ledger)
         self.policy = PeerPolicy(allow=self.settings.peers.allow, deny=self.settings.peers.deny)
+        self.tcp_plane = FakeDataPath()
+        self.tcp = TcpRelaying(entropy) if self.settings.tcp_allocations else None
         self.server = TurnServer(
             self.settings,
             authenticator=self.authenticator(self.settings),
             guard=self.guard(),
-            planes={UDP_PROTOCOL: self.plane},
+            planes={UDP_PROTOCOL: self.plane, TCP_PROTOCOL: self.tcp_plane},
             allocator=self.allocator,
+            tcp=self.tcp,
         )
         self._client_ports = itertools.count(10_000)
 
