@@ -1,7 +1,7 @@
 """TCP allocations on the whole control plane, side by side with those of UDP."""
 
 from relay.five_tuple import Transport
-from relay.tcp_allocation import Close, Dial
+from relay.tcp_allocation import Dial
 from stun.attributes import LIFETIME, REQUESTED_TRANSPORT, XOR_PEER_ADDRESS
 from stun.registry import Method
 from tests.support.relay_harness import RelayHarness, peer
@@ -23,5 +23,3 @@ def test_the_end_of_a_udp_allocation_leaves_a_tcp_allocation_with_the_same_handl
     assert harness.tcp.poll_command() is None
     assert stream.send(stream.turn.build(Method.CONNECT, (XOR_PEER_ADDRESS, peer("9.9.9.9")))) == []
     assert isinstance(harness.tcp.poll_command(), Dial)
-    harness.close()
-    assert isinstance(harness.tcp.poll_command(), Close)
