@@ -7,6 +7,7 @@ The packet path is plain on purpose: no object, event or log line per packet, bu
 import errno
 import logging
 import os
+import socket
 import time
 from collections.abc import Mapping
 from typing import Final
@@ -67,6 +68,14 @@ class PlainDataPath:
         self._board.rates.set(limits)
         for client in self._clients.values():
             client.refill()
+
+    def set_own_relays(self, own_relays: frozenset[bytes]) -> None:
+        """Send to nothing but relayed transport addresses on these packed IP addresses from now on."""
+        self._board.own_relays = own_relays
+        for client in self._clients.values():
+            client.forget_targets()
+            for channel in client.channels.values():
+                channel.is_own = socket.inet_pton(channel.relay.sock.family, channel.address[0]) in own_relays
 
     def open_relay(self, path: FiveTuple, address: RelayAddress, port: int, expires_at: float) -> int:
         """Bind a relayed transport address. See `relay.datapath.DataPath`, also for all other commands."""
