@@ -68,7 +68,7 @@ class StreamListener:
                 return
             except OSError as error:
                 if error.errno not in _OUT_OF_RESOURCES:
-                    raise
+                    return  # of the connection that was to be accepted: Linux tells network errors here, see accept(2)
                 self._streams.poller.change(self._sock.fileno(), 0)
                 self._pause = self._streams.loop.call_later(_PAUSE_SECONDS, self._resume)
                 return

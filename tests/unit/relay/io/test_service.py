@@ -401,8 +401,8 @@ async def test_a_tcp_allocation_reaches_relayed_addresses_and_no_service_of_this
         tcp(relay) as (one, _),
         tcp(relay) as (other, _),
     ):
-        met: list[object] = []
-        server = await asyncio.start_server(lambda _, writer: met.append(writer.close()), HOST, 0)
+        met: list[asyncio.StreamWriter] = []
+        server = await asyncio.start_server(lambda _, writer: met.append(writer), HOST, 0)
         await allocate_tcp(one)
         relayed = await allocate_tcp(other)
         assert await other.permit(TransportAddress.parse(HOST, 9)) == 0
