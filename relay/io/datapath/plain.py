@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from relay.datapath import NO_TRAFFIC, Drop, Limits, NotSent, RelayAddress, Traffic
+from relay.datapath import NO_TRAFFIC, Drop, Limits, RelayAddress, Traffic
 from relay.errors import PortTaken
 from relay.five_tuple import FiveTuple, Transport
 from relay.io.clients import Links
@@ -21,8 +21,6 @@ from relay.io.datapath.relayed_client import RelayedClient
 from relay.io.datapath.switchboard import IsRelayedElsewhere, Switchboard, socket_address
 from relay.io.poller import Poller
 from stun.address import TransportAddress
-
-__all__ = ["Drop", "NotSent", "PlainDataPath"]
 
 _log = logging.getLogger(__name__)
 
