@@ -23,6 +23,7 @@ from typing import Final, Protocol
 
 from relay.datapath import Traffic
 from relay.errors import PortTaken
+from relay.io.listening import OUT_OF_RESOURCES
 from relay.io.poller import FAILED, READABLE, WRITABLE, Poller
 from stun.address import TransportAddress
 
@@ -32,7 +33,6 @@ READ_BYTES: Final = 64 << 10  # taken from a peer at once
 LINGER_SECONDS: Final = 5.0  # a peer that reads slowly has this long to take what its client sent before it left
 BACKLOG: Final = 32  # peers that wait to be accepted: as many as an allocation may have
 _PAUSE_SECONDS: Final = 1.0  # after running out of descriptors: a ready listener would keep the loop busy
-_OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class DataConnection(Protocol):
@@ -247,7 +247,7 @@ class _Listener:
         except BlockingIOError:
             return
         except OSError as error:
-            if error.errno in _OUT_OF_RESOURCES:
+            if error.errno in OUT_OF_RESOURCES:
                 self._poller.change(self._sock.fileno(), 0)
                 self._pause = self._loop.call_later(_PAUSE_SECONDS, self._go_on)
             return
