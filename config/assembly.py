@@ -24,7 +24,7 @@ from config.garbage import spare_the_collector
 from config.logs import configure_logging
 from config.loop_lag import LoopLag
 from config.mistakes import ConfigError
-from config.reload import applicable, differences
+from config.reload import ReloadFailed, applicable, differences
 from config.schema import Settings
 from config.state import State, StateError, open_state
 from signaling.appointments import Tier
@@ -32,6 +32,7 @@ from signaling.ice_servers import RelayPorts
 from stun.credentials import issue_credential
 
 if TYPE_CHECKING:
+    from config.tls import ReloadingContext
     from signaling.io.service import SignalingService
     from signaling.io.store import AppointmentStore
 
@@ -44,10 +45,6 @@ _DRAIN_LOOK_SECONDS: Final = 0.1  # between two looks at how many allocations ar
 
 class CannotStart(Exception):
     """A part did not start; the message says in one line why."""
-
-
-class ReloadFailed(Exception):
-    """A part cannot take other settings into use, and goes on with the old ones; the message says why."""
 
 
 class Relay(Protocol):
@@ -128,10 +125,12 @@ class _Installation:
         self._relay: Relay | None = None
         self._signaling: SignalingService | None = None
         self._store: AppointmentStore | None = None
+        self._certificate: ReloadingContext | None = None  # of the pages
         self._refresh: Refresh | None = None
         self._ending = asyncio.Event()
         self._hurry = asyncio.Event()
         self._reloading: asyncio.Task[None] | None = None
+        self._is_reload_due = False
         self._reloads = Counter(
             "redconnect_reloads", "Reloads by SIGHUP, by their result.", ["result"], registry=self._registry
         )
@@ -185,8 +184,9 @@ class _Installation:
         self._hurry.set()
 
     def _on_sighup(self) -> None:
+        self._is_reload_due = True  # also if one is running: it may have read the old file
         if self._reloading is None or self._reloading.done():
-            self._reloading = asyncio.get_running_loop().create_task(self._reload(), name="reload")
+            self._reloading = asyncio.get_running_loop().create_task(self._reload_while_due(), name="reload")
 
     async def _drain(self) -> None:
         """Let allocations end by themselves, until the deadline or until somebody asks again."""
@@ -202,6 +202,11 @@ class _Installation:
                 await asyncio.wait_for(self._hurry.wait(), _DRAIN_LOOK_SECONDS)
                 return
 
+    async def _reload_while_due(self) -> None:
+        while self._is_reload_due:
+            self._is_reload_due = False
+            await self._reload()
+
     async def _reload(self) -> None:
         """Read the settings anew and take into use what does not need a restart: all of it, or nothing."""
         try:
@@ -211,13 +216,19 @@ class _Installation:
             state = open_state(settings, datetime.now(UTC))
             if self._relay is not None:
                 await self._relay.reload(settings, state)
+            if self._certificate is not None:
+                self._certificate.follow(state.certificate_file, state.private_key_file)
         except ConfigError as error:
             for mistake in error.mistakes:
                 _LOGGER.error("not reloaded: %s", mistake)  # noqa: TRY400
             self._reloads.labels("failure").inc()
             return
-        except (StateError, ReloadFailed, ValueError) as error:
+        except (StateError, ReloadFailed, OSError, ValueError) as error:
             _LOGGER.error("not reloaded: %s", error)  # noqa: TRY400
+            self._reloads.labels("failure").inc()
+            return
+        except Exception:
+            _LOGGER.exception("not reloaded: a bug")
             self._reloads.labels("failure").inc()
             return
         self._settings, self._state = settings, state
@@ -267,13 +278,15 @@ class _Installation:
         except StoreError as error:
             raise CannotStart(f"{error}; check database_url and state_dir") from error
         settings = self._settings.signaling
+        if settings.https:
+            self._certificate = self._state.certificate(_HTTP_ALPN)
         signaling = self._signaling = SignalingService(
             settings,
             store,
             issuer=self._issuer(),
             relay_ports=self._relay_ports(),
             registry=self._registry,
-            ssl_context=self._state.certificate(_HTTP_ALPN).context if settings.https else None,
+            ssl_context=None if self._certificate is None else self._certificate.context,
         )
         await signaling.start()
         stack.push_async_callback(signaling.stop)

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry
@@ -57,8 +58,9 @@ class LocalRelay:
             registry.register(CertificateCollector(certificate))
             certificates = Certificates(certificate.context)
             if relay.dtls_ports:
-                certificates = Certificates(certificate.context, _dtls(certificate))
-                certificate.on_change = lambda: self._service.replace_dtls(_dtls(certificate))
+                files = state.certificate_file, state.private_key_file
+                certificates = Certificates(certificate.context, _dtls(*files))
+                certificate.on_change = lambda *files: self._service.replace_dtls(_dtls(*files))
         registry.register(ReceiveBufferCollector())
         self._service = RelayService(
             relay, _keys(settings, state), registry, certificates=certificates, shared=shared, http=http
@@ -126,7 +128,7 @@ def _keys(settings: Settings, state: State) -> Keys:
     return Keys({TURN_SECRET_NAME: state.turn_secret}, nonce_keys)
 
 
-def _dtls(certificate: ReloadingContext) -> "SSL.Context":
+def _dtls(certificate_file: Path, key_file: Path) -> "SSL.Context":
     from relay.io.dtls import build_dtls_context
 
-    return build_dtls_context(*certificate.files)
+    return build_dtls_context(certificate_file, key_file)

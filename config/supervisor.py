@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from config.backoff import Backoff
 from config.handover import encode_settings, encode_state
 from config.metrics_sum import Snapshot, add_up, decode_snapshot, keep_counted, to_metrics
+from config.reload import ReloadFailed
 from config.schema import Settings
 from config.state import State
 from config.worker_process import WorkerGone, WorkerProcess
@@ -148,16 +149,19 @@ class Supervisor:
         """Let every worker, and those that replace them, take other settings and secrets into use.
 
         Raises:
-            WorkerFailed: one could not; those that could have done so.
+            ReloadFailed: one could not; all of them have the old ones.
         """
-        fields = {"settings": encode_settings(settings), "state": encode_state(state)}
         before = self._settings, self._state
-        self._settings, self._state = settings, state  # a worker that starts just now gets them at once
-        replies = await asyncio.gather(*(self._ask(place, "reload", **fields) for place in self._places))
+        replies = await self._spread(settings, state)
         for reply in replies:
             if "failed" in reply:
-                self._settings, self._state = before
-                raise WorkerFailed(reply["failed"])
+                await self._spread(*before)
+                raise ReloadFailed(reply["failed"])
+
+    async def _spread(self, settings: Settings, state: State) -> list[dict[str, Any]]:
+        fields = {"settings": encode_settings(settings), "state": encode_state(state)}
+        self._settings, self._state = settings, state  # a worker that starts just now gets them at once
+        return await asyncio.gather(*(self._ask(place, "reload", **fields) for place in self._places))
 
     async def refresh(self) -> None:
         """Fetch what the workers have counted; one that does not answer keeps its last figures. Takes 1.5 s at most."""
@@ -221,7 +225,7 @@ class Supervisor:
             raise WorkerFailed(f"worker {place.number} did not start within {self._patience.start:g} s") from None
         if "failed" in reply:
             process.kill()
-            await process.ended
+            await asyncio.shield(process.ended)  # others wait for it, too: whoever is cancelled must not cancel it
             raise WorkerFailed(reply["failed"])
         place.is_up = place.is_ready = place.answered = True
 
@@ -234,7 +238,7 @@ class Supervisor:
                 await self._attend(place, process)
                 place.is_up = place.is_ready = place.answered = False
                 process.kill()
-                status = await process.ended
+                status = await asyncio.shield(process.ended)
                 lived = asyncio.get_running_loop().time() - process.started_at
                 place.vacate()
                 await _take_back(shared, place.number)

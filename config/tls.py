@@ -61,12 +61,8 @@ class ReloadingContext:
         self._look_again_at = clock() + _CHECK_SECONDS
         self.reloads = 0  # certificates taken over since the start
         self.failures = 0  # sets of files that were unfit
-        self.on_change: Callable[[], None] | None = None  # called when another certificate is served from now on
-
-    @property
-    def files(self) -> tuple[Path, Path]:
-        """The certificate file and the key file."""
-        return self._files
+        # Prepares others for the certificate and key of these files before they are served; its OSError refuses them.
+        self.on_change: Callable[[Path, Path], None] | None = None
 
     def follow(self, certificate_file: Path, key_file: Path) -> None:
         """Serve the certificate of other files from now on.
@@ -78,11 +74,9 @@ class ReloadingContext:
         if (certificate_file, key_file) == self._files:
             self.refresh()
             return
-        current = build_server_context(certificate_file, key_file, self._alpn)
-        not_after = _not_after(certificate_file)
+        self._load(certificate_file, key_file)
         self._files = certificate_file, key_file
         self._stamp = self._look()
-        self._take(current, not_after)
 
     def refresh(self) -> bool:
         """Look at the files now; True if a new certificate is served from here on.
@@ -96,22 +90,22 @@ class ReloadingContext:
             return False
         self._stamp = stamp
         try:
-            current = build_server_context(*self._files, self._alpn)
-            not_after = _not_after(self._files[0])
+            self._load(*self._files)
         except (OSError, ValueError) as error:
             self.failures += 1
             reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
             _log.warning("the changed certificate is not used, the old one stays: %s", reason)
             return False
-        self._take(current, not_after)
         return True
 
-    def _take(self, current: ssl.SSLContext, not_after: datetime) -> None:
+    def _load(self, certificate_file: Path, key_file: Path) -> None:
+        current = build_server_context(certificate_file, key_file, self._alpn)
+        not_after = _not_after(certificate_file)
+        if self.on_change is not None:
+            self.on_change(certificate_file, key_file)
         self._current, self.not_after = current, not_after
         self.reloads += 1
         _log.info("a changed certificate is used from now on; it expires on %s", not_after.date())
-        if self.on_change is not None:
-            self.on_change()
 
     def _choose(self, connection: ssl.SSLObject, _server_name: str | None, _context: ssl.SSLContext) -> None:
         if self._clock() >= self._look_again_at:

@@ -100,9 +100,8 @@ class Worker:
         return {}
 
     async def _reload(self, relay: LocalRelay, settings: object, state: dict[str, Any]) -> Message:
-        decoded = decode_settings(settings), decode_state(state)
         try:
-            await relay.reload(*decoded)
+            await relay.reload(decode_settings(settings), decode_state(state))
         except (OSError, StateError, ValueError) as error:
             return {"failed": str(error)}
         return {}

@@ -22,6 +22,7 @@ from OpenSSL import SSL
 
 from relay.five_tuple import FiveTuple, Transport
 from relay.io.clients import Buffer, ClientRelay, Clients
+from relay.io.datapath.segments import SocketAddress
 from relay.io.dtls_hello import HANDSHAKE_MTU_BYTES, HELLO_RANDOM, DtlsCookies, HelloVerifier, verify_hellos
 from relay.io.poller import Poller
 from relay.io.stream import ALLOCATION_SECONDS, FIRST_MESSAGE_SECONDS
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 HANDSHAKE_SECONDS: Final = 10.0  # from the ClientHello with a valid cookie to the client's Finished
 SWEEP_SECONDS: Final = 1.0  # how often deadlines and retransmissions are looked after
-
-SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 
 _DTLS_1_2: Final = 0xFEFD
 _CIPHERS: Final = b"ECDHE+AESGCM"  # ephemeral keys and authenticated encryption only (BSI TR-02102-2 §3.3.1)

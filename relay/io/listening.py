@@ -12,6 +12,8 @@ from relay.io.addresses import listen_addresses
 from relay.settings import RelaySettings
 
 BACKLOG: Final = 512  # connections that wait to be accepted
+# What `accept` says when it has to be asked later: a ready listener would keep the loop busy until then.
+OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 _log = logging.getLogger(__name__)
 

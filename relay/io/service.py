@@ -184,6 +184,7 @@ class RelayService:
         authenticator = self._authenticator(settings, keys)
         self._server.configure(settings, authenticator, _guard(settings))
         self._plane.set_limits(_limits(settings))
+        self._close_own_relays(settings)
         self._streams.set_proxy_sources(settings.proxy_sources)
         self._settings, self._keys = settings, keys
 
@@ -312,7 +313,7 @@ class RelayService:
         self._poller = poller = Poller(self._loop)
         self._plane = PlainDataPath(
             poller,
-            self._closed_relays(),
+            self._closed_relays(settings),
             self,
             limits=_limits(settings),
             is_relayed_elsewhere=None if shared is None else shared.is_relayed_elsewhere,
@@ -332,7 +333,7 @@ class RelayService:
         planes: dict[int, DataPath] = {UDP_PROTOCOL: self._plane}
         if settings.tcp_allocations:
             self._tcp_relaying = TcpRelaying(os.urandom)
-            self._tcp_relays = TcpRelays(self._loop, poller, self)
+            self._tcp_relays = TcpRelays(self._loop, poller, self, self._closed_relays(settings))
             planes[TCP_PROTOCOL] = self._tcp_plane = TcpPlane(self._tcp_relays, self, self._connections)
         self._server = TurnServer(
             settings,
@@ -346,11 +347,22 @@ class RelayService:
         )
         self._registry.register(RelayCollector(self, list(planes.values())))
 
-    def _closed_relays(self) -> frozenset[bytes]:
-        """Own relay addresses on which nothing but relayed transport addresses may be sent to."""
-        named = {ipaddress.ip_network(text) for text in self._settings.peers.allow}
-        opened = {network.network_address.packed for network in named if network.num_addresses == 1}
-        return self._own_relays - opened
+    def _closed_relays(self, settings: RelaySettings) -> frozenset[bytes]:
+        """Own relay addresses on which nothing but relayed transport addresses may be sent to.
+
+        Every realm has to open one: the planes do not know who asks.
+        """
+        closed: frozenset[bytes] = frozenset()
+        for peers in (settings.peers, *(realm.peers for realm in settings.realms.values())):
+            named = map(ipaddress.ip_network, peers.allow)
+            closed |= self._own_relays - {each.network_address.packed for each in named if each.num_addresses == 1}
+        return closed
+
+    def _close_own_relays(self, settings: RelaySettings) -> None:
+        closed = self._closed_relays(settings)
+        self._plane.set_own_relays(closed)
+        if self._tcp_relays is not None:
+            self._tcp_relays.own_relays = closed
 
     def _authenticator(self, settings: RelaySettings, keys: Keys) -> Authenticator:
         realms = realms_of(settings, keys.secrets, self._own, self._own_relays)

@@ -14,9 +14,9 @@ from enum import StrEnum
 from time import monotonic
 from typing import Final
 
+from relay.datapath import Drop, NotSent
 from relay.five_tuple import FiveTuple, Transport
 from relay.io.clients import Buffer, ClientRelay, Clients
-from relay.io.datapath.plain import Drop, NotSent
 from relay.io.handover import StreamTransport
 from relay.io.poller import READABLE, WRITABLE, Poller
 from relay.io.tls import FEED_BYTES, MAX_PLAINTEXT, TlsSession

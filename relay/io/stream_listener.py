@@ -1,15 +1,14 @@
 """Accepts TCP connections, bounded from the first byte: a TLS handshake counts as a connection, too."""
 
 import asyncio
-import errno
 import socket
 from collections.abc import Callable
 from typing import Final
 
+from relay.io.listening import BACKLOG, OUT_OF_RESOURCES
 from relay.io.poller import READABLE
 from relay.io.stream import StreamConnection, Streams
 
-BACKLOG: Final = 512  # connections that wait to be accepted
 # What the kernel holds for one client. Not yet sent: 16 KiB are 65 ms of a video of 2 Mbit/s; beyond it a send fails,
 # and our own queue decides what is still worth sending. Sent and not acknowledged: 256 KiB carry 20 Mbit/s over a
 # round trip of 100 ms; without a bound the kernel would let it grow to megabytes in the queue of a slow router.
@@ -19,7 +18,6 @@ SEND_BUFFER_BYTES: Final = 256 << 10
 _TCP_NOTSENT_LOWAT: Final = 25  # Linux; missing in the socket module
 _BATCH: Final = 64  # connections accepted before the loop looks at the others
 _PAUSE_SECONDS: Final = 1.0  # after running out of descriptors: a ready listener would keep the loop busy
-_OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class StreamListener:
@@ -67,8 +65,8 @@ class StreamListener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                if error.errno not in _OUT_OF_RESOURCES:
-                    raise
+                if error.errno not in OUT_OF_RESOURCES:
+                    return  # of the connection that was to be accepted: Linux tells network errors here, see accept(2)
                 self._streams.poller.change(self._sock.fileno(), 0)
                 self._pause = self._streams.loop.call_later(_PAUSE_SECONDS, self._resume)
                 return

@@ -47,6 +47,7 @@ class TcpPlane:
         self._connections = connections
         self._handles = itertools.count(1)
         self._paths: dict[int, FiveTuple] = {}
+        self._moved: dict[int, Traffic] = {}  # what of a relay is accounted to an earlier transport of its client
         self._finished = dict.fromkeys(Transport, NO_TRAFFIC)
 
     @property
@@ -81,18 +82,24 @@ class TcpPlane:
     def close_relay(self, handle: int) -> Traffic:
         """Stop listening; the connections are closed by commands, and what they still carry is not in the traffic."""
         traffic = self._relays.close(handle)
+        self._account(handle, traffic)
         path = self._paths.pop(handle)
-        self._finished[path.transport] = self._finished[path.transport].plus(traffic)
+        self._moved.pop(handle, None)
         if path not in self._paths.values():
             self._links.detach(path)
         return traffic
 
     def move_client(self, handle: int, path: FiveTuple) -> None:
-        """The control connection is another one from now on."""
+        """The control connection is another one from now on; what was relayed stays with the old transport."""
         old = self._paths[handle]
         self._links.attach(path, _NoMedia())
-        if path != old:
-            self._links.detach(old)
+        if path == old:  # a new connection with the same five-tuple
+            return
+        self._links.detach(old)
+        for each in [each for each, at in self._paths.items() if at == old]:
+            traffic = self._relays.traffic(each)
+            self._account(each, traffic)
+            self._moved[each] = traffic
         self._paths = {each: path if at == old else at for each, at in self._paths.items()}
 
     def set_expiry(self, handle: int, expires_at: float) -> None:
@@ -121,5 +128,11 @@ class TcpPlane:
         """All traffic since the start by the client's transport, live relays included."""
         totals = dict(self._finished)
         for handle, path in self._paths.items():
-            totals[path.transport] = totals[path.transport].plus(self._relays.traffic(handle))
+            live = self._relays.traffic(handle).minus(self._moved.get(handle, NO_TRAFFIC))
+            totals[path.transport] = totals[path.transport].plus(live)
         return totals
+
+    def _account(self, handle: int, traffic: Traffic) -> None:
+        transport = self._paths[handle].transport
+        since = traffic.minus(self._moved.get(handle, NO_TRAFFIC))
+        self._finished[transport] = self._finished[transport].plus(since)

@@ -23,6 +23,7 @@ from typing import Final, Protocol
 
 from relay.datapath import Traffic
 from relay.errors import PortTaken
+from relay.io.listening import OUT_OF_RESOURCES
 from relay.io.poller import FAILED, READABLE, WRITABLE, Poller
 from stun.address import TransportAddress
 
@@ -32,7 +33,6 @@ READ_BYTES: Final = 64 << 10  # taken from a peer at once
 LINGER_SECONDS: Final = 5.0  # a peer that reads slowly has this long to take what its client sent before it left
 BACKLOG: Final = 32  # peers that wait to be accepted: as many as an allocation may have
 _PAUSE_SECONDS: Final = 1.0  # after running out of descriptors: a ready listener would keep the loop busy
-_OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class DataConnection(Protocol):
@@ -92,7 +92,23 @@ class PeerEvents(Protocol):
 class TcpRelays:
     """The sockets of all TCP allocations of a server."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, poller: Poller, events: PeerEvents) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        poller: Poller,
+        events: PeerEvents,
+        own_relays: frozenset[bytes] = frozenset(),
+    ) -> None:
+        """Begin without allocations.
+
+        Args:
+            loop: where pauses and farewells are timed.
+            poller: where sockets are watched.
+            events: the service.
+            own_relays: packed IP addresses on which nothing but relayed transport addresses may be dialled, or the
+                relay would be a way around the peer policy to every service of this machine; may be replaced.
+        """
+        self.own_relays = own_relays
         self._loop = loop
         self._poller = poller
         self._events = events
@@ -130,7 +146,8 @@ class TcpRelays:
     def dial(self, connection_id: int, allocation: int, peer: TransportAddress) -> None:
         """Connect to a peer from the relayed transport address."""
         listener = self._listeners[allocation]
-        if peer == listener.address:  # the socket would connect to itself
+        # Its own address: the socket would connect to itself.
+        if peer == listener.address or (peer.ip in self.own_relays and not self._is_relayed(peer)):
             self._events.peer_dial_failed(connection_id)
             return
         try:
@@ -163,6 +180,10 @@ class TcpRelays:
             peer.abort()
         self._sockets.clear()
         self._lingering.clear()
+
+    def _is_relayed(self, peer: TransportAddress) -> bool:
+        relayed = (listener.address for listener in self._listeners.values())
+        return any(peer.port == address.port and peer.family == address.family for address in relayed)
 
     def _accept(self, listener: "_Listener", sock: socket.socket, peer: TransportAddress) -> None:
         connection_id = self._events.peer_accepted(listener.allocation, peer)
@@ -226,7 +247,7 @@ class _Listener:
         except BlockingIOError:
             return
         except OSError as error:
-            if error.errno in _OUT_OF_RESOURCES:
+            if error.errno in OUT_OF_RESOURCES:
                 self._poller.change(self._sock.fileno(), 0)
                 self._pause = self._loop.call_later(_PAUSE_SECONDS, self._go_on)
             return

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 from config.self_signed import issue_certificate, new_private_key
 from config.tls import build_server_context
+from relay.datapath import Drop
 from relay.five_tuple import FiveTuple
 from relay.io.clients import ClientRelay, Connection
-from relay.io.datapath.plain import Drop
 from relay.io.poller import Poller
 from relay.io.stream import StreamConnection, Streams
 from relay.io.stream_listener import StreamListener

@@ -7,11 +7,12 @@ The packet path is plain on purpose: no object, event or log line per packet, bu
 import errno
 import logging
 import os
+import socket
 import time
 from collections.abc import Mapping
 from typing import Final
 
-from relay.datapath import NO_TRAFFIC, Drop, Limits, NotSent, RelayAddress, Traffic
+from relay.datapath import NO_TRAFFIC, Drop, Limits, RelayAddress, Traffic
 from relay.errors import PortTaken
 from relay.five_tuple import FiveTuple, Transport
 from relay.io.clients import Links
@@ -20,8 +21,6 @@ from relay.io.datapath.relayed_client import RelayedClient
 from relay.io.datapath.switchboard import IsRelayedElsewhere, Switchboard, socket_address
 from relay.io.poller import Poller
 from stun.address import TransportAddress
-
-__all__ = ["Drop", "NotSent", "PlainDataPath"]
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +66,14 @@ class PlainDataPath:
         self._board.rates.set(limits)
         for client in self._clients.values():
             client.refill()
+
+    def set_own_relays(self, own_relays: frozenset[bytes]) -> None:
+        """Send to nothing but relayed transport addresses on these packed IP addresses from now on."""
+        self._board.own_relays = own_relays
+        for client in self._clients.values():
+            client.forget_targets()
+            for channel in client.channels.values():
+                channel.is_own = socket.inet_pton(channel.relay.sock.family, channel.address[0]) in own_relays
 
     def open_relay(self, path: FiveTuple, address: RelayAddress, port: int, expires_at: float) -> int:
         """Bind a relayed transport address. See `relay.datapath.DataPath`, also for all other commands."""

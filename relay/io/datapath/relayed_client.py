@@ -248,7 +248,7 @@ class RelayedClient:
         self._targets.clear()
 
     def forget_targets(self) -> None:
-        """A permission was removed: look all peers of Send indications up again."""
+        """A permission was removed, or own addresses are others: look all peers of Send indications up again."""
         self._targets.clear()
 
     def _begin(self, to: Route, payload: memoryview, now: float) -> None:

@@ -275,3 +275,38 @@ def test_the_expiry_is_the_one_that_openssl_reads(files: Files, served: Served) 
         text=True,
     ).stdout.strip()
     assert told == served.reloading.not_after.strftime("notAfter=%b %e %H:%M:%S %Y GMT")
+
+
+def test_a_certificate_that_others_cannot_take_is_not_served_and_tried_again_when_the_files_change(
+    files: Files,
+) -> None:
+    context = ReloadingContext(files.certificate, files.key)
+    context.on_change = refuse
+    before = context.not_after
+    files.write(NOW + timedelta(days=7))
+    assert not context.refresh()
+    assert (context.not_after, context.reloads, context.failures) == (before, 0, 1)
+    seen: list[tuple[Path, Path]] = []
+    context.on_change = lambda *paths: seen.append(paths)
+    files.write(NOW + timedelta(days=14))
+    assert context.refresh()
+    assert (context.reloads, seen) == (1, [(files.certificate, files.key)])
+
+
+def test_files_that_others_cannot_take_are_not_followed(files: Files, tmp_path: Path) -> None:
+    context = ReloadingContext(files.certificate, files.key)
+    before = context.not_after
+    (tmp_path / "other").mkdir()
+    other = Files(tmp_path / "other")
+    other.write(NOW + timedelta(days=7))
+    context.on_change = refuse
+    with pytest.raises(OSError, match="no DTLS with this key"):
+        context.follow(other.certificate, other.key)
+    assert context.not_after == before
+    context.on_change = None
+    context.follow(other.certificate, other.key)
+    assert context.not_after != before
+
+
+def refuse(*_files: Path) -> None:
+    raise OSError("no DTLS with this key")

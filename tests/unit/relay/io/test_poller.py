@@ -1,9 +1,12 @@
 """The poller on a real event loop, with sockets that are ready when the test wants it."""
 
 import asyncio
+import itertools
+import os
 import select
 import socket
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 import pytest
 
@@ -123,3 +126,93 @@ async def test_a_poller_may_be_closed_twice_and_then_calls_nobody(pair: tuple[so
     await asyncio.sleep(0)
     assert select.select([pair[0]], [], [], 0)[0] == [pair[0]]
     assert events.queue.empty()
+
+
+async def test_a_callback_that_fails_keeps_no_other_from_its_turn_and_is_told(poller: Poller) -> None:
+    loop = asyncio.get_running_loop()
+    told: list[str] = []
+    loop.set_exception_handler(lambda _loop, context: told.append(str(context["exception"])))
+    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2)]
+
+    def fail(_events: int) -> None:
+        raise ValueError("a bug")
+
+    events = Events(pairs[1][0])
+    poller.watch(pairs[0][0].fileno(), fail)
+    poller.watch(pairs[1][0].fileno(), events)
+    for _, other in pairs:
+        other.send(b"x")
+    assert await events.next() == (READABLE, b"x")
+    assert set(told) == {"a bug"}
+    for one, other in pairs:
+        poller.forget(one.fileno())
+        one.close()
+        other.close()
+
+
+async def test_events_of_a_closed_socket_do_not_reach_the_one_that_got_its_number(poller: Poller) -> None:
+    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2)]
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+    stale: list[int] = []
+    made: list[socket.socket] = []
+
+    def replace_the_other(at: int, _events: int) -> None:
+        one, other = pairs[1 - at]
+        number = one.fileno()
+        for watched in (one, pairs[at][0]):
+            poller.forget(watched.fileno())
+        one.close()
+        new, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        if new.fileno() != number:
+            os.dup2(new.fileno(), number)
+            new.close()
+            new = socket.socket(fileno=number)
+        new.setblocking(False)  # noqa: FBT003  # its only argument
+        made.extend((new, far, other))
+
+        def on_ready(events: int) -> None:
+            try:
+                heard.put_nowait(new.recv(100))
+            except BlockingIOError:
+                stale.append(events)
+
+        poller.watch(number, on_ready)
+        loop.call_soon(far.send, b"new")
+
+    loop = asyncio.get_running_loop()
+    for at, (one, other) in enumerate(pairs):
+        poller.watch(one.fileno(), partial(replace_the_other, at))
+        other.send(b"x")
+    async with asyncio.timeout(PATIENCE):
+        assert await heard.get() == b"new"
+    assert stale == []
+    assert len(poller) == 1
+    poller.forget(made[0].fileno())
+    assert len(poller) == 0
+    for each in (*made, *itertools.chain(*pairs)):
+        each.close()
+
+
+async def test_a_socket_watched_and_forgotten_within_a_round_is_never_told(
+    poller: Poller, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    done = asyncio.Event()
+    called: list[int] = []
+
+    def on_ready(_events: int) -> None:
+        poller.watch(one.fileno(), called.append)
+        poller.forget(one.fileno())
+        poller.forget(pair[0].fileno())
+        done.set()
+
+    poller.watch(pair[0].fileno(), on_ready)
+    other.send(b"x")
+    pair[1].send(b"x")
+    async with asyncio.timeout(PATIENCE):
+        await done.wait()
+    await asyncio.sleep(0)
+    assert called == []
+    assert len(poller) == 0
+    one.close()
+    other.close()

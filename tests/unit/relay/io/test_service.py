@@ -18,11 +18,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from prometheus_client import CollectorRegistry, generate_latest
 
+from relay.datapath import Drop
 from relay.events import AllocationDeleted, Ending, Event
 from relay.io.addresses import own_addresses
 from relay.io.listening import BindError
 from relay.io.service import Certificates, Keys, RelayService
-from relay.settings import RelaySettings
+from relay.settings import PeerSettings, RelaySettings
 from stun.address import TransportAddress
 from stun.attributes import (
     CHANNEL_NUMBER,
@@ -350,6 +351,80 @@ async def test_two_relayed_clients_meet_on_an_own_address_and_nobody_else_is_met
         service.send(b"mark", service.address)
         assert await service.receive() == b"mark"  # and nothing before it
         assert 'packets_dropped_total{reason="own_address"} 1.0' in relay.metrics
+
+
+async def test_what_peers_allow_says_of_an_own_address_holds_after_a_reload_for_those_who_are_there_already() -> None:
+    async with (
+        running(peers={}) as relay,
+        udp(relay) as (client, _),
+        udp_endpoint() as service,
+    ):
+
+        def reload(*allow: str) -> None:
+            changed = relay.settings.model_copy(update={"peers": PeerSettings(allow=allow)})
+            relay.service.configure(changed, Keys({}, [bytes(16)]))
+
+        async def reached() -> bool:
+            dropped = relay.service._plane.drops[Drop.OWN_ADDRESS]
+            client.send(indication(Method.SEND, (XOR_PEER_ADDRESS, address(service)), (DATA, b"by indication")))
+            client.send(encode_channel_data(0x4000, b"by channel"))
+            assert (await client.ask(Method.BINDING)).code == 0  # both have been dealt with
+            is_silent = service.is_silent
+            if not is_silent:
+                assert [await service.receive(), await service.receive()] == [b"by indication", b"by channel"]
+            assert relay.service._plane.drops[Drop.OWN_ADDRESS] - dropped == (2 if is_silent else 0)
+            return not is_silent
+
+        await client.allocate()
+        assert await client.bind(0x4000, address(service)) == 0
+        assert not await reached()
+        reload("127.0.0.1/32")
+        assert await reached()
+        reload()
+        assert not await reached()
+
+
+async def test_a_realm_does_not_open_an_own_address_to_another_realm() -> None:
+    opened = {"allow": ["127.0.0.1/32"]}
+    elsewhere = {"elsewhere": {"users": {"bob": "builder"}, "addresses": ["127.0.0.9"]}}
+    async with running(peers=opened, realms=elsewhere) as relay, udp(relay) as (client, _), udp_endpoint() as service:
+        await client.allocate()
+        assert await client.bind(0x4000, address(service)) == 0
+        client.send(encode_channel_data(0x4000, b"to a service"))
+        assert (await client.ask(Method.BINDING)).code == 0
+        assert service.is_silent
+
+
+async def test_a_tcp_allocation_reaches_relayed_addresses_and_no_service_of_this_machine() -> None:
+    async with (
+        running(peers={}, tcp_allocations=True) as relay,
+        tcp(relay) as (one, _),
+        tcp(relay) as (other, _),
+    ):
+        met: list[asyncio.StreamWriter] = []
+        server = await asyncio.start_server(lambda _, writer: met.append(writer), HOST, 0)
+        await allocate_tcp(one)
+        relayed = await allocate_tcp(other)
+        assert await other.permit(TransportAddress.parse(HOST, 9)) == 0
+        listening = TransportAddress.parse(*server.sockets[0].getsockname())
+        assert (await one.ask(Method.CONNECT, (XOR_PEER_ADDRESS, listening))).code == 447
+        assert (await one.ask(Method.CONNECT, (XOR_PEER_ADDRESS, relayed))).code == 0
+        assert met == []
+        server.close()
+
+
+async def test_a_tcp_allocation_reaches_a_service_on_an_own_address_that_is_named() -> None:
+    async with running(tcp_allocations=True) as relay, tcp(relay) as (client, _):
+        server = await asyncio.start_server(lambda _, writer: writer.close(), HOST, 0)
+        await allocate_tcp(client)
+        listening = TransportAddress.parse(*server.sockets[0].getsockname())
+        assert (await client.ask(Method.CONNECT, (XOR_PEER_ADDRESS, listening))).code == 0
+        server.close()
+
+
+async def allocate_tcp(client: Client) -> TransportAddress:
+    assert (await client.ask(Method.ALLOCATE, (REQUESTED_TRANSPORT, 6))).code == 401
+    return (await client.ask(Method.ALLOCATE, (REQUESTED_TRANSPORT, 6))).get(XOR_RELAYED_ADDRESS)
 
 
 async def test_an_own_address_is_denied_although_its_network_is_allowed() -> None:

@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from relay.datapath import Drop
 from relay.five_tuple import Transport
 from relay.io.clients import Buffer
-from relay.io.datapath.plain import Drop
 from relay.io.stream import MAX_WRITE, READ_BYTES, Closing, StreamConnection
 from relay.io.stream_listener import SEND_BUFFER_BYTES, UNSENT_BYTES
 from relay.out_queue import MAX_MESSAGE_BYTES

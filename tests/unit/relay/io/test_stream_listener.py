@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 import socket
 from collections.abc import AsyncIterator
 
@@ -40,12 +41,13 @@ class Exhausted(socket.socket):
 
     refusals = 0
     refused: asyncio.Event
+    error = errno.EMFILE
 
     def accept(self) -> tuple[socket.socket, object]:
         if Exhausted.refusals:
             Exhausted.refusals -= 1
             Exhausted.refused.set()
-            raise OSError(errno.EMFILE, "Too many open files")
+            raise OSError(Exhausted.error, os.strerror(Exhausted.error))
         return super().accept()
 
 
@@ -59,6 +61,20 @@ async def test_without_descriptors_the_listener_pauses_and_then_goes_on(
         async with connected(opened, first=REQUEST):
             assert await opened.message() == REQUEST
         assert Exhausted.refusals == 0
+
+
+async def test_a_network_error_of_a_connection_that_was_not_accepted_yet_is_nobodys_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
+    monkeypatch.setattr("tests.support.stream_harness.socket.socket", Exhausted)
+    monkeypatch.setattr(Exhausted, "error", errno.EPROTO)
+    async with harness() as opened:
+        Exhausted.refusals, Exhausted.refused = 1, asyncio.Event()
+        async with connected(opened, first=REQUEST):
+            assert await opened.message() == REQUEST
+        assert told == []
 
 
 async def test_a_listener_can_be_closed_while_it_pauses(monkeypatch: pytest.MonkeyPatch) -> None:

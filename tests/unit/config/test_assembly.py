@@ -1,0 +1,96 @@
+"""What SIGHUP does to an installation whose relay is slow, refuses or breaks."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from config.assembly import _Installation
+from config.reload import ReloadFailed
+from config.schema import Settings
+from config.state import State, open_state
+
+
+class SlowRelay:
+    """Takes settings into use when the test says so."""
+
+    ready = True
+    allocations = 0
+
+    def __init__(self) -> None:
+        self.reloads: list[str] = []
+        self.asked = asyncio.Event()
+        self.may_go_on = asyncio.Event()
+        self.failure: Exception | None = None
+
+    async def reload(self, settings: Settings, state: State) -> None:
+        assert state.turn_secret
+        self.reloads.append(settings.relay.realm)
+        self.asked.set()
+        await self.may_go_on.wait()
+        if self.failure is not None:
+            raise self.failure
+
+    async def drain(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+def settings_of(folder: Path, realm: str) -> Settings:
+    return Settings.model_validate({"state_dir": str(folder), "relay": {"realm": realm}})
+
+
+def install(folder: Path, relay: SlowRelay, load: Callable[[], Settings]) -> _Installation:
+    settings = settings_of(folder, "first")
+    installation = _Installation(settings, open_state(settings, datetime.now(UTC)), load)
+    installation._relay = relay
+    return installation
+
+
+def reloads(installation: _Installation, result: str) -> float | None:
+    return installation._registry.get_sample_value("redconnect_reloads_total", {"result": result})
+
+
+@pytest.mark.parametrize("failure", [ReloadFailed("worker 1 cannot"), OSError("the disk"), KeyError("a bug")])
+async def test_what_a_relay_refuses_is_told_counted_and_not_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, failure: Exception
+) -> None:
+    relay = SlowRelay()
+    relay.failure = failure
+    relay.may_go_on.set()
+    installation = install(tmp_path, relay, lambda: settings_of(tmp_path, "second"))
+    await installation._reload()
+    assert "not reloaded: " in caplog.text
+    assert (reloads(installation, "failure"), reloads(installation, "success")) == (1, 0)
+    assert installation._settings.relay.realm == "first"
+
+
+async def test_a_signal_during_a_reload_is_followed_by_another_reload(tmp_path: Path) -> None:
+    relay, realms = SlowRelay(), iter(["second", "third"])
+    installation = install(tmp_path, relay, lambda: settings_of(tmp_path, next(realms)))
+    installation._on_sighup()
+    async with asyncio.timeout(10):
+        await relay.asked.wait()
+        installation._on_sighup()
+        installation._on_sighup()
+        relay.may_go_on.set()
+        assert installation._reloading is not None
+        await installation._reloading
+    assert relay.reloads == ["second", "third"]
+    assert installation._settings.relay.realm == "third"
+    assert reloads(installation, "success") == 2
+
+
+async def test_the_certificate_of_the_pages_follows_the_settings(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    other = open_state(settings_of(second, "first"), datetime.now(UTC))
+    names = {"certificate_file": str(other.certificate_file), "key_file": str(other.private_key_file)}
+    changed = Settings.model_validate({"state_dir": str(first), "tls": names})
+    installation = _Installation(
+        settings_of(first, "first"), open_state(settings_of(first, "first"), datetime.now(UTC)), lambda: changed
+    )
+    certificate = installation._certificate = installation._state.certificate()
+    await installation._reload()
+    assert certificate.reloads == 1
