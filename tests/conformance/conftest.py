@@ -14,9 +14,10 @@ TRANSPORTS = {
     "udp-ipv6": ("udp", "::1"),
     "tcp": ("tcp", "127.0.0.1"),
     "tls": ("tls", "127.0.0.1"),
+    "dtls": ("dtls", "127.0.0.1"),
 }
 STREAMS = {"tcp": ("tcp", "127.0.0.1"), "tcp-ipv6": ("tcp", "::1"), "tls": ("tls", "127.0.0.1")}
-DATAGRAMS = {"udp": ("udp", "127.0.0.1"), "udp-ipv6": ("udp", "::1")}
+DATAGRAMS = {"udp": ("udp", "127.0.0.1"), "udp-ipv6": ("udp", "::1"), "dtls-ipv6": ("dtls", "::1")}
 
 
 @pytest.fixture(scope="session")

@@ -239,7 +239,7 @@ def run_relay(folder: Path, **settings: Any) -> Iterator[Server]:  # noqa: ANN40
         folder: takes the configuration and the state.
         settings: of the relay, beyond those that are needed here.
     """
-    ports = {transport: free_port() for transport in ("udp", "tcp", "tls")}
+    ports = {transport: free_port() for transport in ("udp", "tcp", "tls", "dtls")}
     relay = {
         "realm": REALM,
         "listen_addresses": ["127.0.0.1", "::1"],
@@ -247,6 +247,7 @@ def run_relay(folder: Path, **settings: Any) -> Iterator[Server]:  # noqa: ANN40
         "udp_ports": [ports["udp"]],
         "tcp_ports": [ports["tcp"]],
         "tls_ports": [ports["tls"]],
+        "dtls_ports": [ports["dtls"]],
         "quota": {"challenges_per_second": 100_000, "challenge_burst": 100_000},  # all clients have one address
         "peers": {"allow": ["127.0.0.1/32", "127.0.0.3/32", "::1/128"]},
         **settings,
