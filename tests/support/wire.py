@@ -51,8 +51,8 @@ class UdpWire:
 
     is_stream = False
 
-    def __init__(self, server: tuple[str, int]) -> None:
-        self._socket = _connected(server, socket.SOCK_DGRAM)
+    def __init__(self, server: tuple[str, int], source: str = "") -> None:
+        self._socket = _connected(server, socket.SOCK_DGRAM, source)
 
     @property
     def local(self) -> tuple[str, int]:
@@ -211,10 +211,12 @@ def _frame_size(buffer: bytes) -> int | None:
     return 4 + (length + 3 & ~3) if buffer[0] & 0xC0 else HEADER_LENGTH + length
 
 
-def _connected(server: tuple[str, int], kind: socket.SocketKind) -> socket.socket:
+def _connected(server: tuple[str, int], kind: socket.SocketKind, source: str = "") -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in server[0] else socket.AF_INET, kind)
     try:
         sock.settimeout(PATIENCE)
+        if source:
+            sock.bind((source, 0))
         sock.connect(server)
     except BaseException:
         sock.close()

@@ -223,8 +223,12 @@ class Server(NamedTuple):
             host: 127.0.0.1 or ::1.
             lives_for: seconds from now until the credential expires; may be negative.
         """
+        return self.client_of(self.new_user(lives_for=lives_for), transport, host)
+
+    def new_user(self, *, lives_for: int = _VALIDITY_SECONDS) -> TurnClient:
+        """A user with a time-limited credential, on no connection yet."""
         credential = issue_credential(SECRET.encode(), int(time.time()) + lives_for, f"user{next(_identities)}")
-        return self.client_of(TurnClient(credential.username, credential.password), transport, host)
+        return TurnClient(credential.username, credential.password)
 
     def client_of(self, turn: TurnClient, transport: str = "udp", host: str = "127.0.0.1") -> WireClient:
         """A connection of a known user."""
