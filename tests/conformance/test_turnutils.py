@@ -6,9 +6,10 @@ its five seconds asleep, so the whole matrix runs at once, a few clients at a ti
 Two services stand in the server's namespace: one with nothing but DTLS switched on, and one on two other addresses
 with everything that is off by default.
 
-What Debian's tools (4.6.1) do by themselves, whatever the server; each was seen with Debian's coturn, too:
+What Debian's tools (4.6.1) do by themselves, whatever the server:
 
-- `-t -S -y` loses every eighth packet; `-P -L own-ip` loses half of them; `-R` never ends.
+- `-t -S -y` loses every eighth packet, with Debian's coturn as with us; `-P -L own-ip` loses half of them; `-R` never
+  ends.
 - `-M` over TLS and DTLS mostly ends with "send: Success": having connected anew, the client says farewell on that
   connection and closes it, and the Refresh never leaves (seen by strace). `test_wire_rfc8016.py` moves clients over
   every transport.

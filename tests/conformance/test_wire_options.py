@@ -13,6 +13,7 @@ from stun.attributes import (
     ADDITIONAL_ADDRESS_FAMILY,
     ADDRESS_ERROR_CODE,
     ALTERNATE_SERVER,
+    DRAFT_ADDITIONAL_ADDRESS_FAMILY,
     LIFETIME,
     PASSWORD_ALGORITHMS,
     REALM,
@@ -178,6 +179,11 @@ def test_a_dual_allocation_has_an_address_of_each_family(connect: Connect) -> No
     assert {address.family for address in response.message.get_all(XOR_RELAYED_ADDRESS)} == {IPV4, IPV6}
     assert not response.has(ADDRESS_ERROR_CODE)
     assert client.permit(PUBLIC, PUBLIC_V6).code == 0
+
+
+def test_a_client_of_debian_gets_both_families_with_the_number_of_a_draft(connect: Connect) -> None:
+    response = connect().allocate((DRAFT_ADDITIONAL_ADDRESS_FAMILY, IPV6))
+    assert {address.family for address in response.message.get_all(XOR_RELAYED_ADDRESS)} == {IPV4, IPV6}
 
 
 @pytest.mark.rfc(8656, "8.2")
