@@ -181,8 +181,6 @@ def _wish(request: Message, path: FiveTuple) -> _Wish:
     if wish.response_port is not None:
         if wish.has_padding:  # RFC 5780 §6.1
             raise BadRequest("response_port_with_padding")
-        if wish.change != _STAY:  # no discovery of RFC 5780 §4 needs both, and a stranger's firewall needs neither
-            raise BadRequest("response_port_with_change")
         if wish.response_port < MIN_RESPONSE_PORT:
             raise BadRequest("response_port")
     return wish

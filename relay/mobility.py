@@ -37,13 +37,15 @@ Tickets are random, so there is nothing in them to be decrypted or forged, and w
 password of its user.
 """
 
+import base64
 from collections.abc import Callable
 from typing import ClassVar, Final, NamedTuple
 
 from relay.errors import BadRequest, RequestRejected, WrongCredentials
 from stun.registry import ErrorCode
 
-TICKET_BYTES: Final = 20  # 160 random bits; a multiple of four needs no padding
+TICKET_BYTES: Final = 24  # as text; a multiple of four needs no padding
+_RANDOM_BYTES: Final = 18
 
 
 class MobilityForbidden(RequestRejected):
@@ -163,9 +165,10 @@ class MobilityTickets:
             del self._by_ticket[mobile.previous]
 
     def _new_ticket(self, allocation: int) -> bytes:
-        ticket = self._entropy(TICKET_BYTES)
+        # As text: coturn's client keeps it as a string, and would send no more than what comes before a zero byte.
+        ticket = base64.urlsafe_b64encode(self._entropy(_RANDOM_BYTES))
         while ticket in self._by_ticket:
-            ticket = self._entropy(TICKET_BYTES)
+            ticket = base64.urlsafe_b64encode(self._entropy(_RANDOM_BYTES))
         self._by_ticket[ticket] = allocation
         return ticket
 

@@ -8,6 +8,7 @@ from stun.address import IPV4, IPV6
 from stun.attributes import (
     ADDITIONAL_ADDRESS_FAMILY,
     DONT_FRAGMENT,
+    DRAFT_ADDITIONAL_ADDRESS_FAMILY,
     EVEN_PORT,
     LIFETIME,
     NONCE,
@@ -69,6 +70,8 @@ def read_wish(request: Message, transport: Transport, *, tcp_allocations: bool) 
 
 def _families(request: Message, even_port: bool | None, token: bytes | None) -> tuple[int, ...]:  # noqa: FBT001
     requested, additional = request.get(REQUESTED_ADDRESS_FAMILY), request.get(ADDITIONAL_ADDRESS_FAMILY)
+    if additional is None:
+        additional = request.get(DRAFT_ADDITIONAL_ADDRESS_FAMILY)
     if token is not None and (even_port is not None or requested is not None or additional is not None):
         raise BadRequest("reservation_with_other_wishes")
     if additional is not None:

@@ -310,6 +310,10 @@ RESERVATION_TOKEN: Final = Attribute(0x0022, "RESERVATION-TOKEN", *_opaque(8))
 ADDITIONAL_ADDRESS_FAMILY: Final = Attribute(
     0x8000, "ADDITIONAL-ADDRESS-FAMILY", _octet_and_reserved, _write_octet_and_reserved
 )
+# coturn's clients up to 4.6, Debian's among them, ask with the number of a draft.
+DRAFT_ADDITIONAL_ADDRESS_FAMILY: Final = Attribute(
+    0x8032, "ADDITIONAL-ADDRESS-FAMILY of a draft", _octet_and_reserved, _write_octet_and_reserved
+)
 ADDRESS_ERROR_CODE: Final = Attribute(0x8001, "ADDRESS-ERROR-CODE", _read_address_error, _write_address_error)
 ICMP: Final = Attribute(0x8004, "ICMP", _read_icmp, _write_icmp)
 
@@ -358,6 +362,7 @@ ATTRIBUTES: Final[dict[int, Attribute[Any]]] = {
         RESPONSE_PORT,
         CONNECTION_ID,
         ADDITIONAL_ADDRESS_FAMILY,
+        DRAFT_ADDITIONAL_ADDRESS_FAMILY,
         ADDRESS_ERROR_CODE,
         PASSWORD_ALGORITHMS,
         ALTERNATE_DOMAIN,

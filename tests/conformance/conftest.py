@@ -4,19 +4,23 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.support.service import free_port
 from tests.support.turn_client import TurnClient
 from tests.support.wire_client import Peer, Server, WireClient, run_relay
 
 Connect = Callable[..., WireClient]
+
+CORNERS = ("127.0.0.1", "127.0.0.2")  # addresses of the relay that has everything
 
 TRANSPORTS = {
     "udp": ("udp", "127.0.0.1"),
     "udp-ipv6": ("udp", "::1"),
     "tcp": ("tcp", "127.0.0.1"),
     "tls": ("tls", "127.0.0.1"),
+    "dtls": ("dtls", "127.0.0.1"),
 }
 STREAMS = {"tcp": ("tcp", "127.0.0.1"), "tcp-ipv6": ("tcp", "::1"), "tls": ("tls", "127.0.0.1")}
-DATAGRAMS = {"udp": ("udp", "127.0.0.1"), "udp-ipv6": ("udp", "::1")}
+DATAGRAMS = {"udp": ("udp", "127.0.0.1"), "udp-ipv6": ("udp", "::1"), "dtls-ipv6": ("dtls", "::1")}
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +28,22 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One relay for all tests over real sockets; each client is a user of its own."""
     with run_relay(tmp_path_factory.mktemp("relay")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def wide_relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A relay with everything switched on that is off by default; on IPv4, for loopback has one IPv6 address."""
+    ports = {name: free_port() for name in ("udp", "alternate udp")}
+    with run_relay(
+        tmp_path_factory.mktemp("wide"),
+        listen_addresses=list(CORNERS),
+        udp_ports=list(ports.values()),
+        tcp_allocations=True,
+        mobility=True,
+        behaviour_discovery=True,
+        strict_channels=True,
+    ) as server:
+        yield Server(server.service, {**server.ports, **ports})
 
 
 def _connecting(relay: Server, transport: str, host: str) -> Iterator[Connect]:

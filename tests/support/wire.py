@@ -5,6 +5,7 @@ Every wait has an end: a server that says nothing makes a test fail, never hang.
 
 import socket
 import ssl
+import struct
 import time
 from typing import Final, Protocol
 
@@ -50,8 +51,8 @@ class UdpWire:
 
     is_stream = False
 
-    def __init__(self, server: tuple[str, int]) -> None:
-        self._socket = _connected(server, socket.SOCK_DGRAM)
+    def __init__(self, server: tuple[str, int], source: str = "") -> None:
+        self._socket = _connected(server, socket.SOCK_DGRAM, source)
 
     @property
     def local(self) -> tuple[str, int]:
@@ -100,6 +101,19 @@ class TcpWire:
         frame, self._buffer = self._buffer[:size], self._buffer[size:]
         return frame
 
+    def receive_bytes(self, most: int = _LARGEST_DATAGRAM) -> bytes:
+        """What comes next of a stream that is no longer cut into messages; empty at its end."""
+        if self._buffer:
+            data, self._buffer = self._buffer[:most], self._buffer[most:]
+            return data
+        self._socket.settimeout(PATIENCE)
+        return self._socket.recv(most)
+
+    def reset(self) -> None:
+        """Close without a farewell (RST)."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
     def close(self) -> None:
         self._socket.close()
 
@@ -140,8 +154,9 @@ class DtlsWire:
         return _name(self._socket)
 
     def send(self, data: bytes) -> None:
-        self._dtls.send(data)
-        self._flush()
+        if data:  # there are no empty records
+            self._dtls.send(data)
+            self._flush()
 
     def receive(self, seconds: float = PATIENCE) -> bytes:
         deadline = time.monotonic() + seconds
@@ -196,10 +211,12 @@ def _frame_size(buffer: bytes) -> int | None:
     return 4 + (length + 3 & ~3) if buffer[0] & 0xC0 else HEADER_LENGTH + length
 
 
-def _connected(server: tuple[str, int], kind: socket.SocketKind) -> socket.socket:
+def _connected(server: tuple[str, int], kind: socket.SocketKind, source: str = "") -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in server[0] else socket.AF_INET, kind)
     try:
         sock.settimeout(PATIENCE)
+        if source:
+            sock.bind((source, 0))
         sock.connect(server)
     except BaseException:
         sock.close()

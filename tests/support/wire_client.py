@@ -223,8 +223,12 @@ class Server(NamedTuple):
             host: 127.0.0.1 or ::1.
             lives_for: seconds from now until the credential expires; may be negative.
         """
+        return self.client_of(self.new_user(lives_for=lives_for), transport, host)
+
+    def new_user(self, *, lives_for: int = _VALIDITY_SECONDS) -> TurnClient:
+        """A user with a time-limited credential, on no connection yet."""
         credential = issue_credential(SECRET.encode(), int(time.time()) + lives_for, f"user{next(_identities)}")
-        return self.client_of(TurnClient(credential.username, credential.password), transport, host)
+        return TurnClient(credential.username, credential.password)
 
     def client_of(self, turn: TurnClient, transport: str = "udp", host: str = "127.0.0.1") -> WireClient:
         """A connection of a known user."""
@@ -239,7 +243,7 @@ def run_relay(folder: Path, **settings: Any) -> Iterator[Server]:  # noqa: ANN40
         folder: takes the configuration and the state.
         settings: of the relay, beyond those that are needed here.
     """
-    ports = {transport: free_port() for transport in ("udp", "tcp", "tls")}
+    ports = {transport: free_port() for transport in ("udp", "tcp", "tls", "dtls")}
     relay = {
         "realm": REALM,
         "listen_addresses": ["127.0.0.1", "::1"],
@@ -247,6 +251,7 @@ def run_relay(folder: Path, **settings: Any) -> Iterator[Server]:  # noqa: ANN40
         "udp_ports": [ports["udp"]],
         "tcp_ports": [ports["tcp"]],
         "tls_ports": [ports["tls"]],
+        "dtls_ports": [ports["dtls"]],
         "quota": {"challenges_per_second": 100_000, "challenge_burst": 100_000},  # all clients have one address
         "peers": {"allow": ["127.0.0.1/32", "127.0.0.3/32", "::1/128"]},
         **settings,

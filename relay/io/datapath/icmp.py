@@ -9,13 +9,10 @@ import struct
 from typing import Final, NamedTuple
 
 from relay.io.datapath.segments import SocketAddress
+from stun import attributes
 from stun.address import TransportAddress
-from stun.attributes import XOR_PEER_ADDRESS, pack_attribute
 from stun.message import encode_message
 from stun.registry import MessageClass, Method
-
-_ICMP: Final = 0x8004  # attribute type
-_VALUE: Final = struct.Struct("!xxBBI")  # reserved, type, code, error data (RFC 8656 §18.13)
 
 _IP_RECVERR: Final = 11  # this and the next one are missing in the socket module
 _IPV6_RECVERR: Final = 25
@@ -67,7 +64,7 @@ def encode_icmp_indication(error: IcmpError, peer: TransportAddress, transaction
         MessageClass.INDICATION,
         transaction_id,
         (
-            XOR_PEER_ADDRESS.pack(peer, transaction_id),
-            pack_attribute(_ICMP, _VALUE.pack(error.type, error.code, error.data)),
+            attributes.XOR_PEER_ADDRESS.pack(peer, transaction_id),
+            attributes.ICMP.pack(attributes.IcmpError(error.type, error.code, error.data.to_bytes(4))),
         ),
     )

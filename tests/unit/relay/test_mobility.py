@@ -34,6 +34,8 @@ def test_a_ticket_names_its_allocation(tickets: MobilityTickets) -> None:
     ticket = tickets.issue(7, ALICE)
     other = tickets.issue(8, ALICE)
     assert len(ticket) == TICKET_BYTES
+    assert ticket.isascii()
+    assert b"\0" not in ticket, "clients that keep it as a string of C would cut it there"
     assert (tickets.redeem(ticket, ALICE), tickets.redeem(other, ALICE)) == (7, 8)
 
 

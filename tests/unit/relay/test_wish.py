@@ -7,6 +7,7 @@ from stun.address import IPV4, IPV6
 from stun.attributes import (
     ADDITIONAL_ADDRESS_FAMILY,
     DONT_FRAGMENT,
+    DRAFT_ADDITIONAL_ADDRESS_FAMILY,
     EVEN_PORT,
     LIFETIME,
     REQUESTED_ADDRESS_FAMILY,
@@ -33,6 +34,7 @@ def allocate(*fields: Field) -> Message:
         ([UDP, (LIFETIME, 5)], Wish((IPV4,), None, None, 5, UDP_PROTOCOL)),
         ([UDP, (REQUESTED_ADDRESS_FAMILY, IPV6)], Wish((IPV6,), None, None, None, UDP_PROTOCOL)),
         ([UDP, (ADDITIONAL_ADDRESS_FAMILY, IPV6)], Wish((IPV4, IPV6), None, None, None, UDP_PROTOCOL)),
+        ([UDP, (DRAFT_ADDITIONAL_ADDRESS_FAMILY, IPV6)], Wish((IPV4, IPV6), None, None, None, UDP_PROTOCOL)),
         ([UDP, (EVEN_PORT, True)], Wish((IPV4,), True, None, None, UDP_PROTOCOL)),  # noqa: FBT003
         ([UDP, TOKEN], Wish((IPV4,), None, TOKEN[1], None, UDP_PROTOCOL)),
         ([UDP, (DONT_FRAGMENT, b"")], Wish((IPV4,), None, None, None, UDP_PROTOCOL)),
@@ -50,6 +52,7 @@ def test_a_wish_is_read_from_the_request(fields: list[Field], wish: Wish) -> Non
         ([(REQUESTED_TRANSPORT, 132)], UnsupportedTransportProtocol),
         ([UDP, (REQUESTED_ADDRESS_FAMILY, 3)], AddressFamilyNotSupported),
         ([UDP, (ADDITIONAL_ADDRESS_FAMILY, IPV4)], BadRequest),
+        ([UDP, (DRAFT_ADDITIONAL_ADDRESS_FAMILY, IPV4)], BadRequest),
         ([UDP, (ADDITIONAL_ADDRESS_FAMILY, IPV6), (REQUESTED_ADDRESS_FAMILY, IPV4)], BadRequest),
         ([UDP, (ADDITIONAL_ADDRESS_FAMILY, IPV6), (EVEN_PORT, True)], BadRequest),
         ([UDP, TOKEN, (EVEN_PORT, False)], BadRequest),

@@ -925,7 +925,7 @@ def icmp_of(message: Message) -> tuple[int, int, int]:
     kind, value = message.raw[-12:-8], message.raw[-8:]
     assert kind == b"\x80\x04\x00\x08"
     assert value[:2] == b"\0\0"
-    return value[2], value[3], int.from_bytes(value[4:])
+    return value[2] >> 1, (value[2] & 1) << 8 | value[3], int.from_bytes(value[4:])
 
 
 def send_joined(peer: UdpEndpoint, payloads: list[bytes], to: tuple[str, int]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from relay.datapath import Drop
 from relay.io.datapath.plain import PlainDataPath
 from relay.io.poller import Poller
-from stun.attributes import DATA
+from stun.attributes import DATA, ICMP, IcmpError
 from stun.demux import encode_channel_data
 from tests.support.lab import Lab, open_lab
 from tests.support.plane import NUMBER, Client, Clients, Clock, transport
@@ -60,12 +60,13 @@ class Site:
         self.peer.close()
         self.poller.close()
 
-    async def next_icmp(self) -> bytes:
-        """Reserved bytes, type, code and error data of the next Data indication, which has no DATA."""
+    async def next_icmp(self) -> IcmpError:
+        """What the next Data indication tells, which has no DATA."""
         message = await self.client.receive_message()
         assert message.get(DATA) is None
-        assert message.raw[-12:-8] == b"\x80\x04\x00\x08"
-        return message.raw[-8:]
+        told = message.get(ICMP)
+        assert told is not None
+        return told
 
 
 @pytest.fixture(params=[False, True], ids=["IPv4", "IPv6"])
@@ -78,9 +79,9 @@ async def site(request: pytest.FixtureRequest, lab: Lab) -> AsyncIterator[Site]:
     site.close()
 
 
-def too_big(site: Site) -> bytes:
+def too_big(site: Site) -> IcmpError:
     v6 = ":" in site.peer.address[0]
-    return bytes((0, 0, *((2, 0) if v6 else (3, 4)))) + SMALL_MTU.to_bytes(4)
+    return IcmpError(*((2, 0) if v6 else (3, 4)), SMALL_MTU.to_bytes(4))
 
 
 async def test_a_datagram_that_must_not_be_fragmented_is_refused_on_the_way_and_the_client_is_told(
