@@ -45,6 +45,10 @@ _NEEDS_RESTART: Final[frozenset[Key]] = frozenset(
 )
 
 
+class ReloadFailed(Exception):
+    """A part cannot take other settings into use, and goes on with the old ones; the message says why."""
+
+
 class Difference(NamedTuple):
     """One key whose value is another one."""
 

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from config.backoff import Backoff
 from config.handover import encode_settings, encode_state
 from config.metrics_sum import Snapshot, add_up, decode_snapshot, keep_counted, to_metrics
+from config.reload import ReloadFailed
 from config.schema import Settings
 from config.state import State
 from config.worker_process import WorkerGone, WorkerProcess
@@ -142,22 +143,28 @@ class Supervisor:
     async def drain(self) -> None:
         """Let no worker take new allocations; `allocations` says how many are left."""
         self._is_draining = True
-        await asyncio.gather(*(self._ask(place, "drain") for place in self._places))
+        replies = await asyncio.gather(*(self._ask(place, "drain") for place in self._places))
+        for place, reply in zip(self._places, replies, strict=True):  # what the last ping said may be too old by now
+            place.allocations = reply.get("allocations", 0)
 
     async def reload(self, settings: Settings, state: State) -> None:
         """Let every worker, and those that replace them, take other settings and secrets into use.
 
         Raises:
-            WorkerFailed: one could not; those that could have done so.
+            ReloadFailed: one could not, and all of them go on as before.
         """
-        fields = {"settings": encode_settings(settings), "state": encode_state(state)}
         before = self._settings, self._state
+        failures = await self._hand_out(settings, state)
+        if failures:
+            await self._hand_out(*before)
+            raise ReloadFailed(failures[0])
+
+    async def _hand_out(self, settings: Settings, state: State) -> list[str]:
+        """Give every worker these settings; returns what went wrong."""
         self._settings, self._state = settings, state  # a worker that starts just now gets them at once
+        fields = {"settings": encode_settings(settings), "state": encode_state(state)}
         replies = await asyncio.gather(*(self._ask(place, "reload", **fields) for place in self._places))
-        for reply in replies:
-            if "failed" in reply:
-                self._settings, self._state = before
-                raise WorkerFailed(reply["failed"])
+        return [reply["failed"] for reply in replies if "failed" in reply]
 
     async def refresh(self) -> None:
         """Fetch what the workers have counted; one that does not answer keeps its last figures. Takes 1.5 s at most."""

@@ -21,6 +21,8 @@ from config.handover import decode_settings, decode_state
 from config.logs import configure_logging
 from config.metrics_sum import encode_snapshot, take_snapshot
 from config.relay import LocalRelay
+from config.reload import ReloadFailed
+from config.schema import Settings
 from config.state import StateError
 from relay.five_tuple import Transport
 from relay.io.listening import BoundSocket
@@ -75,14 +77,14 @@ class Worker:
                 return {"metrics": encode_snapshot(take_snapshot(self._registry))}
             case {"command": "drain"} if self._relay is not None:
                 await self._relay.drain()
-                return {}
+                return {"allocations": self._relay.allocations}
             case {"command": "reload", "settings": settings, "state": state} if self._relay is not None:
                 return await self._reload(self._relay, settings, state)
         raise ChannelError(f"unknown command {message.get('command')!r}")
 
     async def _start(self, settings: object, state: dict[str, Any], sockets: list[Any], ledger: int) -> Message:
         decoded = decode_settings(settings)
-        configure_logging(decoded.log, process=f"worker {self._number}")
+        self._configure_logging(decoded)
         bound = [
             BoundSocket(Transport(transport), host, port, socket.socket(fileno=descriptor))
             for transport, host, port, descriptor in sockets
@@ -103,9 +105,13 @@ class Worker:
         decoded = decode_settings(settings), decode_state(state)
         try:
             await relay.reload(*decoded)
-        except (OSError, StateError, ValueError) as error:
+        except ReloadFailed as error:
             return {"failed": str(error)}
+        self._configure_logging(decoded[0])
         return {}
+
+    def _configure_logging(self, settings: Settings) -> None:
+        configure_logging(settings.log, process=f"worker {self._number}")
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -171,6 +172,17 @@ class RelayService:
             counts[path.transport] += 1
         return counts
 
+    def closings(self) -> Mapping[str, int]:
+        """Connections that were closed by us, by the reason."""
+        return {reason.value: count for reason, count in self._streams.closings.items()}
+
+    def dtls_counts(self) -> Mapping[str, int]:
+        """What the DTLS listeners have counted, by the event; empty without any."""
+        total: Counter[str] = Counter()
+        for listener in self._dtls_listeners:
+            total.update(listener.counts)
+        return total
+
     def configure(self, settings: RelaySettings, keys: Keys) -> None:
         """Take other settings and secrets into use at once; sockets, clients and allocations stay.
 
@@ -183,6 +195,8 @@ class RelayService:
         self._server.configure(settings, authenticator, _guard(settings))
         self._plane.set_limits(_limits(settings))
         self._streams.set_proxy_sources(settings.proxy_sources)
+        for listener in self._dtls_listeners:
+            listener.set_max_associations(_connection_limit(settings))
         self._settings, self._keys = settings, keys
 
     def replace_dtls(self, context: "SSL.Context") -> None:
@@ -298,7 +312,7 @@ class RelayService:
 
     def _has_room(self) -> bool:
         accepted = sum(map(len, self._stream_listeners))
-        return accepted < self._settings.quota.stream_connections // self._settings.workers
+        return accepted < _connection_limit(self._settings)
 
     # Building
 
@@ -376,7 +390,7 @@ class RelayService:
         context = self._certificates.dtls
         if context is None:
             raise BindError("DTLS needs a certificate")
-        room = self._settings.quota.stream_connections
+        room = _connection_limit(self._settings)
         listener = DtlsListener(poller, address, sock, context, self, self._keys.nonce_keys, room)
         self._dtls_listeners.append(listener)
 
@@ -446,6 +460,11 @@ def _guard(settings: RelaySettings) -> SourceGuard:
 
 def _limits(settings: RelaySettings) -> Limits:
     return Limits(settings.quota.bytes_per_second, settings.quota.peer_packets_per_second)
+
+
+def _connection_limit(settings: RelaySettings) -> int:
+    """How many connections, and associations, this process may have: its share of what all workers may."""
+    return max(1, settings.quota.stream_connections // settings.workers)
 
 
 def _own_ledger(settings: RelaySettings, addresses: Sequence[RelayAddress]) -> Ledger:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from config.reload import ReloadFailed
 from config.schema import Settings
 from config.state import State
 from config.supervisor import Patience, Supervisor, WorkerFailed
@@ -173,6 +174,26 @@ async def test_reloaded_settings_reach_every_worker_and_those_that_follow(scene:
     await scene.replace(0)
     assert await clients[0].refresh() == 437
     assert (await clients[0].allocate()).code == 0
+
+
+async def test_settings_that_a_worker_cannot_take_change_no_worker_and_none_that_follows(scene: Scene) -> None:
+    clients = [await scene.client_of(worker) for worker in range(2)]
+    with pytest.raises(ReloadFailed, match="needs at least 32 bytes"):
+        await scene.supervisor.reload(configure(scene.port, users={"bob": "builder"}), state(b"too short"))
+    for client in clients:
+        assert (await client.allocate()).code == 0
+    await scene.replace(0)
+    assert (await clients[0].allocate()).code == 0
+
+
+async def test_allocations_are_counted_anew_when_draining_begins(scene: Scene) -> None:
+    client = await scene.client_of(1)
+    for task in scene.supervisor._tasks:
+        task.cancel()  # no more pings
+    assert (await client.allocate()).code == 0
+    assert scene.supervisor.allocations == 0
+    await scene.supervisor.drain()
+    assert scene.supervisor.allocations == 1
 
 
 async def test_counters_never_go_down_when_a_worker_is_replaced(scene: Scene) -> None:
