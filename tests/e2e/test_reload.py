@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +13,6 @@ from aiohttp import ClientSession
 
 from config.self_signed import new_private_key
 from stun.attributes import ALTERNATE_SERVER
-from stun.credentials import issue_credential
 from tests.support.service import free_port, run_service
 from tests.support.turn_client import TurnClient
 from tests.support.wire_client import Peer, Server, WireClient, run_relay
@@ -61,11 +59,6 @@ def line(stack: contextlib.ExitStack, relay: Server, transport: str = "udp") -> 
     return Line(client, stack.enter_context(contextlib.closing(Peer("127.0.0.1"))))
 
 
-def of_secret(relay: Server, secret: str) -> WireClient:
-    credential = issue_credential(secret.encode(), int(time.time()) + 3600, "x")
-    return relay.client_of(TurnClient(credential.username, credential.password))
-
-
 def code_of(client: WireClient) -> int:
     """What an Allocate of this client is answered with; it is given back at once."""
     with contextlib.closing(client):
@@ -107,7 +100,7 @@ def test_each_change_holds_from_the_reload_on(relay: Server, stack: contextlib.E
     old = line(stack, relay)
     static = TurnClient("carol", "of the test")
     assert code_of(relay.client_of(static)) == 401
-    assert code_of(of_secret(relay, OTHER_SECRET)) == 401
+    assert code_of(relay.client_with(OTHER_SECRET)) == 401
     assert old.client.bind(0x5001, old.peer.address._replace(port=9)).code == 0
     assert old.client.permit(old.peer.address._replace(ip=bytes((127, 0, 0, 9)))).code == 403
     service.reload(
@@ -122,7 +115,7 @@ def test_each_change_holds_from_the_reload_on(relay: Server, stack: contextlib.E
         }
     )
     assert code_of(relay.client_of(TurnClient("carol", "of the test"))) == 0
-    assert code_of(of_secret(relay, OTHER_SECRET)) == 0
+    assert code_of(relay.client_with(OTHER_SECRET)) == 0
     assert old.client.bind(0x5002, old.peer.address._replace(port=10)).code == 400
     assert old.client.permit(old.peer.address._replace(ip=bytes((127, 0, 0, 9)))).code == 0
     second = relay.client_of(TurnClient(old.client.turn.username, old.client.turn.password))
@@ -130,7 +123,7 @@ def test_each_change_holds_from_the_reload_on(relay: Server, stack: contextlib.E
     assert old.carries()
     service.reload({"relay": {"users": {}, "secrets": {}}})
     assert code_of(relay.client_of(TurnClient("carol", "of the test"))) == 401
-    assert code_of(of_secret(relay, OTHER_SECRET)) == 401
+    assert code_of(relay.client_with(OTHER_SECRET)) == 401
     assert old.carries()
 
 
@@ -147,7 +140,7 @@ def test_a_new_realm_is_offered_where_it_belongs(tmp_path: Path) -> None:
             assert client.turn.realm == "example.org"
         realm = {"ports": [other_port], "secrets": {"clinic": THIRD_SECRET}, "allocations_per_user": 1}
         started.service.reload({"relay": {"realms": {"clinic": realm}}})
-        with contextlib.closing(of_secret(moved, THIRD_SECRET)) as client:
+        with contextlib.closing(moved.client_with(THIRD_SECRET)) as client:
             assert client.allocate().code == 0
             assert client.turn.realm == "clinic"
         assert code_of(moved.client()) == 401
@@ -309,6 +302,34 @@ def test_the_instant_of_the_last_good_reload_is_a_metric(relay: Server) -> None:
     assert relay.service.metrics()[name] > first
 
 
+def test_a_secret_is_changed_step_by_step_and_nobody_is_turned_away(relay: Server) -> None:
+    """The steps of docs/turn.md; whoever asks the operator's command for a credential gets in at each of them."""
+    service = relay.service
+    name = 'redconnect_relay_allocations_authenticated_total{{secret="{}"}}'
+
+    def issued() -> TurnClient:
+        told = json.loads(service.command("credential", "--json").stdout)
+        return TurnClient(told["username"], told["password"])
+
+    def accepted_with(secret: str) -> bool:
+        """Whether the credential issued right now is accepted, and counted for this secret."""
+        before = service.metrics().get(name.format(secret), 0)
+        return code_of(relay.client_of(issued())) == 0 and service.metrics()[name.format(secret)] == before + 1
+
+    old = issued()
+    assert accepted_with("turn_secret")
+    service.reload({"relay": {"secrets": {"next": OTHER_SECRET}}})
+    assert accepted_with("turn_secret")
+    assert code_of(relay.client_with(OTHER_SECRET)) == 0
+    service.reload({"secrets": {"turn_secret": OTHER_SECRET}, "relay": {"secrets": {"old": SECRET}}})
+    assert accepted_with("turn_secret")
+    assert code_of(relay.client_of(TurnClient(old.username, old.password))) == 0
+    assert service.metrics()[name.format("old")] == 1
+    service.reload({"relay": {"secrets": {}}})
+    assert accepted_with("turn_secret")
+    assert code_of(relay.client_of(TurnClient(old.username, old.password))) == 401
+
+
 # Signaling
 
 
@@ -345,8 +366,9 @@ def test_the_entry_window_and_the_limit_of_unknown_codes_are_those_of_the_reload
     window = {"entry_opens_minutes": 1440, "ice": {"credential_lifetime_seconds": 400_000}}
     pages.service.reload({"signaling": window})
     assert pages.join(codes.organiser)["type"] == "joined"
-    assert [pages.join("ZZZZZZ")["code"] for _ in range(6)] == ["unknown_code"] * 6
-    pages.service.reload({"signaling": {"unknown_codes_per_minute": 1}})
+    pages.service.reload({"signaling": {"unknown_codes_per_minute": 2}})
+    assert [pages.join("ZZZZZZ")["code"] for _ in range(3)] == ["unknown_code", "unknown_code", "rate_limited"]
+    pages.service.reload({"log": {"level": "debug"}})
     assert pages.join("ZZZZZZ")["code"] == "rate_limited"
     pages.service.reload({"signaling": {"unknown_codes_per_minute": 1000}})
     assert pages.join("ZZZZZZ")["code"] == "unknown_code"
