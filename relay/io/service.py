@@ -116,6 +116,7 @@ class RelayService:
         self._dtls_listeners: list[DtlsListener] = []
         self._stream_listeners: list[StreamListener] = []
         self._connections: dict[FiveTuple, Connection] = {}
+        self._guard = _guard(settings)
         self._tcp_relaying: TcpRelaying | None = None
         self._tcp_relays: TcpRelays | None = None
         self._tcp_plane: TcpPlane | None = None
@@ -192,7 +193,9 @@ class RelayService:
         if self._server is None:
             raise ValueError("the relay does not run")
         authenticator = self._authenticator(settings, keys)
-        self._server.configure(settings, authenticator, _guard(settings))
+        if _pace(settings) != _pace(self._settings):  # else a reload would let in again whoever had asked too often
+            self._guard = _guard(settings)
+        self._server.configure(settings, authenticator, self._guard)
         self._plane.set_limits(_limits(settings))
         self._streams.set_proxy_sources(settings.proxy_sources)
         for listener in self._dtls_listeners:
@@ -338,6 +341,7 @@ class RelayService:
             tls=self._certificates.tls,
             proxy_sources=settings.proxy_sources,
             http=self._http,
+            http_needs_tls=True,  # a page in the clear gets no camera, and anybody on the way could change it
         )
         self._listen(bind_everywhere(settings)[0] if shared is None else shared.sockets)
         planes: dict[int, DataPath] = {UDP_PROTOCOL: self._plane}
@@ -348,7 +352,7 @@ class RelayService:
         self._server = TurnServer(
             settings,
             authenticator=self._authenticator(settings, self._keys),
-            guard=_guard(settings),
+            guard=self._guard,
             planes=planes,
             allocator=self._allocator,
             discovery=_discovery(self._listeners, settings) if settings.behaviour_discovery else None,
@@ -456,6 +460,10 @@ def _guard(settings: RelaySettings) -> SourceGuard:
     quota, workers = settings.quota, settings.workers
     burst = max(1, quota.challenge_burst // workers)
     return SourceGuard(os.urandom(_SALT_BYTES), per_second=quota.challenges_per_second / workers, burst=burst)
+
+
+def _pace(settings: RelaySettings) -> tuple[int, int]:
+    return settings.quota.challenges_per_second, settings.quota.challenge_burst
 
 
 def _limits(settings: RelaySettings) -> Limits:

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def workers(request: pytest.FixtureRequest) -> int:
 
 
 @contextlib.contextmanager
-def draining(folder: Path, **settings: object) -> Iterator[tuple[Server, WireClient]]:
+def draining(folder: Path, **settings: Any) -> Iterator[tuple[Server, WireClient]]:  # noqa: ANN401
     """A relay with one allocation, and no place for another."""
     with run_relay(folder, **settings) as relay, contextlib.closing(relay.client()) as client:
         assert client.allocate().code == 0

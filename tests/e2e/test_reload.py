@@ -12,10 +12,11 @@ import pytest
 from aiohttp import ClientSession
 
 from config.self_signed import new_private_key
-from stun.attributes import ALTERNATE_SERVER
+from stun.attributes import ALTERNATE_SERVER, REQUESTED_TRANSPORT
+from stun.registry import Method
 from tests.support.service import free_port, run_service
 from tests.support.turn_client import TurnClient
-from tests.support.wire_client import Peer, Server, WireClient, run_relay
+from tests.support.wire_client import SECRET, Peer, Server, WireClient, run_relay
 
 OTHER_SECRET = "another secret of thirty-two bytes, or even more"
 THIRD_SECRET = "the third secret of thirty-two bytes, for the realm"
@@ -328,6 +329,26 @@ def test_a_secret_is_changed_step_by_step_and_nobody_is_turned_away(relay: Serve
     service.reload({"relay": {"secrets": {}}})
     assert accepted_with("turn_secret")
     assert code_of(relay.client_of(TurnClient(old.username, old.password))) == 401
+
+
+def test_a_reload_does_not_let_in_again_who_asked_too_often(tmp_path: Path) -> None:
+    slow = {"challenges_per_second": 1, "challenge_burst": 3}
+    dropped = 'redconnect_relay_messages_dropped_total{reason="rate_limited"}'
+    with run_relay(tmp_path, quota=slow) as relay, contextlib.closing(relay.client()) as client:
+
+        def refused() -> float:
+            """How many of ten more strangers are not answered; at 1 a second that may be one or two less."""
+            before = relay.service.metrics().get(dropped, 0)
+            for _ in range(10):
+                client.wire.send(client.turn.build(Method.ALLOCATE, (REQUESTED_TRANSPORT, 17)))
+            client.exchange(client.binding())
+            return relay.service.metrics()[dropped] - before
+
+        assert refused() >= 6
+        relay.service.reload({"log": {"level": "debug"}})
+        assert refused() >= 8
+        relay.service.reload({"relay": {"quota": {**slow, "challenge_burst": 500}}})
+        assert refused() == 0
 
 
 # Signaling

@@ -1,6 +1,7 @@
 """One TCP port for the pages and for TURN over TLS: all that many hospitals let out."""
 
 import contextlib
+import re
 import socket
 import subprocess
 import time
@@ -75,14 +76,24 @@ def test_coturns_client_gets_through_the_shared_port_while_the_page_is_open(
         assert relayed.port >= 49152
     result = turnutils(shared)
     assert "Total lost packets 0 (" in result, result[-2000:]
+    assert len(set(re.findall(r"tot_(?:send|recv)_bytes ~ (\d+)", result.rpartition("Total transmit")[0])[-2:])) == 1
     assert visitor.page.evaluate("() => fetch('/').then((answer) => answer.status)") == 200
 
 
 def turnutils(shared: Server) -> str:
     credential = issue_credential(SECRET.encode(), int(time.time()) + 3600, "x")
-    words = ["turnutils_uclient", "-t", "-S", "-c", "-y", "-n", "8", "-m", "2", "-l", "170", "-X"]
-    words += ["-p", str(shared.ports["tls"]), "-u", credential.username, "-w", credential.password, "127.0.0.1"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    words = ["turnutils_uclient", "-t", "-S", "-c", "-n", "8", "-m", "2", "-l", "170", "-X"]
+    words += ["-p", str(shared.ports["tls"]), "-u", credential.username, "-w", credential.password]
+    echo = str(free_port())
+    peer = subprocess.Popen(
+        ["turnutils_peer", "-p", echo, "-L", "127.0.0.1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        words += ["-e", "127.0.0.1", "-r", echo, "127.0.0.1"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    finally:
+        peer.terminate()
+        peer.wait(timeout=10)
     return done.stdout + done.stderr
 
 
