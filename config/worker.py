@@ -19,6 +19,7 @@ from config.channel import Channel, ChannelError, Message
 from config.garbage import spare_the_collector
 from config.handover import decode_settings, decode_state
 from config.logs import configure_logging
+from config.loop_lag import LoopLag
 from config.metrics_sum import encode_snapshot, take_snapshot
 from config.relay import LocalRelay
 from config.reload import ReloadFailed
@@ -51,6 +52,8 @@ class Worker:
         Raises:
             ChannelError: the supervisor does not speak as it should.
         """
+        lag = LoopLag(self._registry, "redconnect_worker_event_loop_lag_seconds")  # the supervisor has one of its own
+        lag.start()
         try:
             while (message := await self._channel.receive()) is not None:
                 if message.get("command") == "stop":
@@ -58,6 +61,7 @@ class Worker:
                 self._reply(message, await self._obey(message))
         finally:
             signal.alarm(_STOP_SECONDS)
+            await lag.stop()
             if self._relay is not None:
                 await self._relay.stop()
             if self._shared is not None:

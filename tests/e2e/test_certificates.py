@@ -159,12 +159,16 @@ def test_other_files_named_in_the_settings_are_served_after_a_hangup(
     assert shown_over_tls(relay.ports["tls"]) == 41
 
 
-@pytest.mark.parametrize("services", [["signaling"], ["relay", "signaling"]], ids=" and ".join)
-def test_the_pages_follow_the_files_too(tmp_path: Path, files: Files, services: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("services", "workers"),
+    [(["signaling"], 1), (["relay", "signaling"], 1), (["relay", "signaling"], 2)],
+    ids=["alone", "beside a relay", "beside two workers"],
+)
+def test_the_pages_follow_the_files_too(tmp_path: Path, files: Files, services: list[str], workers: int) -> None:
     pages = free_port()
     tls = {"certificate_file": str(files.certificate), "key_file": str(files.key)}
     signaling = {"port": pages, "https": True}
-    with run_relay(tmp_path, services=services, tls=tls, signaling=signaling) as server:
+    with run_relay(tmp_path, services=services, tls=tls, signaling=signaling, workers=workers) as server:
         service = server.service
         assert shown_over_tls(pages) == 1
         assert service.metrics()[EXPIRY] == (NOW + timedelta(days=10)).timestamp()
@@ -184,4 +188,5 @@ def test_the_pages_follow_the_files_too(tmp_path: Path, files: Files, services: 
         service.metrics()
         assert shown_over_tls(pages) == 41
         told = service.log.read_text()
-        assert told.count("the changed certificate is not used, the old one stays") == 1
+        processes = 1 if workers == 1 else 1 + workers
+        assert told.count("the changed certificate is not used, the old one stays") == processes

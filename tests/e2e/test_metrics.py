@@ -40,6 +40,7 @@ PROMISED = {  # name of the sample: what tells its series apart
     "process_resident_memory_bytes": set(),
 }
 OF_WORKERS = {
+    "redconnect_worker_event_loop_lag_seconds_count": set(),
     "redconnect_worker_up": {"worker"},
     "redconnect_worker_restarts_total": {"worker"},
     "redconnect_worker_cpu_seconds_total": {"worker"},

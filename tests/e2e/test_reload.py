@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -374,7 +375,8 @@ class Pages:
                 answer: dict[str, Any] = await socket.receive_json(timeout=5)
                 return answer
 
-        return asyncio.run(ask())
+        with ThreadPoolExecutor(max_workers=1) as elsewhere:  # Playwright's loop may run in this thread
+            return elsewhere.submit(asyncio.run, ask()).result()
 
 
 def test_the_entry_window_and_the_limit_of_unknown_codes_are_those_of_the_reload(
