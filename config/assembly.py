@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import resource
 import secrets
 import signal
@@ -310,7 +311,13 @@ class _Installation:
             registry=self._registry,
             ssl_context=self._https() if settings.https else None,
         )
-        await signaling.start()
+        try:
+            await signaling.start()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise CannotStart(f"cannot listen on TCP port {settings.port} for the pages: {reason}") from error
         stack.push_async_callback(signaling.stop)
         self._checks["signaling"] = lambda: signaling.ready
 
