@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := stun relay signaling config tests
 PYTEST := $(BIN)/python -m pytest
+FUZZ_TARGETS := message attributes framing turn_server
 
 .PHONY: help setup run test check unit conformance e2e fuzz bench requirements clean
 .DEFAULT_GOAL := help
@@ -49,8 +50,11 @@ conformance: setup ## by RFC section, with coturn's clients as the other end
 e2e: setup ## real browsers through the real service
 	@$(PYTEST) tests/e2e
 
-fuzz: $(VENV)/.dev ## the parsers against many more random inputs than a test run uses
+fuzz: $(VENV)/.dev ## many more random inputs than a test run uses, then atheris, FUZZ_SECONDS=60 for each target
 	@HYPOTHESIS_PROFILE=fuzz $(PYTEST) tests/fuzz --timeout 1200
+	@for target in $(FUZZ_TARGETS); do mkdir -p var/fuzz/$$target; echo "fuzzing $$target"; \
+	  $(BIN)/python -m tests.fuzz.targets.$$target -max_total_time=$${FUZZ_SECONDS:-60} -verbosity=0 \
+	  -artifact_prefix=var/fuzz/$$target- var/fuzz/$$target tests/fuzz/corpus/$$target || exit 1; done
 
 bench: setup ## figures beside coturn, measured in the same run (needs root for network namespaces)
 	@scripts/system-packages bench

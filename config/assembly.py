@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import logging
+import os
 import resource
 import secrets
 import signal
+import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from rich.console import Console
 
 from config.admin import AdminServer, Check, Refresh
 from config.announce import create_appointment, print_demo
+from config.certificates import CertificateCollector
 from config.garbage import spare_the_collector
 from config.logs import configure_logging
 from config.loop_lag import LoopLag
@@ -65,7 +68,11 @@ class Relay(Protocol):
         ...
 
     async def reload(self, settings: Settings, state: State) -> None:
-        """Take other settings and secrets into use."""
+        """Take other settings and secrets into use, or change nothing.
+
+        Raises:
+            ReloadFailed: they are unfit.
+        """
         ...
 
     async def stop(self) -> None:
@@ -125,12 +132,12 @@ class _Installation:
         self._relay: Relay | None = None
         self._signaling: SignalingService | None = None
         self._store: AppointmentStore | None = None
-        self._certificate: ReloadingContext | None = None  # of the pages
         self._refresh: Refresh | None = None
         self._ending = asyncio.Event()
         self._hurry = asyncio.Event()
         self._reloading: asyncio.Task[None] | None = None
-        self._is_reload_due = False
+        self._reload_again = False  # somebody asked while the files of an earlier wish were being read
+        self._certificate: ReloadingContext | None = None  # of the pages, and of the relay in this process
         self._reloads = Counter(
             "redconnect_reloads", "Reloads by SIGHUP, by their result.", ["result"], registry=self._registry
         )
@@ -184,9 +191,9 @@ class _Installation:
         self._hurry.set()
 
     def _on_sighup(self) -> None:
-        self._is_reload_due = True  # also if one is running: it may have read the old file
+        self._reload_again = True
         if self._reloading is None or self._reloading.done():
-            self._reloading = asyncio.get_running_loop().create_task(self._reload_while_due(), name="reload")
+            self._reloading = asyncio.get_running_loop().create_task(self._reload_as_asked(), name="reload")
 
     async def _drain(self) -> None:
         """Let allocations end by themselves, until the deadline or until somebody asks again."""
@@ -202,35 +209,49 @@ class _Installation:
                 await asyncio.wait_for(self._hurry.wait(), _DRAIN_LOOK_SECONDS)
                 return
 
-    async def _reload_while_due(self) -> None:
-        while self._is_reload_due:
-            self._is_reload_due = False
-            await self._reload()
+    async def _reload_as_asked(self) -> None:
+        """Reload, and once more if somebody asked meanwhile: he may have changed the file after it was read."""
+        while self._reload_again:
+            self._reload_again = False
+            try:
+                await self._reload()
+            except ConfigError as error:
+                for mistake in error.mistakes:
+                    _LOGGER.error("not reloaded: %s", mistake)  # noqa: TRY400
+            except (StateError, ReloadFailed) as error:
+                _LOGGER.error("not reloaded: %s", error)  # noqa: TRY400
+            except Exception:
+                _LOGGER.exception("not reloaded: a bug")
+            else:
+                self._reloads.labels("success").inc()
+                self._reloaded_at.set_to_current_time()
+                continue
+            self._reloads.labels("failure").inc()
 
     async def _reload(self) -> None:
-        """Read the settings anew and take into use what does not need a restart: all of it, or nothing."""
-        try:
-            loaded = self._load()
-            changes = differences(self._settings, loaded)
-            settings = applicable(self._settings, loaded)
-            state = open_state(settings, datetime.now(UTC))
-            if self._relay is not None:
-                await self._relay.reload(settings, state)
-            if self._certificate is not None:
-                self._certificate.follow(state.certificate_file, state.private_key_file)
-        except ConfigError as error:
-            for mistake in error.mistakes:
-                _LOGGER.error("not reloaded: %s", mistake)  # noqa: TRY400
-            self._reloads.labels("failure").inc()
-            return
-        except (StateError, ReloadFailed, OSError, ValueError) as error:
-            _LOGGER.error("not reloaded: %s", error)  # noqa: TRY400
-            self._reloads.labels("failure").inc()
-            return
-        except Exception:
-            _LOGGER.exception("not reloaded: a bug")
-            self._reloads.labels("failure").inc()
-            return
+        """Read the settings anew and take into use what does not need a restart: all of it, or nothing.
+
+        What can fail comes before what changes anything, and files are read aside: packets do not wait for them.
+
+        Raises:
+            ConfigError: the settings are wrong.
+            StateError: a file under `state_dir`, the certificate or its key is not usable.
+            ReloadFailed: the relay cannot take them.
+        """
+        loaded = await asyncio.to_thread(self._load)
+        changes = differences(self._settings, loaded)
+        settings = applicable(self._settings, loaded)
+        state = await asyncio.to_thread(open_state, settings, datetime.now(UTC))
+        take_certificate = None
+        if self._certificate is not None:
+            try:
+                take_certificate = self._certificate.prepare(state.certificate_file, state.private_key_file)
+            except (OSError, ValueError) as error:
+                raise ReloadFailed(f"the certificate is not usable: {error}") from error
+        if self._relay is not None:
+            await self._relay.reload(settings, state)
+        if take_certificate is not None:
+            take_certificate()
         self._settings, self._state = settings, state
         if self._signaling is not None:
             self._signaling.configure(settings.signaling, self._issuer(), self._relay_ports())
@@ -238,8 +259,6 @@ class _Installation:
         for change in changes:
             _LOGGER.info("reload: %s", change)
         _LOGGER.info("reloaded: %d keys differ", len(changes))
-        self._reloads.labels("success").inc()
-        self._reloaded_at.set_to_current_time()
 
     # Parts
 
@@ -250,7 +269,13 @@ class _Installation:
             from config.relay import LocalRelay
 
             pages = self._signaling if self._settings.relay.share_with_pages else None
-            local = LocalRelay(self._settings, self._state, self._registry, http=None if pages is None else pages.http)
+            local = LocalRelay(
+                self._settings,
+                self._state,
+                self._registry,
+                http=None if pages is None else pages.http,
+                certificate=self._certificate,
+            )
             await local.start()
             relay = self._relay = local
         stack.push_async_callback(relay.stop)
@@ -278,19 +303,30 @@ class _Installation:
         except StoreError as error:
             raise CannotStart(f"{error}; check database_url and state_dir") from error
         settings = self._settings.signaling
-        if settings.https:
-            self._certificate = self._state.certificate(_HTTP_ALPN)
         signaling = self._signaling = SignalingService(
             settings,
             store,
             issuer=self._issuer(),
             relay_ports=self._relay_ports(),
             registry=self._registry,
-            ssl_context=None if self._certificate is None else self._certificate.context,
+            ssl_context=self._https() if settings.https else None,
         )
-        await signaling.start()
+        try:
+            await signaling.start()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise CannotStart(f"cannot listen on TCP port {settings.port} for the pages: {reason}") from error
         stack.push_async_callback(signaling.stop)
         self._checks["signaling"] = lambda: signaling.ready
+
+    def _https(self) -> ssl.SSLContext:
+        certificate = self._certificate = self._state.certificate(_HTTP_ALPN)
+        relay = self._settings.relay
+        if "relay" not in self._settings.services or not (relay.tls_ports or relay.dtls_ports):
+            self._registry.register(CertificateCollector(certificate))  # else the relay shows the same files
+        return certificate.context
 
     def _issuer(self) -> TurnCredentials:
         lifetime = self._settings.signaling.ice.credential_lifetime_seconds

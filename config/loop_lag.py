@@ -14,9 +14,9 @@ _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 class LoopLag:
     """Measures how much later than asked for a timer fires, four times a second."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, name: str = "redconnect_event_loop_lag_seconds") -> None:
         self._histogram = Histogram(
-            "redconnect_event_loop_lag_seconds",
+            name,
             "How much later than asked for a timer fires.",
             buckets=_BUCKETS,
             registry=registry,

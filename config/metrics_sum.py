@@ -9,6 +9,7 @@ from prometheus_client.core import Metric
 # Of these gauges the largest counts; all others are amounts, and add up. A gauge in seconds is an age, a lag or an
 # instant; an `_info` or a `_draining` is 0 or 1; a ratio of all is not the sum of ratios.
 _LARGEST: Final = ("_seconds", "_info", "_draining", "_ratio", "_max")
+_SMALLEST: Final = "_expiry_timestamp_seconds"  # whose certificate ends first is what an operator must know
 _OF_THE_HOST: Final = "redconnect_host_"  # what every worker reads from the same kernel
 _ADDED_UP: Final = frozenset({"counter", "histogram", "summary"})  # what only grows while a process lives
 
@@ -71,6 +72,8 @@ def add_up(snapshots: Iterable[Snapshot]) -> Snapshot:
             for key, value in family.series.items():
                 if key not in known.series:
                     known.series[key] = value
+                elif name.endswith(_SMALLEST):
+                    known.series[key] = min(known.series[key], value)
                 elif takes_largest:
                     known.series[key] = max(known.series[key], value)
                 else:

@@ -22,6 +22,7 @@ from config.keys import (
     show,
 )
 from config.schema import CONTRADICTION, Contradiction, Settings
+from relay.settings import Contradictions
 
 MAX_MISTAKES: Final = 100
 _EXAMPLE: Final = "see redconnect.example.yaml"
@@ -66,8 +67,12 @@ def explain(error: ValidationError, variables: Mapping[Path, str]) -> list[Mista
     """
     found: list[Mistake] = []
     for details in error.errors(include_url=False):
+        raised = details.get("ctx", {}).get("error")
         if details["type"] == CONTRADICTION:
             found += _contradictions(details, variables)
+        elif isinstance(raised, Contradictions):
+            key = _name(details["loc"], variables)
+            found += [Mistake(key, _cut(reason), _EXAMPLE) for reason in raised.reasons]
         else:
             found.append(_explain_one(details, variables))
     if len(found) > MAX_MISTAKES:

@@ -4,14 +4,16 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry
 
 from config.certificates import CertificateCollector
+from config.reload import ReloadFailed
 from config.schema import TURN_SECRET_NAME, Settings
-from config.state import State, StateError
+from config.state import State
 from config.tls import ReloadingContext
 from relay.io.metrics import ReceiveBufferCollector
 from relay.io.service import Certificates, Keys, RelayService, Shared
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from OpenSSL import SSL
 
 _TURN_ALPN: Final = ("stun.turn", "stun.nat-discovery")  # RFC 7443
-_HTTP_ALPN: Final = ("http/1.1",)
+HTTP_ALPN: Final = ("http/1.1",)
 _CERTIFICATE_CHECK_SECONDS: Final = 30.0  # DTLS does not look by itself; TLS does at every handshake
 
 
@@ -35,6 +37,7 @@ class LocalRelay:
         *,
         shared: Shared | None = None,
         http: Callable[[], asyncio.Protocol] | None = None,
+        certificate: ReloadingContext | None = None,
     ) -> None:
         """Prepare; nothing is opened before `start`.
 
@@ -44,27 +47,26 @@ class LocalRelay:
             registry: where the metrics go.
             shared: what workers of one machine share; None for the only process.
             http: makes the protocol of an HTTP connection on a TLS port, if pages share it.
+            certificate: what other servers of this process use already; None: read it.
 
         Raises:
             StateError: certificate or key cannot be read, or they do not fit together.
         """
         relay = settings.relay
-        self._service: RelayService
         self._certificate: ReloadingContext | None = None
         self._check: asyncio.TimerHandle | None = None
         certificates = Certificates()
         if relay.tls_ports or relay.dtls_ports:
-            certificate = self._certificate = state.certificate(_TURN_ALPN + (_HTTP_ALPN if http else ()))
-            registry.register(CertificateCollector(certificate))
-            certificates = Certificates(certificate.context)
-            if relay.dtls_ports:
-                files = state.certificate_file, state.private_key_file
-                certificates = Certificates(certificate.context, _dtls(*files))
-                certificate.on_change = lambda *files: self._service.replace_dtls(_dtls(*files))
+            self._certificate = certificate or state.certificate()
+            registry.register(CertificateCollector(self._certificate))
+            tls = self._certificate.context_for(_TURN_ALPN + (HTTP_ALPN if http else ()))
+            certificates = Certificates(tls, _dtls(*self._certificate.files) if relay.dtls_ports else None)
         registry.register(ReceiveBufferCollector())
         self._service = RelayService(
             relay, _keys(settings, state), registry, certificates=certificates, shared=shared, http=http
         )
+        if self._certificate is not None and relay.dtls_ports:
+            self._certificate.accompany(self._prepare_dtls)
 
     @property
     def ready(self) -> bool:
@@ -101,14 +103,20 @@ class LocalRelay:
         """Take other settings, secrets and certificate into use, or change nothing.
 
         Raises:
-            StateError: certificate or key cannot be read, or they do not fit together.
+            ReloadFailed: certificate or key cannot be read, they do not fit together, or the settings are unfit.
         """
-        if self._certificate is not None:
-            try:
-                self._certificate.follow(state.certificate_file, state.private_key_file)
-            except (OSError, ValueError) as error:
-                raise StateError(f"the certificate is not usable: {error}") from error
-        self._service.configure(settings.relay, _keys(settings, state))
+        take_certificate = None
+        try:
+            if self._certificate is not None:
+                take_certificate = self._certificate.prepare(state.certificate_file, state.private_key_file)
+            self._service.configure(settings.relay, _keys(settings, state))
+        except (OSError, ValueError) as error:
+            raise ReloadFailed(str(error)) from error
+        if take_certificate is not None:
+            take_certificate()
+
+    def _prepare_dtls(self, certificate_file: Path, key_file: Path) -> Callable[[], None]:
+        return partial(self._service.replace_dtls, _dtls(certificate_file, key_file))
 
     def _check_certificate(self, certificate: ReloadingContext) -> None:
         certificate.refresh()

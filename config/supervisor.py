@@ -143,25 +143,28 @@ class Supervisor:
     async def drain(self) -> None:
         """Let no worker take new allocations; `allocations` says how many are left."""
         self._is_draining = True
-        await asyncio.gather(*(self._ask(place, "drain") for place in self._places))
+        replies = await asyncio.gather(*(self._ask(place, "drain") for place in self._places))
+        for place, reply in zip(self._places, replies, strict=True):  # what the last ping said may be too old by now
+            place.allocations = reply.get("allocations", 0)
 
     async def reload(self, settings: Settings, state: State) -> None:
         """Let every worker, and those that replace them, take other settings and secrets into use.
 
         Raises:
-            ReloadFailed: one could not; all of them have the old ones.
+            ReloadFailed: one could not, and all of them go on as before.
         """
         before = self._settings, self._state
-        replies = await self._spread(settings, state)
-        for reply in replies:
-            if "failed" in reply:
-                await self._spread(*before)
-                raise ReloadFailed(reply["failed"])
+        failures = await self._hand_out(settings, state)
+        if failures:
+            await self._hand_out(*before)
+            raise ReloadFailed(failures[0])
 
-    async def _spread(self, settings: Settings, state: State) -> list[dict[str, Any]]:
-        fields = {"settings": encode_settings(settings), "state": encode_state(state)}
+    async def _hand_out(self, settings: Settings, state: State) -> list[str]:
+        """Give every worker these settings; returns what went wrong."""
         self._settings, self._state = settings, state  # a worker that starts just now gets them at once
-        return await asyncio.gather(*(self._ask(place, "reload", **fields) for place in self._places))
+        fields = {"settings": encode_settings(settings), "state": encode_state(state)}
+        replies = await asyncio.gather(*(self._ask(place, "reload", **fields) for place in self._places))
+        return [reply["failed"] for reply in replies if "failed" in reply]
 
     async def refresh(self) -> None:
         """Fetch what the workers have counted; one that does not answer keeps its last figures. Takes 1.5 s at most."""
@@ -225,7 +228,7 @@ class Supervisor:
             raise WorkerFailed(f"worker {place.number} did not start within {self._patience.start:g} s") from None
         if "failed" in reply:
             process.kill()
-            await asyncio.shield(process.ended)  # others wait for it, too: whoever is cancelled must not cancel it
+            await process.ended
             raise WorkerFailed(reply["failed"])
         place.is_up = place.is_ready = place.answered = True
 
@@ -238,7 +241,7 @@ class Supervisor:
                 await self._attend(place, process)
                 place.is_up = place.is_ready = place.answered = False
                 process.kill()
-                status = await asyncio.shield(process.ended)
+                status = await process.ended
                 lived = asyncio.get_running_loop().time() - process.started_at
                 place.vacate()
                 await _take_back(shared, place.number)

@@ -5,6 +5,7 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,9 @@ _CHECK_SECONDS: Final = 1.0  # between two looks at the files
 _log = logging.getLogger(__name__)
 
 _Stamp = tuple[int, ...]
+
+# Reads certificate and key, or raises OSError or ValueError; what it returns takes them into use, and cannot fail.
+Companion = Callable[[Path, Path], Callable[[], None]]
 
 
 class ReloadingContext:
@@ -51,32 +55,63 @@ class ReloadingContext:
             ValueError: the certificate cannot be parsed.
         """
         self._files = certificate_file, key_file
-        self._alpn = tuple(alpn)
         self._clock = clock
-        self._stamp = self._look()
-        self._current = build_server_context(certificate_file, key_file, alpn)
+        self._stamp = _look(self._files)
+        self._current: dict[tuple[str, ...], ssl.SSLContext] = {}
+        self._companions: list[Companion] = []
+        self.context = self.context_for(alpn)
         self.not_after = _not_after(certificate_file)  # aware; when the certificate that is served expires
-        self.context = build_server_context(certificate_file, key_file, alpn)
-        self.context.sni_callback = self._choose
         self._look_again_at = clock() + _CHECK_SECONDS
         self.reloads = 0  # certificates taken over since the start
         self.failures = 0  # sets of files that were unfit
-        # Prepares others for the certificate and key of these files before they are served; its OSError refuses them.
-        self.on_change: Callable[[Path, Path], None] | None = None
 
-    def follow(self, certificate_file: Path, key_file: Path) -> None:
-        """Serve the certificate of other files from now on.
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """The certificate file and the key file."""
+        return self._files
+
+    def context_for(self, alpn: Sequence[str]) -> ssl.SSLContext:
+        """One more context with the same certificate, for a server of other protocols.
 
         Raises:
-            OSError: a file cannot be read, or certificate and key do not fit; the old certificate stays.
-            ValueError: the certificate cannot be parsed; the old one stays.
+            OSError: a file cannot be read, or certificate and key do not fit.
         """
-        if (certificate_file, key_file) == self._files:
-            self.refresh()
-            return
-        self._load(certificate_file, key_file)
-        self._files = certificate_file, key_file
-        self._stamp = self._look()
+        protocols = tuple(alpn)
+        self._current[protocols] = build_server_context(*self._files, protocols)
+        outer = build_server_context(*self._files, protocols)
+        outer.sni_callback = partial(self._choose, protocols)
+        return outer
+
+    def accompany(self, companion: Companion) -> None:
+        """Let somebody else serve the same certificate: he is asked before any other one is taken into use."""
+        self._companions.append(companion)
+
+    def prepare(self, certificate_file: Path, key_file: Path) -> Callable[[], None]:
+        """Read the certificate of other files, or of the same ones anew; what is returned takes it into use.
+
+        Raises:
+            OSError: a file cannot be read, or certificate and key do not fit.
+            ValueError: the certificate cannot be parsed.
+        """
+        files = certificate_file, key_file
+        stamp = _look(files)  # first: what changes while it is read is noticed by the next look
+        if (files, stamp) == (self._files, self._stamp):
+            return _keep
+        current = {alpn: build_server_context(*files, alpn) for alpn in self._current}
+        not_after = _not_after(certificate_file)
+        companions = [companion(*files) for companion in self._companions]
+
+        def take() -> None:
+            if (files, stamp) == (self._files, self._stamp):
+                return  # another server of this process that shares it was first
+            self._files, self._stamp = files, stamp
+            self._current, self.not_after = current, not_after
+            for take_along in companions:
+                take_along()
+            self.reloads += 1
+            _log.info("a changed certificate is used from now on; it expires on %s", not_after.date())
+
+        return take
 
     def refresh(self) -> bool:
         """Look at the files now; True if a new certificate is served from here on.
@@ -85,44 +120,26 @@ class ReloadingContext:
         certificate may be replaced before its key, or after it.
         """
         self._look_again_at = self._clock() + _CHECK_SECONDS
-        stamp = self._look()
+        stamp = _look(self._files)
         if stamp == self._stamp:
             return False
-        self._stamp = stamp
         try:
-            self._load(*self._files)
+            take = self.prepare(*self._files)
         except (OSError, ValueError) as error:
+            self._stamp = stamp
             self.failures += 1
             reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
             _log.warning("the changed certificate is not used, the old one stays: %s", reason)
             return False
+        take()
         return True
 
-    def _load(self, certificate_file: Path, key_file: Path) -> None:
-        current = build_server_context(certificate_file, key_file, self._alpn)
-        not_after = _not_after(certificate_file)
-        if self.on_change is not None:
-            self.on_change(certificate_file, key_file)
-        self._current, self.not_after = current, not_after
-        self.reloads += 1
-        _log.info("a changed certificate is used from now on; it expires on %s", not_after.date())
-
-    def _choose(self, connection: ssl.SSLObject, _server_name: str | None, _context: ssl.SSLContext) -> None:
+    def _choose(
+        self, alpn: tuple[str, ...], connection: ssl.SSLObject, _server_name: str | None, _context: ssl.SSLContext
+    ) -> None:
         if self._clock() >= self._look_again_at:
             self.refresh()
-        connection.context = self._current
-
-    def _look(self) -> _Stamp:
-        """All that changes when a file is written, replaced, or made readable; a missing one has a stamp, too."""
-        stamp: list[int] = []
-        for file in self._files:
-            try:
-                status = file.stat()
-            except OSError as error:
-                stamp.append(error.errno or 0)
-            else:
-                stamp += status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-        return tuple(stamp)
+        connection.context = self._current[alpn]
 
 
 def build_server_context(certificate_file: Path, key_file: Path, alpn: Sequence[str] = ()) -> ssl.SSLContext:
@@ -146,6 +163,23 @@ def build_server_context(certificate_file: Path, key_file: Path, alpn: Sequence[
     if alpn:
         context.set_alpn_protocols(list(alpn))
     return context
+
+
+def _look(files: tuple[Path, Path]) -> _Stamp:
+    """All that changes when a file is written, replaced, or made readable; a missing one has a stamp, too."""
+    stamp: list[int] = []
+    for file in files:
+        try:
+            status = file.stat()
+        except OSError as error:
+            stamp.append(error.errno or 0)
+        else:
+            stamp += status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return tuple(stamp)
+
+
+def _keep() -> None:
+    """Go on with the certificate that there is."""
 
 
 def _not_after(certificate_file: Path) -> datetime:

@@ -19,8 +19,11 @@ from config.channel import Channel, ChannelError, Message
 from config.garbage import spare_the_collector
 from config.handover import decode_settings, decode_state
 from config.logs import configure_logging
+from config.loop_lag import LoopLag
 from config.metrics_sum import encode_snapshot, take_snapshot
 from config.relay import LocalRelay
+from config.reload import ReloadFailed
+from config.schema import Settings
 from config.state import StateError
 from relay.five_tuple import Transport
 from relay.io.listening import BoundSocket
@@ -49,6 +52,8 @@ class Worker:
         Raises:
             ChannelError: the supervisor does not speak as it should.
         """
+        lag = LoopLag(self._registry, "redconnect_worker_event_loop_lag_seconds")  # the supervisor has one of its own
+        lag.start()
         try:
             while (message := await self._channel.receive()) is not None:
                 if message.get("command") == "stop":
@@ -56,6 +61,7 @@ class Worker:
                 self._reply(message, await self._obey(message))
         finally:
             signal.alarm(_STOP_SECONDS)
+            await lag.stop()
             if self._relay is not None:
                 await self._relay.stop()
             if self._shared is not None:
@@ -75,14 +81,14 @@ class Worker:
                 return {"metrics": encode_snapshot(take_snapshot(self._registry))}
             case {"command": "drain"} if self._relay is not None:
                 await self._relay.drain()
-                return {}
+                return {"allocations": self._relay.allocations}
             case {"command": "reload", "settings": settings, "state": state} if self._relay is not None:
                 return await self._reload(self._relay, settings, state)
         raise ChannelError(f"unknown command {message.get('command')!r}")
 
     async def _start(self, settings: object, state: dict[str, Any], sockets: list[Any], ledger: int) -> Message:
         decoded = decode_settings(settings)
-        configure_logging(decoded.log, process=f"worker {self._number}")
+        self._configure_logging(decoded)
         bound = [
             BoundSocket(Transport(transport), host, port, socket.socket(fileno=descriptor))
             for transport, host, port, descriptor in sockets
@@ -101,10 +107,15 @@ class Worker:
 
     async def _reload(self, relay: LocalRelay, settings: object, state: dict[str, Any]) -> Message:
         try:
-            await relay.reload(decode_settings(settings), decode_state(state))
-        except (OSError, StateError, ValueError) as error:
+            decoded = decode_settings(settings), decode_state(state)
+            await relay.reload(*decoded)
+        except (ReloadFailed, ValueError) as error:
             return {"failed": str(error)}
+        self._configure_logging(decoded[0])
         return {}
+
+    def _configure_logging(self, settings: Settings) -> None:
+        configure_logging(settings.log, process=f"worker {self._number}")
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstraints, model_validator
@@ -14,6 +15,14 @@ from stun.credentials import MIN_SECRET_BYTES
 MAX_REALM_WITH_ALGORITHMS: Final = 12
 MAX_REALM: Final = 24
 _SERVER: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})")
+
+
+class Contradictions(ValueError):
+    """Settings that are right one by one, but not together; each reason names its key and says what to do."""
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = tuple(reasons)
 
 
 def _is_ip_address(value: str) -> str:
@@ -208,93 +217,90 @@ class RelaySettings(BaseModel, frozen=True, extra="forbid"):
     )
     behaviour_discovery: bool = Field(
         default=False,
-        description="NAT behaviour discovery (RFC 5780); needs two listen_addresses of a family and two udp_ports",
+        description="NAT behaviour discovery (RFC 5780); needs two listen_addresses of a family, two udp_ports and one"
+        " worker",
     )
     quota: QuotaSettings = QuotaSettings()
     peers: PeerSettings = PeerSettings()
 
     @model_validator(mode="after")
-    def _ports_are_ordered(self) -> Self:
+    def _keys_fit_together(self) -> Self:
+        checks = (
+            self._ports_are_ordered,
+            self._lifetimes_are_ordered,
+            self._ports_are_named_once,
+            self._peers_can_reach_the_relay_addresses,
+            self._one_relay_address_per_family,
+            self._external_addresses_keep_the_family,
+            self._a_port_speaks_one_thing,
+            self._challenges_stay_small,
+            self._realms_differ,
+            self._state_that_workers_do_not_share,
+            self._behaviour_discovery_has_two_addresses,
+        )
+        found = [reason for check in checks for reason in check()]
+        if found:
+            raise Contradictions(found)
+        return self
+
+    def _ports_are_ordered(self) -> Iterator[str]:
         if self.port_min > self.port_max:
-            raise ValueError("port_min must not lie above port_max")
-        return self
+            yield "port_min must not lie above port_max"
 
-    @model_validator(mode="after")
-    def _lifetimes_are_ordered(self) -> Self:
+    def _lifetimes_are_ordered(self) -> Iterator[str]:
         if self.default_lifetime_seconds > self.max_lifetime_seconds:
-            raise ValueError("default_lifetime_seconds must not lie above max_lifetime_seconds")
-        return self
+            yield "default_lifetime_seconds must not lie above max_lifetime_seconds"
 
-    @model_validator(mode="after")
-    def _ports_are_named_once(self) -> Self:
+    def _ports_are_named_once(self) -> Iterator[str]:
         for key in ("udp_ports", "tcp_ports", "tls_ports", "dtls_ports"):
             ports = getattr(self, key)
             if len(set(ports)) != len(ports):
-                raise ValueError(f"{key} names a port twice")
-        return self
+                yield f"{key} names a port twice"
 
-    @model_validator(mode="after")
-    def _peers_can_reach_the_relay_addresses(self) -> Self:
+    def _peers_can_reach_the_relay_addresses(self) -> Iterator[str]:
         for text in self.relay_addresses:
             address = ipaddress.ip_address(text)
             if address.is_unspecified or address.is_multicast:
-                raise ValueError(f"relay_addresses: {text} is not the address of a machine")
+                yield f"relay_addresses: {text} is not the address of a machine"
         unknown = set(self.external_addresses) - set(self.relay_addresses)
         if self.relay_addresses and unknown:
-            raise ValueError(f"external_addresses names {sorted(unknown)}, which relay_addresses does not")
-        return self
+            yield f"external_addresses names {sorted(unknown)}, which relay_addresses does not"
 
-    @model_validator(mode="after")
-    def _one_relay_address_per_family(self) -> Self:
+    def _one_relay_address_per_family(self) -> Iterator[str]:
         versions = [ipaddress.ip_address(address).version for address in self.relay_addresses]
         if len(set(versions)) != len(versions):
-            raise ValueError("relay_addresses takes one address per family")
-        return self
+            yield "relay_addresses takes one address per family"
 
-    @model_validator(mode="after")
-    def _external_addresses_keep_the_family(self) -> Self:
+    def _external_addresses_keep_the_family(self) -> Iterator[str]:
         for inner, outer in self.external_addresses.items():
             if ipaddress.ip_address(inner).version != ipaddress.ip_address(outer).version:
-                raise ValueError(f"external_addresses maps {inner} to another family")
-        return self
+                yield f"external_addresses maps {inner} to another family"
 
-    @model_validator(mode="after")
-    def _a_port_speaks_one_thing(self) -> Self:
+    def _a_port_speaks_one_thing(self) -> Iterator[str]:
         for one, other in (("tcp_ports", "tls_ports"), ("udp_ports", "dtls_ports")):
             both = set(getattr(self, one)) & set(getattr(self, other))
             if both:
-                raise ValueError(f"{one} and {other} both name {sorted(both)}")
-        return self
+                yield f"{one} and {other} both name {sorted(both)}"
 
-    @model_validator(mode="after")
-    def _challenges_stay_small(self) -> Self:
+    def _challenges_stay_small(self) -> Iterator[str]:
         long = [name for name in (self.realm, *self.realms) if len(name) > MAX_REALM_WITH_ALGORITHMS]
         if self.password_algorithms and long:
-            raise ValueError(
+            yield (
                 f"the realm {long[0]!r} is longer than {MAX_REALM_WITH_ALGORITHMS} characters: shorten it,"
                 " or set password_algorithms to false"
             )
-        return self
 
-    @model_validator(mode="after")
-    def _realms_differ(self) -> Self:
+    def _realms_differ(self) -> Iterator[str]:
         if self.realm in self.realms:
-            raise ValueError(f"realms names {self.realm!r}, which is the realm of everybody else")
-        return self
+            yield f"realms names {self.realm!r}, which is the realm of everybody else"
 
-    @model_validator(mode="after")
-    def _state_that_workers_do_not_share(self) -> Self:
-        for key in ("tcp_allocations", "mobility", "share_with_pages"):
+    def _state_that_workers_do_not_share(self) -> Iterator[str]:
+        for key in ("tcp_allocations", "mobility", "share_with_pages", "behaviour_discovery"):
             if self.workers > 1 and getattr(self, key):
-                raise ValueError(f"{key} needs workers: 1")
-        return self
+                yield f"{key} needs workers: 1"
 
-    @model_validator(mode="after")
-    def _behaviour_discovery_has_two_addresses(self) -> Self:
+    def _behaviour_discovery_has_two_addresses(self) -> Iterator[str]:
         if self.behaviour_discovery:
             versions = Counter(ipaddress.ip_address(text).version for text in self.listen_addresses)
             if not versions or set(versions.values()) != {2} or len(self.udp_ports) != 2:
-                raise ValueError(
-                    "behaviour_discovery needs two listen_addresses of each family it serves, and two udp_ports"
-                )
-        return self
+                yield ("behaviour_discovery needs two listen_addresses of each family it serves, and two udp_ports")

@@ -84,13 +84,16 @@ class Lobby:
         self._lookups: deque[Lookup] = deque()
         self._outbox: deque[Transmit | Close] = deque()
         self._events: deque[events.Event] = deque()
+        self._pace: Pace | None = None
         self.configure(settings)
 
     def configure(self, settings: SignalingSettings) -> None:
         """Take other bounds into use; seats and rooms stay as they are."""
-        pace = Pace(60 / settings.unknown_codes_per_minute, settings.unknown_codes_per_minute)
         self._settings = settings
-        self._unknown_codes = AddressLimiter(pace, MAX_LIMITED_ADDRESSES)
+        pace = Pace(60 / settings.unknown_codes_per_minute, settings.unknown_codes_per_minute)
+        if pace != self._pace:  # else whoever guesses codes would begin anew with every reload
+            self._pace = pace
+            self._unknown_codes = AddressLimiter(pace, MAX_LIMITED_ADDRESSES)
 
     # --- what comes in ---
 

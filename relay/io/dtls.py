@@ -26,6 +26,7 @@ from relay.io.datapath.segments import SocketAddress
 from relay.io.dtls_hello import HANDSHAKE_MTU_BYTES, HELLO_RANDOM, DtlsCookies, HelloVerifier, verify_hellos
 from relay.io.poller import Poller
 from relay.io.stream import ALLOCATION_SECONDS, FIRST_MESSAGE_SECONDS
+from relay.io.udp import enlarge_receive_buffer
 from stun.address import TransportAddress
 
 if TYPE_CHECKING:
@@ -284,6 +285,7 @@ class DtlsListener:
         self._batch = 1
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(SWEEP_SECONDS, self._on_timer)
+        enlarge_receive_buffer(sock)
         poller.watch(sock.fileno(), self._on_ready)
 
     def __len__(self) -> int:
@@ -292,6 +294,10 @@ class DtlsListener:
     def set_context(self, context: SSL.Context) -> None:
         """Use another certificate for the handshakes that begin from now on."""
         self._verifier.replace_context(context)
+
+    def set_max_associations(self, max_associations: int) -> None:
+        """Another bound of the associations; those that there are stay."""
+        self._max_associations = max_associations
 
     def close(self) -> None:
         """Say farewell to all clients and stop listening."""

@@ -168,6 +168,14 @@ class LiveRelay(Protocol):
         """Open connections and associations of clients."""
         ...
 
+    def closings(self) -> Mapping[str, int]:
+        """Connections that were closed by us, by the reason."""
+        ...
+
+    def dtls_counts(self) -> Mapping[str, int]:
+        """What the DTLS listeners have counted, by the event; empty without any."""
+        ...
+
 
 class RelayCollector(Collector):
     """Reads live figures of the running relay when somebody scrapes."""
@@ -224,6 +232,18 @@ class RelayCollector(Collector):
         for transport, count in self._relay.connections().items():
             connections.add_metric([transport.value], count)
         yield connections
+        closed = CounterMetricFamily(
+            "redconnect_relay_streams_closed", "TCP and TLS connections closed by us, by the reason.", labels=["reason"]
+        )
+        for cause, count in self._relay.closings().items():
+            closed.add_metric([cause], count)
+        yield closed
+        events = CounterMetricFamily(
+            "redconnect_relay_dtls_events", "What happened at the DTLS listeners.", labels=["event"]
+        )
+        for event, count in self._relay.dtls_counts().items():
+            events.add_metric([event], count)
+        yield events
         yield GaugeMetricFamily(
             "redconnect_relay_draining",
             "1 while new allocations are refused because the relay is about to stop.",

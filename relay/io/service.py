@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -117,6 +118,7 @@ class RelayService:
         self._dtls_listeners: list[DtlsListener] = []
         self._stream_listeners: list[StreamListener] = []
         self._connections: dict[FiveTuple, Connection] = {}
+        self._guard = _guard(settings)
         self._tcp_relaying: TcpRelaying | None = None
         self._tcp_relays: TcpRelays | None = None
         self._tcp_plane: TcpPlane | None = None
@@ -173,6 +175,17 @@ class RelayService:
             counts[path.transport] += 1
         return counts
 
+    def closings(self) -> Mapping[str, int]:
+        """Connections that were closed by us, by the reason."""
+        return {reason.value: count for reason, count in self._streams.closings.items()}
+
+    def dtls_counts(self) -> Mapping[str, int]:
+        """What the DTLS listeners have counted, by the event; empty without any."""
+        total: Counter[str] = Counter()
+        for listener in self._dtls_listeners:
+            total.update(listener.counts)
+        return total
+
     def configure(self, settings: RelaySettings, keys: Keys) -> None:
         """Take other settings and secrets into use at once; sockets, clients and allocations stay.
 
@@ -182,10 +195,14 @@ class RelayService:
         if self._server is None:
             raise ValueError("the relay does not run")
         authenticator = self._authenticator(settings, keys)
-        self._server.configure(settings, authenticator, _guard(settings))
+        if _pace(settings) != _pace(self._settings):  # else a reload would let in again whoever had asked too often
+            self._guard = _guard(settings)
+        self._server.configure(settings, authenticator, self._guard)
         self._plane.set_limits(_limits(settings))
         self._close_own_relays(settings)
         self._streams.set_proxy_sources(settings.proxy_sources)
+        for listener in self._dtls_listeners:
+            listener.set_max_associations(_connection_limit(settings))
         self._settings, self._keys = settings, keys
 
     def replace_dtls(self, context: "SSL.Context") -> None:
@@ -302,7 +319,7 @@ class RelayService:
 
     def _has_room(self) -> bool:
         accepted = sum(map(len, self._stream_listeners))
-        return accepted < self._settings.quota.stream_connections // self._settings.workers
+        return accepted < _connection_limit(self._settings)
 
     # Building
 
@@ -328,6 +345,7 @@ class RelayService:
             tls=self._certificates.tls,
             proxy_sources=settings.proxy_sources,
             http=self._http,
+            http_needs_tls=True,  # a page in the clear gets no camera, and anybody on the way could change it
         )
         self._listen(bind_everywhere(settings)[0] if shared is None else shared.sockets)
         planes: dict[int, DataPath] = {UDP_PROTOCOL: self._plane}
@@ -338,7 +356,7 @@ class RelayService:
         self._server = TurnServer(
             settings,
             authenticator=self._authenticator(settings, self._keys),
-            guard=_guard(settings),
+            guard=self._guard,
             planes=planes,
             allocator=self._allocator,
             discovery=_discovery(self._listeners, settings) if settings.behaviour_discovery else None,
@@ -391,7 +409,7 @@ class RelayService:
         context = self._certificates.dtls
         if context is None:
             raise BindError("DTLS needs a certificate")
-        room = self._settings.quota.stream_connections
+        room = _connection_limit(self._settings)
         listener = DtlsListener(poller, address, sock, context, self, self._keys.nonce_keys, room)
         self._dtls_listeners.append(listener)
 
@@ -467,8 +485,17 @@ def _guard(settings: RelaySettings) -> SourceGuard:
     return SourceGuard(os.urandom(_SALT_BYTES), per_second=quota.challenges_per_second / workers, burst=burst)
 
 
+def _pace(settings: RelaySettings) -> tuple[int, int]:
+    return settings.quota.challenges_per_second, settings.quota.challenge_burst
+
+
 def _limits(settings: RelaySettings) -> Limits:
     return Limits(settings.quota.bytes_per_second, settings.quota.peer_packets_per_second)
+
+
+def _connection_limit(settings: RelaySettings) -> int:
+    """How many connections, and associations, this process may have: its share of what all workers may."""
+    return max(1, settings.quota.stream_connections // settings.workers)
 
 
 def _own_ledger(settings: RelaySettings, addresses: Sequence[RelayAddress]) -> Ledger:

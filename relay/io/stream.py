@@ -73,6 +73,7 @@ class Streams:
         tls: ssl.SSLContext | None = None,
         proxy_sources: Sequence[str] = (),
         http: Callable[[], asyncio.Protocol] | None = None,
+        http_needs_tls: bool = False,
     ) -> None:
         """Prepare for connections.
 
@@ -84,6 +85,7 @@ class Streams:
             tls: server side of TLS; None: a ClientHello is junk.
             proxy_sources: networks whose connections begin with a PROXY header, and only they may.
             http: makes the protocol for a connection that speaks HTTP; None: HTTP is junk.
+            http_needs_tls: HTTP is junk on a connection without TLS.
         """
         self.loop = loop
         self.poller = poller
@@ -91,6 +93,7 @@ class Streams:
         self.drops = drops
         self.tls = tls
         self.http = http
+        self.http_needs_tls = http_needs_tls
         self.set_proxy_sources(proxy_sources)
         self.by_path: dict[FiveTuple, StreamConnection] = {}
         self.closings = dict.fromkeys(Closing, 0)
@@ -486,7 +489,7 @@ class StreamConnection:
             self._rest = bytearray()
             self._begin()
             self._take_frames(0, end)
-        elif first in _LETTERS and streams.http is not None:
+        elif first in _LETTERS and streams.http is not None and (self._tls is not None or not streams.http_needs_tls):
             head = bytes(streams.view[: min(end, MAX_HEADER)])
             if not may_become_proxy_header(head):
                 self._hand_over(streams.http(), end)

@@ -98,7 +98,7 @@ class UdpListener:
         self._asking_at: SocketAddress = ("", 0)
         self._batch = 1
         self._full_batches = 0  # since an empty socket was asked
-        _enlarge_receive_buffer(sock)
+        enlarge_receive_buffer(sock)
         join_received(sock)
         poller.watch_alone(sock.fileno(), self._on_ready)
 
@@ -195,7 +195,8 @@ class UdpListener:
         return (text, client.port) if self._family == socket.AF_INET else (text, client.port, 0, 0)
 
 
-def _enlarge_receive_buffer(sock: socket.socket) -> None:
+def enlarge_receive_buffer(sock: socket.socket) -> None:
+    """Let a socket that all clients share hold a burst of them."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
     except PermissionError:  # without CAP_NET_ADMIN the kernel's limit net.core.rmem_max holds

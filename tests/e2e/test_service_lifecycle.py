@@ -55,16 +55,22 @@ def test_sigterm_ends_a_service_with_a_running_consultation_within_five_seconds(
         assert secret not in logged
 
 
-def test_a_taken_port_is_told_in_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("shared", "told"),
+    [("relay", "cannot listen on UDP"), ("signaling", r"cannot listen on TCP port \d+ for the pages: Address already")],
+)
+def test_a_taken_port_is_told_in_one_line(tmp_path: Path, shared: str, told: str) -> None:
     settings = free_ports()
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     with (
         run_service(tmp_path / "one", settings),
-        pytest.raises(RuntimeError, match=r"cannot start: .*cannot listen on UDP"),
-        run_service(tmp_path / "two", settings),
+        pytest.raises(RuntimeError, match=f"cannot start: .*{told}") as refused,
+        run_service(tmp_path / "two", {**free_ports(), shared: settings[shared]}),
     ):
         pass
+    assert sum(" error " in line for line in str(refused.value).splitlines()) == 1
+    assert "Traceback" not in str(refused.value)
 
 
 def test_every_mistake_of_a_wrong_file_is_told_at_once_with_exit_status_2(tmp_path: Path) -> None:

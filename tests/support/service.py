@@ -3,11 +3,15 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -34,6 +38,7 @@ class Service:
         self.process = process
         self.config = config
         self.log = log
+        self.settings = settings
         self._prefix = prefix
         self._admin_port = settings["admin"]["port"]
 
@@ -73,6 +78,8 @@ class Service:
 
     def admin(self, path: str) -> str:
         """The body of an admin page, fetched from inside the service's namespace."""
+        if not self._prefix:
+            return self._fetch(path)
         script = "import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1]).read().decode())"
         url = f"http://127.0.0.1:{self._admin_port}{path}"
         result = subprocess.run(
@@ -82,13 +89,77 @@ class Service:
             raise ConnectionError(result.stderr[-300:])
         return result.stdout
 
-    def stop(self) -> str:
-        """SIGTERM; returns what was logged. The service must end cleanly within five seconds."""
+    def configure(self, changes: dict[str, Any]) -> None:
+        """Write other settings into the file: sections are merged, keys replaced. `reload` takes them into use."""
+        self.settings = _merge(self.settings, changes)
+        self.config.write_text(json.dumps(self.settings))
+
+    def hang_up(self) -> None:
+        """SIGHUP, without waiting for what comes of it."""
+        self.process.send_signal(signal.SIGHUP)
+
+    def reload(self, changes: dict[str, Any] | None = None, *, result: str = "success") -> str:
+        """Change the file if there are changes, send SIGHUP, wait until it has been counted; returns what was logged.
+
+        Raises:
+            TimeoutError: the metric does not count another `result`.
+        """
+        if changes is not None:
+            self.configure(changes)
+        name = f'redconnect_reloads_total{{result="{result}"}}'
+        before, start = self.metrics()[name], len(self.log.read_text())
+        self.hang_up()
+        self.await_that(lambda: self.metrics()[name] > before)
+        return self.log.read_text()[start:]
+
+    def terminate(self) -> None:
+        """SIGTERM, without waiting for the end."""
         self.process.terminate()
-        self.process.wait(timeout=STOP_SECONDS)
+
+    def await_end(self, seconds: float = STOP_SECONDS) -> str:
+        """Wait until the service has ended cleanly; returns what was logged."""
+        self.process.wait(timeout=seconds)
         logged = self.log.read_text()
         assert self.process.returncode == 0, f"exit status {self.process.returncode}: {logged[-2000:]}"
         return logged
+
+    def await_that(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
+        """Wait for something that the service does in its own time.
+
+        Raises:
+            TimeoutError: it does not.
+        """
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"it does not come true: {self.log.read_text()[-2000:]}")
+
+    def is_ready(self) -> bool:
+        """What `/readyz` says, by its status."""
+        return self.admin_status("/readyz") == HTTPStatus.OK
+
+    def admin_status(self, path: str) -> int:
+        """The HTTP status of an admin page, fetched from here."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._admin_port}{path}", timeout=10) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    def _fetch(self, path: str) -> str:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._admin_port}{path}", timeout=20) as answer:
+                return str(answer.read().decode())
+        except urllib.error.URLError as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
+            raise ConnectionError(str(error)) from error
+
+    def stop(self) -> str:
+        """SIGTERM; returns what was logged. The service must end cleanly within five seconds."""
+        self.terminate()
+        return self.await_end()
 
 
 @contextlib.contextmanager
@@ -122,6 +193,15 @@ def run_service(folder: Path, settings: dict[str, Any], namespace: str | None = 
         if process.poll() is None:
             process.kill()
             process.wait(timeout=STOP_SECONDS)
+
+
+def _merge(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """The values with the changes; a mapping in both is merged, short of mappings below the second level."""
+    merged = dict(values)
+    for key, change in changes.items():
+        section = merged.get(key)
+        merged[key] = {**section, **change} if isinstance(section, dict) and isinstance(change, dict) else change
+    return merged
 
 
 def free_port() -> int:

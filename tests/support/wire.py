@@ -128,7 +128,11 @@ class TlsWire(TcpWire):
         context.verify_mode = ssl.CERT_NONE
         context.set_alpn_protocols(["stun.turn"])
         self._socket.settimeout(PATIENCE)
+        self._before_tls()
         self._socket = context.wrap_socket(self._socket)
+
+    def _before_tls(self) -> None:
+        """What goes in front of the handshake: nothing, unless a load balancer stands there."""
 
 
 class DtlsWire:
@@ -167,6 +171,13 @@ class DtlsWire:
                 self._take_in(deadline - time.monotonic())
             except SSL.ZeroReturnError as error:
                 raise ConnectionResetError("the server has closed the association") from error
+
+    @property
+    def certificate_serial(self) -> int:
+        """The serial number of the certificate that the server has shown."""
+        certificate = self._dtls.get_peer_certificate(as_cryptography=True)
+        assert certificate is not None
+        return certificate.serial_number
 
     def close(self) -> None:
         self._socket.close()

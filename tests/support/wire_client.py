@@ -10,7 +10,7 @@ import itertools
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -230,17 +230,32 @@ class Server(NamedTuple):
         credential = issue_credential(SECRET.encode(), int(time.time()) + lives_for, f"user{next(_identities)}")
         return TurnClient(credential.username, credential.password)
 
+    def client_with(self, secret: str) -> WireClient:
+        """A new user over UDP whose credential was issued with this secret."""
+        credential = issue_credential(secret.encode(), int(time.time()) + _VALIDITY_SECONDS, f"user{next(_identities)}")
+        return self.client_of(TurnClient(credential.username, credential.password))
+
     def client_of(self, turn: TurnClient, transport: str = "udp", host: str = "127.0.0.1") -> WireClient:
         """A connection of a known user."""
         return WireClient(_WIRES[transport]((host, self.ports[transport])), turn)
 
 
 @contextlib.contextmanager
-def run_relay(folder: Path, **settings: Any) -> Iterator[Server]:  # noqa: ANN401  # whatever the settings take
-    """Run the relay alone, on loopback and on free ports.
+def run_relay(
+    folder: Path,
+    *,
+    services: Sequence[str] = ("relay",),
+    tls: Mapping[str, str] | None = None,
+    signaling: Mapping[str, Any] | None = None,
+    **settings: Any,  # noqa: ANN401  # whatever the settings take
+) -> Iterator[Server]:
+    """Run the relay, alone unless told otherwise, on loopback and on free ports.
 
     Args:
         folder: takes the configuration and the state.
+        services: relay, and what else is to run.
+        tls: certificate and key; none: a self-signed one.
+        signaling: its settings, if it is to run.
         settings: of the relay, beyond those that are needed here.
     """
     ports = {transport: free_port() for transport in ("udp", "tcp", "tls", "dtls")}
@@ -256,6 +271,12 @@ def run_relay(folder: Path, **settings: Any) -> Iterator[Server]:  # noqa: ANN40
         "peers": {"allow": ["127.0.0.1/32", "127.0.0.3/32", "::1/128"]},
         **settings,
     }
-    configuration = {"services": ["relay"], "secrets": {"turn_secret": SECRET}, "relay": relay}
+    configuration = {
+        "services": list(services),
+        "secrets": {"turn_secret": SECRET},
+        "relay": relay,
+        "tls": dict(tls or {}),
+        "signaling": dict(signaling or {}),
+    }
     with run_service(folder, configuration) as service:
         yield Server(service, ports)

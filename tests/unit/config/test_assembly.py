@@ -61,7 +61,8 @@ async def test_what_a_relay_refuses_is_told_counted_and_not_kept(
     relay.failure = failure
     relay.may_go_on.set()
     installation = install(tmp_path, relay, lambda: settings_of(tmp_path, "second"))
-    await installation._reload()
+    installation._reload_again = True
+    await installation._reload_as_asked()
     assert "not reloaded: " in caplog.text
     assert (reloads(installation, "failure"), reloads(installation, "success")) == (1, 0)
     assert installation._settings.relay.realm == "first"
@@ -92,5 +93,6 @@ async def test_the_certificate_of_the_pages_follows_the_settings(tmp_path: Path)
         settings_of(first, "first"), open_state(settings_of(first, "first"), datetime.now(UTC)), lambda: changed
     )
     certificate = installation._certificate = installation._state.certificate()
-    await installation._reload()
+    installation._reload_again = True
+    await installation._reload_as_asked()
     assert certificate.reloads == 1

@@ -60,6 +60,21 @@ def test_every_mistake_is_one_line_on_standard_error_and_the_status_is_2() -> No
     ]
 
 
+def test_every_contradiction_is_one_line() -> None:
+    Path("bad.yaml").write_text(
+        "relay: {workers: 2, mobility: true, share_with_pages: true, port_min: 60000, port_max: 50000,"
+        " realm: telemedicine-clinic}\nadmin: {port: 8080}\n",
+        encoding="utf-8",
+    )
+    status, out, err = run_process("check-config", "--config", "bad.yaml")
+    assert (status, out) == (2, "")
+    lines = err.splitlines()
+    assert len(lines) == 4
+    assert all(line.startswith("relay: ") for line in lines)
+    for text in ("port_min must", "mobility needs workers: 1", "share_with_pages needs", "'telemedicine-clinic' is"):
+        assert sum(text in line for line in lines) == 1, err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -64,6 +64,16 @@ def test_amounts_add_up_and_of_states_the_largest_counts() -> None:
     }
 
 
+def test_of_certificates_the_one_that_ends_first_counts() -> None:
+    def ending(at: float) -> Snapshot:
+        registry = CollectorRegistry()
+        Gauge("redconnect_certificate_expiry_timestamp_seconds", "Expiry.", registry=registry).set(at)
+        return take_snapshot(registry)
+
+    for order in ([100.0, 200.0], [200.0, 100.0]):
+        assert exposition(add_up(map(ending, order))) == {"redconnect_certificate_expiry_timestamp_seconds": 100.0}
+
+
 def test_series_that_only_one_has_are_kept() -> None:
     one, other = worker(1, 0, 0.0), worker(1, 0, 0.0)
     del other["relay_packets"]  # type: ignore[attr-defined]  # it is a dict

@@ -2,6 +2,7 @@ import os
 import shutil
 import ssl
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -266,6 +267,66 @@ def test_a_look_on_demand_does_not_wait(files: Files, served: Served) -> None:
     assert served.certificate(after=0.0) == der(files)
 
 
+def test_servers_of_other_protocols_share_the_certificate_and_its_changes(
+    files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = Served(files, "stun.turn")
+    pages = served.reloading.context_for(["http/1.1"])
+    files.write()
+    served.now += 1
+    end = handshake(pages, client_for(files.certificate))
+    assert end.selected_alpn_protocol() == "http/1.1"
+    assert end.getpeercert(binary_form=True) == served.certificate() == der(files)
+    files.key.write_bytes(b"no key")
+    served.certificate()
+    handshake(pages, client_for(files.certificate))
+    assert [record.levelname for record in caplog.records].count("WARNING") == 1
+
+
+def test_other_files_are_served_from_the_moment_they_are_taken_into_use(files: Files, tmp_path: Path) -> None:
+    served = Served(files)
+    folder = tmp_path / "other"
+    folder.mkdir()
+    other = Files(folder)
+    other.write()
+    take = served.reloading.prepare(other.certificate, other.key)
+    assert served.certificate() == der(files)
+    take()
+    take()
+    assert served.certificate() == der(other) != der(files)
+    assert served.reloading.reloads == 1
+    files.certificate.unlink()
+    assert served.certificate() == der(other)
+
+
+def test_unfit_other_files_change_nothing(files: Files, served: Served, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        served.reloading.prepare(tmp_path / "missing.pem", files.key)
+    assert served.certificate() == der(files)
+    assert served.reloading.files == (files.certificate, files.key)
+
+
+def test_a_certificate_that_a_companion_cannot_use_is_used_by_nobody(files: Files, served: Served) -> None:
+    taken: list[str] = []
+
+    def companion(certificate_file: Path, _key_file: Path) -> Callable[[], None]:
+        key = x509.load_pem_x509_certificate(certificate_file.read_bytes()).public_key()
+        if isinstance(key, rsa.RSAPublicKey):
+            raise ValueError("not this kind of key")  # noqa: TRY004  # as a parser would
+        return lambda: taken.append("taken")
+
+    served.reloading.accompany(companion)
+    before = served.certificate()
+    key, certificate = new_rsa_pair()
+    files.key.write_bytes(key)
+    files.certificate.write_bytes(certificate)
+    assert served.certificate() == before
+    assert (served.reloading.failures, taken) == (1, [])
+    files.write()
+    assert served.certificate() == der(files)
+    assert taken == ["taken"]
+
+
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl to compare the certificate with")
 def test_the_expiry_is_the_one_that_openssl_reads(files: Files, served: Served) -> None:
     told = subprocess.run(
@@ -275,37 +336,6 @@ def test_the_expiry_is_the_one_that_openssl_reads(files: Files, served: Served) 
         text=True,
     ).stdout.strip()
     assert told == served.reloading.not_after.strftime("notAfter=%b %e %H:%M:%S %Y GMT")
-
-
-def test_a_certificate_that_others_cannot_take_is_not_served_and_tried_again_when_the_files_change(
-    files: Files,
-) -> None:
-    context = ReloadingContext(files.certificate, files.key)
-    context.on_change = refuse
-    before = context.not_after
-    files.write(NOW + timedelta(days=7))
-    assert not context.refresh()
-    assert (context.not_after, context.reloads, context.failures) == (before, 0, 1)
-    seen: list[tuple[Path, Path]] = []
-    context.on_change = lambda *paths: seen.append(paths)
-    files.write(NOW + timedelta(days=14))
-    assert context.refresh()
-    assert (context.reloads, seen) == (1, [(files.certificate, files.key)])
-
-
-def test_files_that_others_cannot_take_are_not_followed(files: Files, tmp_path: Path) -> None:
-    context = ReloadingContext(files.certificate, files.key)
-    before = context.not_after
-    (tmp_path / "other").mkdir()
-    other = Files(tmp_path / "other")
-    other.write(NOW + timedelta(days=7))
-    context.on_change = refuse
-    with pytest.raises(OSError, match="no DTLS with this key"):
-        context.follow(other.certificate, other.key)
-    assert context.not_after == before
-    context.on_change = None
-    context.follow(other.certificate, other.key)
-    assert context.not_after != before
 
 
 def refuse(*_files: Path) -> None:

@@ -68,6 +68,15 @@ def test_addresses_and_networks_get_one_form() -> None:
             {"relay_addresses": ["10.0.0.5"], "external_addresses": {"10.0.0.6": "203.0.113.7"}},
             "which relay_addresses does not",
         ),
+        ({"workers": 2, "tcp_allocations": True}, "tcp_allocations needs workers: 1"),
+        (
+            {
+                "workers": 2,
+                "behaviour_discovery": True,
+                "listen_addresses": ["192.0.2.1", "192.0.2.2"],
+            },
+            "behaviour_discovery needs workers: 1",
+        ),
     ],
 )
 def test_what_can_only_be_a_slip_is_a_mistake(wrong: dict[str, object], reason: str) -> None:

@@ -27,6 +27,7 @@ from relay.io.dtls import HANDSHAKE_SECONDS, DtlsAssociation, DtlsCount, DtlsLis
 from relay.io.dtls_hello import HANDSHAKE_MTU_BYTES
 from relay.io.poller import Poller
 from relay.io.stream import ALLOCATION_SECONDS, FIRST_MESSAGE_SECONDS
+from relay.io.udp import enlarge_receive_buffer
 from stun.address import TransportAddress
 from stun.demux import encode_channel_data
 from stun.message import encode_message
@@ -686,3 +687,22 @@ def test_a_key_with_a_passphrase_is_refused_instead_of_asking_for_it(files: tupl
     locked.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))
     with pytest.raises(OSError, match="cannot use"):
         build_dtls_context(files[0], locked)
+
+
+async def test_a_burst_of_many_clients_waits_in_a_buffer_as_large_as_that_of_a_udp_listener(wired: Wired) -> None:
+    size = wired.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
+        before = plain.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        enlarge_receive_buffer(plain)
+        assert size == plain.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= before
+
+
+async def test_a_smaller_bound_refuses_new_clients_and_keeps_the_old_ones(wired: Wired) -> None:
+    old = await wired.connected()
+    wired.listener.set_max_associations(1)
+    late = await wired.client()
+    late.send_datagram(await late.get_cookie())
+    await wired.read_all()
+    assert late.endpoint.is_silent
+    assert wired.listener.counts[DtlsCount.REFUSED] == 1
+    await wired.echo(old)

@@ -204,6 +204,17 @@ async def test_the_pages_see_the_client_behind_the_load_balancer() -> None:
     assert pages.peers == [("2001:db8::1", 4711, 0, 0)]
 
 
+async def test_pages_that_need_tls_are_not_served_in_the_clear() -> None:
+    protocol = Recording()
+    async with (
+        harness(http=lambda: protocol, http_needs_tls=True) as server,
+        connected(server, first=b"GET / HTTP/1.1\r\n\r\n") as client,
+    ):
+        assert await client.is_closed_by_the_server()
+        assert server.streams.closings[Closing.MALFORMED] == 1
+    assert protocol.told == []
+
+
 class Recording(asyncio.Protocol):
     """Writes down what a transport tells it."""
 

@@ -548,6 +548,7 @@ async def test_metrics_count_and_tell_nothing_about_anybody(relay: Running, peer
         'redconnect_relay_payload_bytes_total{direction="to_client",transport="udp"} 3.0',
         'redconnect_relay_packets_total{direction="to_peer",transport="udp"} 1.0',
         'redconnect_relay_allocations{family="ipv4",transport="udp"} 1.0',
+        'redconnect_relay_streams_closed_total{reason="no_message"} 0.0',
         'redconnect_relay_ports_taken{family="ipv4"} 1.0',
         'redconnect_relay_allocations_created_total{family="ipv4",transport="udp"} 1.0',
         'redconnect_relay_requests_answered_total{method="allocate",transport="udp"} 1.0',
