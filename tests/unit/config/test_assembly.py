@@ -13,6 +13,11 @@ from config.schema import Settings
 from config.state import State, open_state
 
 
+@pytest.fixture(autouse=True)
+def _leave_logging_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("config.assembly.configure_logging", lambda _settings: None)
+
+
 class SlowRelay:
     """Takes settings into use when the test says so."""
 

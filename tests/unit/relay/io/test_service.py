@@ -407,7 +407,7 @@ async def test_a_tcp_allocation_reaches_relayed_addresses_and_no_service_of_this
         relayed = await allocate_tcp(other)
         assert await other.permit(TransportAddress.parse(HOST, 9)) == 0
         listening = TransportAddress.parse(*server.sockets[0].getsockname())
-        assert (await one.ask(Method.CONNECT, (XOR_PEER_ADDRESS, listening))).code == 447
+        assert (await one.ask(Method.CONNECT, (XOR_PEER_ADDRESS, listening))).code == 403
         assert (await one.ask(Method.CONNECT, (XOR_PEER_ADDRESS, relayed))).code == 0
         assert met == []
         server.close()
