@@ -8,11 +8,11 @@ SOURCES := stun relay signaling config tests
 PYTEST := $(BIN)/python -m pytest
 FUZZ_TARGETS := message attributes framing turn_server
 
-.PHONY: help setup run test check unit conformance e2e fuzz bench requirements clean
+.PHONY: help setup run test in-process processes check unit conformance e2e fuzz bench requirements clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 $(VENV)/.runtime: requirements/runtime.txt pyproject.toml
 	@echo "setting up $(VENV), once" >&2
@@ -33,7 +33,14 @@ run: $(VENV)/.runtime ## start the service and print the links of a demo appoint
 	@$(BIN)/python -m config.cli serve --demo
 
 test: setup ## every test, browsers included
-	@$(PYTEST) tests/unit tests/conformance tests/fuzz tests/e2e
+	@$(MAKE) --no-print-directory -j2 --output-sync=target in-process processes
+	@$(PYTEST) tests/e2e
+
+in-process: $(VENV)/.dev ## unit tests, conformance, corpora
+	@$(PYTEST) tests/unit tests/conformance tests/fuzz
+
+processes: $(VENV)/.dev ## the service as a process: signals, reload, drain, certificates, workers
+	@$(PYTEST) tests/processes
 
 check: $(VENV)/.dev ## linters, types, direction of imports
 	@$(BIN)/ruff check $(SOURCES)

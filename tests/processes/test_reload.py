@@ -22,6 +22,7 @@ from tests.support.wire_client import SECRET, Peer, Server, WireClient, run_rela
 OTHER_SECRET = "another secret of thirty-two bytes, or even more"
 THIRD_SECRET = "the third secret of thirty-two bytes, for the realm"
 CHANNEL = 0x4000
+OPEN = {"allow": ["127.0.0.1/32"]}  # what every realm must say of an own address, if any is to reach it
 WORKERS = [1, 2]
 
 
@@ -77,7 +78,7 @@ def test_a_reload_of_everything_loses_no_packet_of_a_running_allocation(
     lines = [line(stack, relay, transport) for transport in ("udp", "udp", "udp", "tcp", "tls")]
     changes = {
         "secrets": {"new": OTHER_SECRET},
-        "realms": {"clinic": {"ports": [3479], "users": {"bob": "builder"}}},
+        "realms": {"clinic": {"ports": [3479], "users": {"bob": "builder"}, "peers": OPEN}},
         "quota": quota(allocations_per_user=3, bytes_per_second=0),
         "strict_channels": True,
         "peers": {"allow": ["127.0.0.1/32"], "deny": ["198.51.100.0/24"]},
@@ -191,7 +192,7 @@ def test_differences_are_logged_key_by_key_and_secrets_only_as_changed(relay: Se
                 "strict_channels": True,
                 "users": {"carol": "hidden-password"},
                 "secrets": {"new": OTHER_SECRET},
-                "realms": {"clinic": {"ports": [9], "users": {"bob": "hidden-password"}}},
+                "realms": {"clinic": {"ports": [9], "users": {"bob": "hidden-password"}, "peers": OPEN}},
                 "port_max": 60_000,
                 "peers": {"allow": ["127.0.0.1/32"]},
             }
