@@ -93,7 +93,9 @@ class Service:
     def configure(self, changes: dict[str, Any]) -> None:
         """Write other settings into the file: sections are merged, keys replaced. `reload` takes them into use."""
         self.settings = _merge(self.settings, changes)
-        self.config.write_text(json.dumps(self.settings))
+        fresh = self.config.with_suffix(".new")
+        fresh.write_text(json.dumps(self.settings))
+        fresh.replace(self.config)  # at once: half a file may be a right one, and an empty file means the defaults
 
     def hang_up(self) -> None:
         """SIGHUP, without waiting for what comes of it."""
