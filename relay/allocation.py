@@ -41,6 +41,7 @@ class Allocation:
         "plane",
         "protocol",
         "relays",
+        "released_by",
         "reservation_token",
         "serial",
         "traffic",
@@ -62,6 +63,7 @@ class Allocation:
         self.serial: int | None = None  # what a mobile allocation is known by (RFC 8016)
         self.is_stranded = False  # whether the connection of its client has ended, so that only its ticket finds it
         self.unavailable: tuple[int, int] | None = None  # family and error code of the half that could not be had
+        self.released_by: bytes | None = None  # transaction ID of the Refresh that ended one half of it
         self.reservation_token: bytes | None = None
         self.permissions: dict[bytes, Permission] = {}
         self.channels: dict[int, ChannelBinding] = {}

@@ -58,13 +58,21 @@ class AllocationCreated(NamedTuple):
 
 
 class AllocationDeleted(NamedTuple):
-    """An allocation ended; its relayed transport addresses were taken back."""
+    """An allocation ended; its relayed transport addresses, those that were left, were taken back."""
 
     transport: Transport
     families: tuple[int, ...]
     ending: Ending
     seconds: float
     traffic: Traffic
+
+
+class HalfDeleted(NamedTuple):
+    """One relayed transport address of a dual allocation was taken back; the other one lives on."""
+
+    transport: Transport
+    family: int
+    ending: Ending
 
 
 class AllocationMoved(NamedTuple):
@@ -75,4 +83,12 @@ class AllocationMoved(NamedTuple):
     families: tuple[int, ...]
 
 
-Event = RequestAnswered | RequestRefused | MessageDropped | AllocationCreated | AllocationDeleted | AllocationMoved
+Event = (
+    RequestAnswered
+    | RequestRefused
+    | MessageDropped
+    | AllocationCreated
+    | AllocationDeleted
+    | AllocationMoved
+    | HalfDeleted
+)

@@ -30,6 +30,7 @@ from relay.events import (
     AllocationMoved,
     Ending,
     Event,
+    HalfDeleted,
     MessageDropped,
     NoAnswer,
     RequestAnswered,
@@ -401,6 +402,8 @@ class TurnServer:
         else:
             allocation = self._mobile_allocation(ticket, path, identity, existing, now)
         if family is not None and allocation.live_relay(family, now) is None:
+            if wish == 0 and request.transaction_id == allocation.released_by:
+                return (LIFETIME.pack(0),)  # a retransmission is answered alike
             raise PeerAddressFamilyMismatch("family")
         if ticket is not None:  # nothing is refused any more
             self._move(allocation, path, identity, now)
@@ -408,7 +411,8 @@ class TurnServer:
             if family is None or len(allocation.relays) == 1:
                 self._delete(allocation, Ending.REFRESH_ZERO, now)
             else:
-                self._release_family(allocation, family)
+                self._release_family(allocation, family, Ending.REFRESH_ZERO)
+                allocation.released_by = request.transaction_id
             return (LIFETIME.pack(0),)
         lifetime = self._lifetime(wish)
         for each, relay in allocation.relays.items():
@@ -595,7 +599,7 @@ class TurnServer:
 
     def _forget_expired(self, allocation: Allocation, now: float) -> None:
         for family in [family for family, relay in allocation.relays.items() if relay.expires_at <= now]:
-            self._release_family(allocation, family)
+            self._release_family(allocation, family, Ending.EXPIRED)
         for ip in [ip for ip, granted in allocation.permissions.items() if granted.expires_at <= now]:
             del allocation.permissions[ip]
             allocation.plane.forget_peer(allocation.relays[family_of(ip)].handle, ip)
@@ -608,7 +612,7 @@ class TurnServer:
             del allocation.peers[binding.peer]
             allocation.plane.unbind_channel(allocation.relays[binding.peer.family].handle, binding.number)
 
-    def _release_family(self, allocation: Allocation, family: int) -> None:
+    def _release_family(self, allocation: Allocation, family: int, ending: Ending) -> None:
         """End one half of a dual allocation, with its permissions and channels."""
         for binding in [binding for peer, binding in allocation.peers.items() if peer.family == family]:
             self._forget_channel(allocation, binding)
@@ -618,6 +622,7 @@ class TurnServer:
             self._tcp.end(allocation.relays[family].handle)
         allocation.traffic = allocation.traffic.plus(self._allocator.release_family(allocation, family))
         allocation.expires_at = allocation.last_expiry()
+        self._observe(HalfDeleted(allocation.path.transport, family, ending))
 
     def _delete(self, allocation: Allocation, ending: Ending, now: float) -> None:
         del self._allocations[allocation.path]

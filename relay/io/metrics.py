@@ -20,6 +20,7 @@ from relay.events import (
     AllocationMoved,
     Ending,
     Event,
+    HalfDeleted,
     MessageDropped,
     NoAnswer,
     RequestAnswered,
@@ -89,6 +90,8 @@ class RelayMetrics(Collector):
                     self._created[transport, family] += 1
                 self._secrets[secret] += 1
                 self._latency.observe(latency())
+            case HalfDeleted(transport=transport, family=family, ending=ending):
+                self._deleted[transport, family, ending] += 1
             case AllocationMoved(before=before, after=after, families=families):
                 for family in families:
                     self._deleted[before, family, Ending.MOVED] += 1

@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.events import AllocationCreated, AllocationDeleted, Ending
+from relay.events import AllocationCreated, AllocationDeleted, Ending, HalfDeleted
 from relay.five_tuple import Transport
 from stun.address import IPV4, IPV6
 from stun.attributes import (
@@ -14,7 +14,7 @@ from stun.attributes import (
     RESERVATION_TOKEN,
     XOR_RELAYED_ADDRESS,
 )
-from stun.registry import ErrorCode
+from stun.registry import ErrorCode, Method
 from tests.support.fake_datapath import FakeRelay
 from tests.support.relay_harness import RELAY_V4, RELAY_V6, RelayedClient, RelayHarness, peer
 
@@ -188,3 +188,21 @@ def test_a_refresh_revives_no_half_that_has_expired(harness: RelayHarness, alice
     assert alice.refresh(900, (REQUESTED_ADDRESS_FAMILY, IPV4)).code == 443
     harness.advance(1)
     assert [relay.address.bound for relay in alice.relays] == [RELAY_V6]
+
+
+@pytest.mark.rfc(8489, "6.3.1")
+def test_a_retransmitted_end_of_one_half_is_answered_alike(harness: RelayHarness, alice: RelayedClient) -> None:
+    fields = ((LIFETIME, 0), (REQUESTED_ADDRESS_FAMILY, IPV6))
+    first = alice.ask(Method.REFRESH, *fields)
+    again = alice.ask(Method.REFRESH, *fields, transaction_id=alice.turn.transaction_id)
+    assert again.raw == first.raw
+    assert alice.ask(Method.REFRESH, *fields).code == 443
+    assert list(relays_of(harness)) == [RELAY_V4]
+
+
+def test_the_end_of_one_half_is_reported_once_and_the_other_later(harness: RelayHarness, alice: RelayedClient) -> None:
+    alice.refresh(0, (REQUESTED_ADDRESS_FAMILY, IPV6))
+    assert harness.events.count(HalfDeleted(Transport.UDP, IPV6, Ending.REFRESH_ZERO)) == 1
+    alice.refresh(0)
+    (ended,) = [event for event in harness.events if isinstance(event, AllocationDeleted)]
+    assert ended.families == (IPV4,)
