@@ -52,13 +52,13 @@ class Poller:
 
     def forget(self, descriptor: int) -> None:
         """Stop watching; to be called before the descriptor is closed."""
-        if self._callbacks.pop(descriptor, None) is None:
-            del self._fresh[descriptor]
+        self.forget_closing(descriptor)
         self._epoll.unregister(descriptor)
 
     def forget_closing(self, descriptor: int) -> None:
         """Stop watching a descriptor that is closed right after this: the kernel forgets it by itself then."""
-        del self._callbacks[descriptor]
+        if self._callbacks.pop(descriptor, None) is None:
+            del self._fresh[descriptor]
 
     def watch_alone(self, descriptor: int, on_ready: OnReady) -> None:
         """Like `watch` for reading, but by the event loop itself; not for sockets that queue errors."""

@@ -216,3 +216,22 @@ async def test_a_socket_watched_and_forgotten_within_a_round_is_never_told(
     assert len(poller) == 0
     one.close()
     other.close()
+
+
+async def test_a_socket_watched_and_closed_within_a_round_leaves_nothing(
+    poller: Poller, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def open_and_close(_events: int) -> None:
+        pair[0].recv(100)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as short_lived:
+            poller.watch(short_lived.fileno(), lambda _: None)
+            poller.forget_closing(short_lived.fileno())
+        ended.set_result(None)
+
+    poller.watch(pair[0].fileno(), open_and_close)
+    pair[1].send(b"x")
+    async with asyncio.timeout(PATIENCE):
+        await ended
+    assert len(poller) == 1
