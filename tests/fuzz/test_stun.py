@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from stun.address import TransportAddress
 from stun.attributes import ATTRIBUTES
-from stun.demux import MAX_FRAME, StreamDecoder, decode_channel_data, encode_channel_data
+from stun.demux import decode_channel_data, encode_channel_data
 from stun.errors import IntegrityError, MessageParseError, StaleNonceError
 from stun.integrity import IntegrityAlgorithm, IntegrityKey
 from stun.message import MAX_ATTRIBUTES, decode_message, encode_message
 from stun.nonce import NonceSealer
 from stun.registry import HEADER_LENGTH
+from tests.fuzz.targets.framing import decode_pieces
 from tests.support.mutations import messages, mutated
 
 SEALER = NonceSealer([bytes(16)], 3600)
@@ -90,9 +91,9 @@ def test_what_decodes_encodes_to_something_that_decodes_alike(raw: bytes) -> Non
 
 @given(mutated(streams), st.lists(st.integers(0, 1 << 20), max_size=10))
 def test_a_mutated_stream_gives_the_same_frames_however_it_is_cut(raw: bytes, cuts: list[int]) -> None:
-    whole, failed = _decode([raw])
+    whole, failed = decode_pieces([raw])
     edges = [0, *sorted(cut % (len(raw) + 1) for cut in cuts), len(raw)]
-    pieces, failed_in_pieces = _decode([raw[begin:end] for begin, end in itertools.pairwise(edges)])
+    pieces, failed_in_pieces = decode_pieces([raw[begin:end] for begin, end in itertools.pairwise(edges)])
     assert failed == failed_in_pieces
     # Of a stream that turns into junk, frames in the same piece as the junk are not handed out.
     assert pieces == whole if not failed else whole == []
@@ -103,15 +104,3 @@ def test_a_mutated_stream_gives_the_same_frames_however_it_is_cut(raw: bytes, cu
                 decode_message(frame)
             else:
                 decode_channel_data(frame)
-
-
-def _decode(chunks: list[bytes]) -> tuple[list[bytes], bool]:
-    decoder = StreamDecoder()
-    found: list[bytes] = []
-    for chunk in chunks:
-        try:
-            found += decoder.receive(chunk)
-        except MessageParseError:
-            return found, True
-        assert decoder.buffered < MAX_FRAME
-    return found, False

@@ -15,8 +15,8 @@ def run(data: bytes) -> None:
     count = data[0] % (_MAX_CUTS + 1) if data else 0
     cuts, stream = data[1 : 1 + 2 * count], data[1 + 2 * count :]
     places = sorted(int.from_bytes(cuts[at : at + 2]) % (len(stream) + 1) for at in range(0, len(cuts), 2))
-    whole, failed = _decode([stream])
-    pieces, failed_in_pieces = _decode([stream[a:b] for a, b in itertools.pairwise([0, *places, len(stream)])])
+    whole, failed = decode_pieces([stream])
+    pieces, failed_in_pieces = decode_pieces([stream[a:b] for a, b in itertools.pairwise([0, *places, len(stream)])])
     assert failed == failed_in_pieces
     # Of a stream that turns into junk, frames in the same piece as the junk are not handed out.
     assert pieces == whole if not failed else whole == []
@@ -29,7 +29,8 @@ def run(data: bytes) -> None:
                 decode_channel_data(frame)
 
 
-def _decode(chunks: list[bytes]) -> tuple[list[bytes], bool]:
+def decode_pieces(chunks: list[bytes]) -> tuple[list[bytes], bool]:
+    """The frames of a stream that comes in these pieces, and whether it turned into junk."""
     decoder = StreamDecoder()
     found: list[bytes] = []
     for chunk in chunks:

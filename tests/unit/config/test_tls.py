@@ -1,5 +1,4 @@
 import os
-import shutil
 import ssl
 import subprocess
 from collections.abc import Callable
@@ -327,7 +326,6 @@ def test_a_certificate_that_a_companion_cannot_use_is_used_by_nobody(files: File
     assert taken == ["taken"]
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl to compare the certificate with")
 def test_the_expiry_is_the_one_that_openssl_reads(files: Files, served: Served) -> None:
     told = subprocess.run(
         ["openssl", "x509", "-noout", "-enddate", "-in", str(files.certificate)],

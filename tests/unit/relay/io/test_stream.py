@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import shutil
 import socket
 import ssl
 import struct
@@ -652,7 +651,6 @@ async def test_a_pipe_whose_owner_never_holds_back_is_closed(server: Harness, mo
 # Another implementation of TLS' client
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl")
 @pytest.mark.parametrize(
     ("options", "version"),
     [
