@@ -542,12 +542,13 @@ async def _resolve(addresses: Sequence[RelayAddress], settings: RelaySettings) -
                 )
             advertised = seen
         check_advertised(bound, advertised)
-        if ipaddress.ip_address(advertised).is_private and not ipaddress.ip_address(advertised).is_loopback:
-            _log.warning(
-                "the relay address is private: peers outside this network cannot reach it; behind a NAT set"
-                " relay.external_addresses"
-            )
         resolved.append(RelayAddress(bound, advertised))
+    seen_as = [ipaddress.ip_address(address.advertised) for address in resolved]
+    if any(each.is_private and not each.is_loopback for each in seen_as):
+        _log.warning(
+            "a relay address is private: peers outside this network cannot reach it; behind a NAT set"
+            " relay.external_addresses"
+        )
     return resolved
 
 
