@@ -1,6 +1,6 @@
 """The long-term credential mechanism on the server's side (RFC 8489 §9.2.4)."""
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from relay.allocation import holder_of
 from relay.errors import BadRequest, StaleNonce, Unauthenticated
@@ -18,10 +18,10 @@ from stun.attributes import (
 )
 from stun.credentials import Keys, credential_expiry
 from stun.errors import CredentialError, IntegrityError, StaleNonceError
-from stun.integrity import IntegrityAlgorithm, IntegrityKey
+from stun.integrity import IntegrityKey
 from stun.message import Message
 from stun.nonce import NonceSealer, SecurityFeatures, security_features
-from stun.registry import PasswordAlgorithm
+from stun.registry import IntegrityAlgorithm, PasswordAlgorithm
 
 _MD5: Final = PasswordAlgorithm.MD5
 _EVIDENCE: Final = tuple(
@@ -46,7 +46,7 @@ class Identity(NamedTuple):
     holder: str  # the user of this realm, for quotas and comparisons
     evidence: tuple[bytes | None, ...]  # the values that led here; the same ones lead here again
     until: float  # Unix time from which nonce or credential are stale
-    witness: object  # the authenticator that says so
+    witness: Any  # the authenticator that says so
 
 
 class Authenticator:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from stun.errors import CredentialError, CredentialFault
-from stun.integrity import IntegrityAlgorithm, IntegrityKey
-from stun.registry import PasswordAlgorithm
+from stun.integrity import IntegrityKey
+from stun.registry import IntegrityAlgorithm, PasswordAlgorithm
 
 MIN_SECRET_BYTES: Final = 32
 MAX_CACHED_KEYS: Final = 2048  # user names; a key takes about 1 KiB per shared secret

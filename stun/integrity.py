@@ -2,12 +2,11 @@
 
 import hashlib
 import zlib
-from enum import Enum
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Final
 
 from stun.errors import IntegrityError
-from stun.registry import HEADER_LENGTH
+from stun.registry import HEADER_LENGTH, IntegrityAlgorithm
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -16,18 +15,6 @@ _FINGERPRINT_MASK: Final = 0x5354554E  # "STUN" (RFC 8489 §14.7)
 _BLOCK: Final = 64  # bytes; SHA-1 and SHA-256 agree in it
 _INNER_PAD: Final = bytes(each ^ 0x36 for each in range(256))
 _OUTER_PAD: Final = bytes(each ^ 0x5C for each in range(256))
-
-
-class IntegrityAlgorithm(Enum):
-    """Hash of the integrity attribute: hashlib's name, attribute type, size of the value in bytes."""
-
-    SHA1 = ("sha1", 0x0008, 20)
-    SHA256 = ("sha256", 0x001C, 32)
-
-    def __init__(self, digest: str, attribute_type: int, size: int) -> None:
-        self.digest = digest
-        self.attribute_type = attribute_type
-        self.size = size
 
 
 _SHA1: Final = IntegrityAlgorithm.SHA1  # an enum's members are slow to look up

@@ -15,11 +15,12 @@ from stun.attributes import (
     error_value,
 )
 from stun.errors import MessageParseError, ParseFault
-from stun.integrity import IntegrityAlgorithm, IntegrityKey, fingerprint_of
+from stun.integrity import IntegrityKey, fingerprint_of
 from stun.registry import (
     HEADER_LENGTH,
     MAGIC_COOKIE,
     ErrorCode,
+    IntegrityAlgorithm,
     MessageClass,
     Method,
     message_type,

@@ -1,6 +1,6 @@
 """The numbers of STUN and TURN (IANA "STUN Parameters"; RFC 8489 §18, RFC 8656 §18, RFC 6062 §6, RFC 8016 §5)."""
 
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import Final
 
 MAGIC_COOKIE: Final = bytes.fromhex("2112a442")
@@ -58,6 +58,18 @@ class PasswordAlgorithm(IntEnum):
 
     MD5 = 0x0001
     SHA256 = 0x0002
+
+
+class IntegrityAlgorithm(Enum):
+    """Hash of the integrity attribute: hashlib's name, attribute type, size of the value in bytes."""
+
+    SHA1 = ("sha1", 0x0008, 20)
+    SHA256 = ("sha256", 0x001C, 32)
+
+    def __init__(self, digest: str, attribute_type: int, size: int) -> None:
+        self.digest = digest
+        self.attribute_type = attribute_type
+        self.size = size
 
 
 REASONS: Final = {

@@ -16,9 +16,9 @@ from stun.attributes import (
 )
 from stun.credentials import long_term_key
 from stun.errors import IntegrityError
-from stun.integrity import IntegrityAlgorithm, IntegrityKey
+from stun.integrity import IntegrityKey
 from stun.message import decode_message, encode_message
-from stun.registry import MessageClass, Method
+from stun.registry import IntegrityAlgorithm, MessageClass, Method
 
 PASSWORD = b"VOkJxbRl1RmTxUk/WvJxBt"
 TRANSACTION_ID = bytes.fromhex("b7e7a701bc34d686fa87dfae")

@@ -32,10 +32,9 @@ from stun.attributes import (
 )
 from stun.credentials import CredentialBook, issue_credential, userhash
 from stun.errors import ParseFault
-from stun.integrity import IntegrityAlgorithm
 from stun.message import Message, decode_message, encode_message
 from stun.nonce import SecurityFeatures, security_features
-from stun.registry import ErrorCode, MessageClass, Method, PasswordAlgorithm
+from stun.registry import ErrorCode, IntegrityAlgorithm, MessageClass, Method, PasswordAlgorithm
 from tests.support.relay_harness import SECRET, USERS, RelayedClient, RelayHarness
 from tests.support.turn_client import BidDown, TurnClient, new_transaction_id, pack
 

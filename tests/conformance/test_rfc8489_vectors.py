@@ -13,10 +13,10 @@ from stun.attributes import (
 )
 from stun.credentials import CredentialBook, long_term_key, userhash
 from stun.errors import IntegrityError
-from stun.integrity import IntegrityAlgorithm, IntegrityKey
+from stun.integrity import IntegrityKey
 from stun.message import decode_message, encode_message
 from stun.nonce import security_features
-from stun.registry import MessageClass, Method, PasswordAlgorithm
+from stun.registry import IntegrityAlgorithm, MessageClass, Method, PasswordAlgorithm
 
 USERNAME_TEXT = "\u30de\u30c8\u30ea\u30c3\u30af\u30b9"
 PASSWORD = "TheMatrIX"

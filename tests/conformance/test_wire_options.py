@@ -22,8 +22,7 @@ from stun.attributes import (
     XOR_RELAYED_ADDRESS,
     PasswordAlgorithmEntry,
 )
-from stun.integrity import IntegrityAlgorithm
-from stun.registry import Method, PasswordAlgorithm
+from stun.registry import IntegrityAlgorithm, Method, PasswordAlgorithm
 from tests.conformance.conftest import Connect
 from tests.support.service import free_port
 from tests.support.turn_client import TurnClient

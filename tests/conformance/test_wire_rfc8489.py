@@ -16,9 +16,8 @@ from stun.attributes import (
     Attribute,
     pack_attribute,
 )
-from stun.integrity import IntegrityAlgorithm
 from stun.message import Message, decode_message, encode_message
-from stun.registry import MessageClass, Method
+from stun.registry import IntegrityAlgorithm, MessageClass, Method
 from tests.conformance.conftest import Connect
 from tests.support.turn_client import Field, TurnClient, new_transaction_id, pack
 from tests.support.wire_client import WireClient

@@ -11,9 +11,9 @@ from typing import Final
 from stun.address import TransportAddress
 from stun.attributes import ATTRIBUTES, FINGERPRINT, LIFETIME, REQUESTED_TRANSPORT, pack_attribute
 from stun.demux import encode_channel_data
-from stun.integrity import IntegrityAlgorithm, IntegrityKey
+from stun.integrity import IntegrityKey
 from stun.message import encode_message
-from stun.registry import MessageClass, Method
+from stun.registry import IntegrityAlgorithm, MessageClass, Method
 from tests.conformance.test_rfc5769_vectors import VECTORS
 from tests.support.turn_client import pack
 

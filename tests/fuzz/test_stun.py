@@ -10,10 +10,10 @@ from stun.address import TransportAddress
 from stun.attributes import ATTRIBUTES
 from stun.demux import decode_channel_data, encode_channel_data
 from stun.errors import IntegrityError, MessageParseError, StaleNonceError
-from stun.integrity import IntegrityAlgorithm, IntegrityKey
+from stun.integrity import IntegrityKey
 from stun.message import MAX_ATTRIBUTES, decode_message, encode_message
 from stun.nonce import NonceSealer
-from stun.registry import HEADER_LENGTH
+from stun.registry import HEADER_LENGTH, IntegrityAlgorithm
 from tests.fuzz.targets.framing import decode_pieces
 from tests.support.mutations import messages, mutated
 

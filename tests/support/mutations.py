@@ -22,9 +22,9 @@ from stun.attributes import (
     Attribute,
     pack_attribute,
 )
-from stun.integrity import IntegrityAlgorithm, IntegrityKey, fingerprint_of
+from stun.integrity import IntegrityKey, fingerprint_of
 from stun.message import encode_message
-from stun.registry import MessageClass, Method
+from stun.registry import IntegrityAlgorithm, MessageClass, Method
 
 addresses = st.builds(
     TransportAddress,

@@ -15,10 +15,10 @@ from stun.attributes import (
     PasswordAlgorithmEntry,
 )
 from stun.credentials import long_term_key, userhash
-from stun.integrity import IntegrityAlgorithm, IntegrityKey
+from stun.integrity import IntegrityKey
 from stun.message import Message, decode_message, encode_message
 from stun.nonce import SecurityFeatures, security_features
-from stun.registry import MessageClass, PasswordAlgorithm
+from stun.registry import IntegrityAlgorithm, MessageClass, PasswordAlgorithm
 
 T = TypeVar("T")
 Field = tuple[Attribute[Any], Any]

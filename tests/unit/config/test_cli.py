@@ -17,7 +17,7 @@ from config.schema import Settings
 from config.state import State
 from signaling.codes import AccessCode
 from stun.credentials import CredentialBook
-from stun.integrity import IntegrityAlgorithm
+from stun.registry import IntegrityAlgorithm
 
 ROOT = Path(__file__).parents[3]
 

@@ -22,10 +22,10 @@ from stun.attributes import (
 )
 from stun.credentials import CredentialBook, issue_credential, long_term_key, userhash
 from stun.errors import MessageParseError
-from stun.integrity import IntegrityAlgorithm, IntegrityKey
+from stun.integrity import IntegrityKey
 from stun.message import Message, decode_message, encode_message
 from stun.nonce import NonceSealer, SecurityFeatures, security_features
-from stun.registry import MessageClass, Method, PasswordAlgorithm
+from stun.registry import IntegrityAlgorithm, MessageClass, Method, PasswordAlgorithm
 
 CLIENT = TransportAddress.parse("192.0.2.1", 5000)
 SERVER = TransportAddress.parse("198.51.100.1", 3478)

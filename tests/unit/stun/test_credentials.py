@@ -17,8 +17,8 @@ from stun.credentials import (
     userhash,
 )
 from stun.errors import CredentialError, CredentialFault
-from stun.integrity import IntegrityAlgorithm, IntegrityKey
-from stun.registry import PasswordAlgorithm
+from stun.integrity import IntegrityKey
+from stun.registry import IntegrityAlgorithm, PasswordAlgorithm
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 OTHER = b"fedcba9876543210fedcba9876543210"

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stun.errors import IntegrityError
-from stun.integrity import IntegrityAlgorithm, IntegrityKey, fingerprint_of
+from stun.integrity import IntegrityKey, fingerprint_of
 from stun.message import decode_message, encode_message
-from stun.registry import MessageClass, Method
+from stun.registry import IntegrityAlgorithm, MessageClass, Method
 
 KEY = b"a key"
 every_algorithm = pytest.mark.parametrize("algorithm", IntegrityAlgorithm)

@@ -20,7 +20,7 @@ from stun.attributes import (
     pack_attribute,
 )
 from stun.errors import MessageParseError, ParseFault
-from stun.integrity import IntegrityAlgorithm, IntegrityKey, fingerprint_of
+from stun.integrity import IntegrityKey, fingerprint_of
 from stun.message import (
     MAX_ATTRIBUTES,
     MAX_UNKNOWN_ATTRIBUTES,
@@ -29,7 +29,7 @@ from stun.message import (
     encode_message,
     encode_unknown_attributes,
 )
-from stun.registry import ErrorCode, MessageClass, Method
+from stun.registry import ErrorCode, IntegrityAlgorithm, MessageClass, Method
 
 TRANSACTION_ID = bytes.fromhex("b7e7a701bc34d686fa87dfae")
 KEY = IntegrityKey(b"a key")
