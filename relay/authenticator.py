@@ -1,6 +1,6 @@
 """The long-term credential mechanism on the server's side (RFC 8489 §9.2.4)."""
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple, final
 
 from relay.allocation import holder_of
 from relay.errors import BadRequest, StaleNonce, Unauthenticated
@@ -36,17 +36,30 @@ _ALGORITHMS_BIT: Final = int(SecurityFeatures.PASSWORD_ALGORITHMS)
 _ANONYMITY_BIT: Final = int(SecurityFeatures.USERNAME_ANONYMITY)
 
 
-class Identity(NamedTuple):
+@final
+class Identity:
     """Who sent a request, and the key that the response is signed with."""
 
-    username: str
-    key: IntegrityKey
-    realm: Realm
-    secret: str  # name of the shared secret behind a time-limited credential, "" for a static user
-    holder: str  # the user of this realm, for quotas and comparisons
-    evidence: tuple[bytes | None, ...]  # the values that led here; the same ones lead here again
-    until: float  # Unix time from which nonce or credential are stale
-    witness: Any  # the authenticator that says so
+    __slots__ = ("evidence", "holder", "key", "realm", "secret", "until", "username", "witness")
+
+    def __init__(
+        self,
+        username: str,
+        key: IntegrityKey,
+        realm: Realm,
+        secret: str,
+        evidence: tuple[bytes | None, ...],
+        until: float,
+        witness: "Authenticator",
+    ) -> None:
+        self.username = username
+        self.key = key
+        self.realm = realm
+        self.secret = secret  # name of the shared secret behind a time-limited credential, "" for a static user
+        self.holder = holder_of(realm.name, username)  # for quotas and comparisons
+        self.evidence = evidence  # the values that led here; the same ones lead here again
+        self.until = until  # Unix time from which nonce or credential are stale
+        self.witness = witness  # the authenticator that says so
 
 
 class Authenticator:
@@ -113,7 +126,7 @@ class Authenticator:
             raise StaleNonce("stale_nonce") from error
         if secret:
             until = min(until, credential_expiry(username))
-        return Identity(username, key, realm, secret, holder_of(realm.name, username), evidence, until, self)
+        return Identity(username, key, realm, secret, evidence, until, self)
 
     def challenge(self, path: FiveTuple, unix_time: float) -> tuple[bytes, ...]:
         """REALM, a fresh NONCE and, where offered, PASSWORD-ALGORITHMS, as 401 and 438 carry them."""

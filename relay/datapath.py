@@ -23,11 +23,13 @@ class Traffic(NamedTuple):
 
     def plus(self, other: "Traffic") -> "Traffic":
         """Both together."""
-        return Traffic(*map(operator.add, self, other))
+        if other is NO_TRAFFIC:
+            return self
+        return other if self is NO_TRAFFIC else Traffic(*map(operator.add, self, other))
 
     def minus(self, other: "Traffic") -> "Traffic":
         """What has come since."""
-        return Traffic(*map(operator.sub, self, other))
+        return self if other is NO_TRAFFIC else Traffic(*map(operator.sub, self, other))
 
 
 NO_TRAFFIC: Final = Traffic(0, 0, 0, 0)
@@ -60,14 +62,6 @@ class Drop(StrEnum):
     BANDWIDTH = "bandwidth"
     PEER_RATE = "peer_rate"
     REFLECTOR = "reflector"
-
-
-class NotSent(OSError):
-    """A link dropped a message by itself; to the packet path it is one more reason why a send fails."""
-
-    def __init__(self, reason: Drop) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class DataPath(Protocol):

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from relay.datapath import Drop
 from stun.address import TransportAddress
 from stun.registry import ErrorCode
 
@@ -15,8 +16,11 @@ class RequestRejected(Exception):
     code: ClassVar[ErrorCode] = ErrorCode.SERVER_ERROR
 
     def __init__(self, cause: str) -> None:
-        super().__init__(f"{int(self.code)} {cause}")
+        super().__init__(cause)
         self.cause = cause
+
+    def __str__(self) -> str:
+        return f"{int(self.code)} {self.cause}"
 
 
 class BadRequest(RequestRejected):
@@ -97,3 +101,11 @@ class TryAlternate(RequestRejected):
 
 class PortTaken(OSError):
     """The data path could not bind a port, because somebody else on this machine holds it."""
+
+
+class NotSent(OSError):
+    """A link dropped a message by itself; to the packet path it is one more reason why a send fails."""
+
+    def __init__(self, reason: Drop) -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -1,6 +1,6 @@
 """What the control plane reports to metrics and logs. No event carries an address, a user name or a payload."""
 
-from enum import Enum
+from enum import StrEnum
 from typing import NamedTuple
 
 from relay.datapath import Traffic
@@ -9,7 +9,7 @@ from stun.errors import ParseFault
 from stun.registry import ErrorCode, Method
 
 
-class Ending(Enum):
+class Ending(StrEnum):
     """Why an allocation ended."""
 
     REFRESH_ZERO = "refresh_zero"
@@ -19,7 +19,7 @@ class Ending(Enum):
     MOVED = "moved"  # to another transport of the same client: it goes on there
 
 
-class NoAnswer(Enum):
+class NoAnswer(StrEnum):
     """Why a message that parsed got no answer."""
 
     NOT_A_REQUEST = "not_a_request"

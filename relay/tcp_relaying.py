@@ -82,7 +82,9 @@ class TcpRelaying:
     def accept(self, handle: int, peer: TransportAddress, now: float) -> int | None:
         """A peer has connected to a relayed transport address: its CONNECTION-ID, or None without a permission."""
         owner = self._owners.get(handle)
-        permitted = owner is not None and owner.has_permission(peer.ip, now)
+        relay = None if owner is None else owner.live_relay(peer.family, now)
+        is_its_own = relay is not None and relay.handle == handle  # not that of the other family
+        permitted = owner is not None and is_its_own and owner.has_permission(peer.ip, now)
         return self._table.accept(handle, peer, now, is_permitted=permitted)
 
     def dialled(self, connection_id: int, now: float) -> None:

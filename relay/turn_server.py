@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from relay import channel_binding, permission, reservation
 from relay.allocation import Allocation
@@ -82,17 +82,14 @@ _ANSWERED: Final = {
     (method, transport): RequestAnswered(method, transport) for method in Method for transport in Transport
 }
 _BINDING_ANSWERED: Final = {transport: _ANSWERED[Method.BINDING, transport] for transport in Transport}
+_CHALLENGED: Final = (Unauthenticated, StaleNonce)
 _METHODS: Final = {int(method): method for method in Method}
 
 # Gets what lives on the five-tuple, expired or not; returns the attributes of the response, None if that follows later.
 _Handler = Callable[[Message, FiveTuple, Identity, Allocation | None, float], tuple[bytes, ...] | None]
 
 
-class Transmit(NamedTuple):
-    """One message to send to a client."""
-
-    data: bytes
-    path: FiveTuple
+Transmit = tuple[bytes, FiveTuple]  # one message to send to a client
 
 
 class TurnServer:
@@ -182,7 +179,7 @@ class TurnServer:
         """
         answer = answer_plain_binding(data, path.client) if self._discovery is None else None
         if answer is not None:
-            self._outbox.append(Transmit(answer, path))
+            self._outbox.append((answer, path))
             self._events.append(_BINDING_ANSWERED[path.transport])
             return
         try:
@@ -237,8 +234,7 @@ class TurnServer:
         """The next message for a client."""
         if self._outbox:
             return self._outbox.popleft()
-        due = None if self._tcp is None else self._tcp.poll_transmit()
-        return None if due is None else Transmit(*due)
+        return None if self._tcp is None else self._tcp.poll_transmit()
 
     def poll_event(self) -> Event | None:
         """The next event for metrics and logs."""
@@ -282,18 +278,18 @@ class TurnServer:
             self._refuse(request, path, rejection, identity, now, unix_time)
         else:
             if attributes is not None:
-                self._outbox.append(Transmit(encode_success(request, attributes, key=identity.key), path))
+                self._outbox.append((encode_success(request, attributes, key=identity.key), path))
             self._events.append(_ANSWERED[_METHODS[method], path.transport])
 
     def _answer_binding(self, request: Message, path: FiveTuple, now: float) -> None:
         if self._discovery is None:
-            self._outbox.append(Transmit(answer_binding(request, path.client), path))
+            self._outbox.append((answer_binding(request, path.client), path))
         else:
             answer = self._discovery.answer(request, path, now)
             if answer is None:
                 self._events.append(MessageDropped(NoAnswer.RATE_LIMITED))
                 return
-            self._outbox.append(Transmit(answer.data, FiveTuple(path.transport, answer.source, answer.destination)))
+            self._outbox.append((answer.data, FiveTuple(path.transport, answer.source, answer.destination)))
         self._events.append(_BINDING_ANSWERED[path.transport])
 
     def _refuse(
@@ -310,7 +306,7 @@ class TurnServer:
             self._observe(MessageDropped(NoAnswer.RATE_LIMITED))
             return
         attributes: tuple[bytes, ...] = ()
-        if isinstance(rejection, Unauthenticated | StaleNonce):
+        if isinstance(rejection, _CHALLENGED):
             attributes = self._authenticator.challenge(path, unix_time)
         elif isinstance(rejection, TryAlternate):
             attributes = (ALTERNATE_SERVER.pack(rejection.server),)
@@ -640,7 +636,7 @@ class TurnServer:
         )
 
     def _respond(self, data: bytes, path: FiveTuple) -> None:
-        self._outbox.append(Transmit(data, path))
+        self._outbox.append((data, path))
 
     def _observe(self, event: Event) -> None:
         self._events.append(event)

@@ -13,7 +13,6 @@ _IP_SIZES: Final = {IPV4: 4, IPV6: 16}
 _FAMILIES: Final = {4: IPV4, 16: IPV6}
 _COOKIE: Final = int.from_bytes(MAGIC_COOKIE)
 _COOKIE_PORT: Final = _COOKIE >> 16
-_XOR_V4: Final = struct.Struct("!HHI")
 _XOR_V6: Final = struct.Struct("!HH16s")
 
 
@@ -69,17 +68,20 @@ def decode_xor_address(value: bytes, transaction_id: bytes) -> TransportAddress:
         MessageParseError: the family is unknown, or the length does not fit it.
     """
     size = _check_shape(value)
-    mask = MAGIC_COOKIE + transaction_id
-    port = int.from_bytes(value[2:4]) ^ _COOKIE_PORT
-    ip = int.from_bytes(value[4:]) ^ int.from_bytes(mask[:size])
-    return TransportAddress(ip.to_bytes(size), port)
+    port = (value[2] << 8 | value[3]) ^ _COOKIE_PORT
+    if size == 4:
+        ip = (value[4] << 24 | value[5] << 16 | value[6] << 8 | value[7]) ^ _COOKIE
+        return TransportAddress(ip.to_bytes(4, "big"), port)
+    masked = int.from_bytes(value[4:]) ^ int.from_bytes(MAGIC_COOKIE + transaction_id)
+    return TransportAddress(masked.to_bytes(16), port)
 
 
 def encode_xor_address(address: TransportAddress, transaction_id: bytes) -> bytes:
     """Write the value of an XOR-MAPPED-ADDRESS attribute (RFC 8489 §14.2)."""
     ip, port = address
     if len(ip) == 4:
-        return _XOR_V4.pack(IPV4, port ^ _COOKIE_PORT, int.from_bytes(ip) ^ _COOKIE)
+        number = (ip[0] << 24 | ip[1] << 16 | ip[2] << 8 | ip[3]) ^ _COOKIE
+        return (IPV4 << 48 | (port ^ _COOKIE_PORT) << 32 | number).to_bytes(8, "big")
     masked = int.from_bytes(ip) ^ int.from_bytes(MAGIC_COOKIE + transaction_id)
     return _XOR_V6.pack(IPV6, port ^ _COOKIE_PORT, masked.to_bytes(16))
 

@@ -23,10 +23,14 @@ MAX_PASSWORD_ALGORITHMS: Final = 16  # a bound on the work per message; the RFC 
 USERHASH_BYTES: Final = 32
 _PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
 _TLV: Final = struct.Struct("!HH")
-_pack_tlv: Final = _TLV.pack
 _ICMP: Final = struct.Struct("!HH4s")  # reserved, type and code, error data
 _CHANGE_IP: Final = 0x04
 _CHANGE_PORT: Final = 0x02
+
+
+def attribute_head(number: int, size: int) -> bytes:
+    """Type and length, as they stand before each value (RFC 8489 §14)."""
+    return (number << 16 | size).to_bytes(4, "big")
 
 
 class Attribute(Generic[T]):
@@ -51,8 +55,8 @@ class Attribute(Generic[T]):
         body = self._write(value, transaction_id)
         size = len(body)
         if size & 3:
-            return _pack_tlv(self.type, size) + body + _PADDING[size & 3]
-        return _pack_tlv(self.type, size) + body
+            return attribute_head(self.type, size) + body + _PADDING[size & 3]
+        return attribute_head(self.type, size) + body
 
     def __repr__(self) -> str:
         return f"<{self.name} {self.type:#06x}>"

@@ -1,8 +1,7 @@
 """STUN messages: a strict decoder and an encoder (RFC 8489 §5, §6, §14)."""
 
-import struct
-from collections.abc import Collection, Iterable, Mapping
-from typing import Final, NamedTuple, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeVar, final
 
 from stun.attributes import (
     ERROR_CODE,
@@ -12,6 +11,7 @@ from stun.attributes import (
     PASSWORD_ALGORITHM,
     UNKNOWN_ATTRIBUTES,
     Attribute,
+    attribute_head,
     error_value,
 )
 from stun.errors import MessageParseError, ParseFault
@@ -32,11 +32,6 @@ T = TypeVar("T")
 MAX_ATTRIBUTES: Final = 128  # more than any message of ours or of a browser; a bound on the work per datagram
 MAX_UNKNOWN_ATTRIBUTES: Final = 8  # how many types a 420 lists: an answer must stay small
 
-_HEADER: Final = struct.Struct("!HH4s12s")
-_TYPE_AND_LENGTH: Final = struct.Struct("!HH")
-_unpack_header: Final = _HEADER.unpack_from
-_unpack_tlv: Final = _TYPE_AND_LENGTH.unpack_from
-_pack_tlv: Final = _TYPE_AND_LENGTH.pack
 _ATTRIBUTE_STEPS: Final = range(MAX_ATTRIBUTES)
 _KNOWN_TYPES: Final = {
     value: split_message_type(value)
@@ -53,25 +48,47 @@ _MESSAGE_INTEGRITY_SHA256: Final = MESSAGE_INTEGRITY_SHA256.type
 _FINGERPRINT: Final = FINGERPRINT.type
 _PASSWORD_ALGORITHM: Final = PASSWORD_ALGORITHM.type
 _CLOSING: Final = frozenset({_MESSAGE_INTEGRITY, _MESSAGE_INTEGRITY_SHA256, _FINGERPRINT})
-_INTEGRITY_HEAD: Final = _pack_tlv(_MESSAGE_INTEGRITY, 20)
-_INTEGRITY_SHA256_HEAD: Final = _pack_tlv(_MESSAGE_INTEGRITY_SHA256, 32)
-_FINGERPRINT_HEAD: Final = _pack_tlv(_FINGERPRINT, 4)
+_INTEGRITY_HEAD: Final = attribute_head(_MESSAGE_INTEGRITY, 20)
+_INTEGRITY_SHA256_HEAD: Final = attribute_head(_MESSAGE_INTEGRITY_SHA256, 32)
+_FINGERPRINT_HEAD: Final = attribute_head(_FINGERPRINT, 4)
 _COMPREHENSION_OPTIONAL: Final = 0x8000
 _ABSENT: Final = -1
 
 
-class Message(NamedTuple):
+@final
+class Message:
     """One decoded STUN message. Values stay raw until asked for, so that nothing is decoded in vain."""
 
-    method: int
-    message_class: MessageClass
-    transaction_id: bytes
-    values: Mapping[int, bytes]  # the first value of each type, in order, without those that must be ignored
-    repeated: Collection[tuple[int, bytes]]  # what came after the first of its type, in order
-    raw: bytes
-    integrity: IntegrityAlgorithm | None  # of the strongest integrity attribute present
-    integrity_at: int  # its offset, -1 without
-    has_fingerprint: bool
+    __slots__ = (
+        "has_fingerprint",
+        "integrity",
+        "integrity_at",
+        "message_class",
+        "method",
+        "raw",
+        "repeated",
+        "transaction_id",
+        "values",
+    )
+
+    def __init__(
+        self,
+        type_field: int,
+        values: dict[int, bytes],
+        repeated: Sequence[tuple[int, bytes]],
+        raw: bytes,
+        integrity: IntegrityAlgorithm | None,
+        integrity_at: int,
+        has_fingerprint: bool,  # noqa: FBT001  # private: `decode_message` makes messages
+    ) -> None:
+        self.method, self.message_class = _KNOWN_TYPES.get(type_field) or split_message_type(type_field)
+        self.transaction_id = raw[8:HEADER_LENGTH]
+        self.values = values  # the first value of each type, in order, without those that must be ignored
+        self.repeated = repeated  # what came after the first of its type, in order
+        self.raw = raw
+        self.integrity = integrity  # of the strongest integrity attribute present
+        self.integrity_at = integrity_at  # its offset, -1 without
+        self.has_fingerprint = has_fingerprint
 
     def get(self, attribute: Attribute[T]) -> T | None:
         """The first value of this attribute (RFC 8489 §14: later duplicates are ignored), or None.
@@ -137,9 +154,10 @@ def decode_message(data: bytes) -> Message:
     end = len(data)
     if end < HEADER_LENGTH:
         raise MessageParseError(ParseFault.TRUNCATED, f"{end} bytes of header")
-    type_field, length, cookie, transaction_id = _unpack_header(data)
-    if type_field & 0xC000 or cookie != MAGIC_COOKIE or length & 3 or HEADER_LENGTH + length != end:
-        raise _header_fault(type_field, length, cookie, end)
+    type_field = data[0] << 8 | data[1]
+    length = data[2] << 8 | data[3]
+    if type_field & 0xC000 or data[4:8] != MAGIC_COOKIE or length & 3 or HEADER_LENGTH + length != end:
+        raise _header_fault(type_field, length, data[4:8], end)
     values: dict[int, bytes] = {}
     repeated: list[tuple[int, bytes]] | tuple[()] = ()
     integrity: IntegrityAlgorithm | None = None
@@ -149,11 +167,12 @@ def decode_message(data: bytes) -> Message:
     for seen in _ATTRIBUTE_STEPS:
         if at == end:
             break
-        number, size = _unpack_tlv(data, at)
+        number = data[at] << 8 | data[at + 1]
         if number in _CLOSING:
             integrity, integrity_at, has_fingerprint = _read_closing(data, at, seen)
             break
         start = at + 4
+        size = data[at + 2] << 8 | data[at + 3]
         stop = start + size
         if stop > end:
             raise MessageParseError(ParseFault.TRUNCATED, f"attribute {number:#06x} claims {size} bytes")
@@ -167,10 +186,7 @@ def decode_message(data: bytes) -> Message:
     else:
         if at < end:
             raise MessageParseError(ParseFault.TOO_MANY, f"more than {MAX_ATTRIBUTES} attributes")
-    method, message_class = _KNOWN_TYPES.get(type_field) or split_message_type(type_field)
-    return Message(
-        method, message_class, transaction_id, values, repeated, data, integrity, integrity_at, has_fingerprint
-    )
+    return Message(type_field, values, repeated, data, integrity, integrity_at, has_fingerprint)
 
 
 def encode_message(
@@ -231,7 +247,7 @@ def encode_unknown_attributes(request: Message, unknown: tuple[int, ...], *, key
 
 def _respond(request: Message, message_class: int, body: bytes, key: IntegrityKey | None) -> bytes:
     raw = request.raw
-    type_field = int.from_bytes(raw[:2]) | message_class  # a request has neither of the two class bits
+    type_field = raw[0] << 8 | raw[1] | message_class  # a request has neither of the two class bits
     algorithm = _SHA1 if key is None else request.response_integrity
     return _encode(type_field, raw[4:HEADER_LENGTH] + body, key, algorithm, request.has_fingerprint)
 
@@ -248,15 +264,15 @@ def _encode(
     if key is not None:
         head, size = (_INTEGRITY_HEAD, 24) if algorithm is _SHA1 else (_INTEGRITY_SHA256_HEAD, 36)
         length += size
-        message = _pack_tlv(type_field, length) + body
+        message = (type_field << 16 | length).to_bytes(4, "big") + body
         mac = head + key.digest(message, algorithm)
         if not fingerprint:
             return message + mac
         body += mac
     elif not fingerprint:
-        return _pack_tlv(type_field, length) + body
-    covered = _pack_tlv(type_field, length + 8) + body
-    return covered + _FINGERPRINT_HEAD + fingerprint_of(covered).to_bytes(4)
+        return (type_field << 16 | length).to_bytes(4, "big") + body
+    covered = (type_field << 16 | length + 8).to_bytes(4, "big") + body
+    return covered + _FINGERPRINT_HEAD + fingerprint_of(covered).to_bytes(4, "big")
 
 
 def _header_fault(type_field: int, length: int, cookie: bytes, end: int) -> MessageParseError:
@@ -282,7 +298,8 @@ def _read_closing(data: bytes, at: int, seen: int) -> tuple[IntegrityAlgorithm |
     integrity_at = _ABSENT
     end = len(data)
     for _ in range(seen, MAX_ATTRIBUTES):
-        number, size = _unpack_tlv(data, at)
+        number = data[at] << 8 | data[at + 1]
+        size = data[at + 2] << 8 | data[at + 3]
         stop = at + 4 + size
         if stop > end:
             raise MessageParseError(ParseFault.TRUNCATED, f"attribute {number:#06x} claims {size} bytes")

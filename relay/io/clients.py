@@ -1,9 +1,10 @@
-"""What listeners, connections and the forwarding plane know of each other: Protocols and nothing else.
+"""What listeners, connections and the forwarding plane know of each other.
 
 A listener or connection hands media to the `ClientRelay` that the plane attached to it, and everything else to
 `Clients`, the service, which asks the control plane. The plane reaches a client through its `ClientLink`.
 """
 
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 from relay.five_tuple import FiveTuple
@@ -34,26 +35,36 @@ class ClientLink(Protocol):
         ...
 
 
-class ClientRelay(Protocol):
-    """All that is relayed for one client, as its listener or connection sees it."""
+class ClientRelay(ABC):
+    """All that is relayed for one client, as its listener or connection sees it.
 
+    A base class, because it is called for every packet: compiled code calls the methods of a Protocol by name.
+    """
+
+    @abstractmethod
     def from_client(self, view: memoryview, start: int, end: int, now: float) -> bool:
         """Take the ChannelData or STUN message at `view[start:end]`, for instance into a burst.
 
         Returns False if the control plane has to look at it. The bytes stay as they are until `flush`.
         """
-        ...
 
+    @abstractmethod
+    def relay_one(self, view: memoryview, size: int, now: float) -> bool:
+        """Relay the ChannelData or STUN message in `view[:size]`, nothing being collected; it came alone.
+
+        Returns False, and has done nothing, if the control plane has to look at it.
+        """
+
+    @abstractmethod
     def take_run(self, view: memoryview, size: int, segment: int, now: float) -> bool:
         """Take a joined run of datagrams in `view[:size]` at once, `segment` bytes each, the last may be shorter.
 
         Returns False, and has done nothing, if each of them has to be looked at by `from_client`.
         """
-        ...
 
+    @abstractmethod
     def flush(self) -> None:
         """Send what `from_client` has collected; to be called before the buffer is used again."""
-        ...
 
 
 class Connection(ClientLink, Protocol):

@@ -2,139 +2,65 @@
 
 import contextlib
 import itertools
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from relay.datapath import NO_TRAFFIC, DataPath
-from relay.events import (
-    AllocationCreated,
-    AllocationDeleted,
-    AllocationMoved,
-    Ending,
-    Event,
-    HalfDeleted,
-    MessageDropped,
-    NoAnswer,
-    RequestAnswered,
-    RequestRefused,
-)
 from relay.five_tuple import Transport
+from relay.io.counts import Buckets, RelayCounts
 from relay.ledger import Ports
-from stun.errors import ParseFault
-from stun.registry import ErrorCode, Method
 
 _FAMILY_LABELS: Final = {1: "ipv4", 2: "ipv6"}
-_LATENCY_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1)
-_DURATION_BUCKETS: Final = (1, 10, 60, 300, 900, 1800, 3600, 7200)
-
-
-class _Buckets:
-    """The counts of a histogram, at a tenth of what the library's costs."""
-
-    __slots__ = ("_bounds", "_counts", "_sum")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-
-    def observe(self, value: float) -> None:
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
-
-    def family(self, name: str, documentation: str) -> HistogramMetricFamily:
-        bounds = [*map(floatToGoString, self._bounds), "+Inf"]
-        buckets = list(zip(bounds, itertools.accumulate(self._counts), strict=True))
-        return HistogramMetricFamily(name, documentation, buckets=buckets, sum_value=self._sum)
 
 
 class RelayMetrics(Collector):
-    """Counts the events of the control plane.
+    """Shows what the control plane has done so far."""
 
-    Plain dictionaries, read at scrape time: a labelled counter of the library costs as much as answering a Binding
-    request. Keys come from enums and constants, so the tables are bounded; secrets are named in the settings.
-    """
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._answered: Counter[tuple[Method, Transport]] = Counter()
-        self._refused: Counter[tuple[Method, ErrorCode, str]] = Counter()
-        self._dropped: Counter[ParseFault | NoAnswer] = Counter()
-        self._created: Counter[tuple[Transport, int]] = Counter()
-        self._deleted: Counter[tuple[Transport, int, Ending]] = Counter()
-        self._secrets: Counter[str] = Counter()
-        self._latency = _Buckets(_LATENCY_BUCKETS)
-        self._seconds = _Buckets(_DURATION_BUCKETS)
-        registry.register(self)
-
-    def count_answer(self, event: RequestAnswered) -> None:
-        """Count a success response; apart from `observe`, because it is most of what happens."""
-        self._answered[event] += 1
-
-    def observe(self, event: Event, latency: Callable[[], float]) -> None:
-        """Count one event; `latency` tells how long ago the message arrived that caused it, in seconds."""
-        match event:
-            case RequestRefused():
-                self._refused[event] += 1
-            case MessageDropped(reason=reason):
-                self._dropped[reason] += 1
-            case AllocationCreated(transport=transport, families=families, secret=secret):
-                for family in families:
-                    self._created[transport, family] += 1
-                self._secrets[secret] += 1
-                self._latency.observe(latency())
-            case HalfDeleted(transport=transport, family=family, ending=ending):
-                self._deleted[transport, family, ending] += 1
-            case AllocationMoved(before=before, after=after, families=families):
-                for family in families:
-                    self._deleted[before, family, Ending.MOVED] += 1
-                    self._created[after, family] += 1
-            case AllocationDeleted(transport=transport, families=families, ending=ending, seconds=seconds):
-                for family in families:
-                    self._deleted[transport, family, ending] += 1
-                self._seconds.observe(seconds)
+    def __init__(self, counts: RelayCounts) -> None:
+        self._counts = counts
 
     def collect(self) -> Iterator[Metric]:
         """Yield the counters."""
+        counts = self._counts
         answered = CounterMetricFamily(
             "redconnect_relay_requests_answered", "Success responses.", labels=["method", "transport"]
         )
-        for (method, transport), count in self._answered.items():
+        for (method, transport), count in counts.answered.items():
             answered.add_metric([method.name.lower(), transport.value], count)
         refused = CounterMetricFamily(
             "redconnect_relay_requests_refused",
             "Error responses by method, error code and cause.",
             labels=["method", "code", "cause"],
         )
-        for (method, code, cause), count in self._refused.items():
+        for (method, code, cause), count in counts.refused.items():
             refused.add_metric([method.name.lower(), str(int(code)), cause], count)
         dropped = CounterMetricFamily(
             "redconnect_relay_messages_dropped",
             "Messages without an answer: what did not parse, by fault, and what gets none.",
             labels=["reason"],
         )
-        for reason, count in self._dropped.items():
+        for reason, count in counts.dropped.items():
             dropped.add_metric([reason.value], count)
         secrets = CounterMetricFamily(
             "redconnect_relay_allocations_authenticated",
             "Allocations by the name of the shared secret behind their credential; static for static users.",
             labels=["secret"],
         )
-        for secret, count in self._secrets.items():
+        for secret, count in counts.secrets.items():
             secrets.add_metric([secret or "static"], count)
         yield from (answered, refused, dropped, secrets, *self._collect_allocations())
-        yield self._latency.family(
+        yield _histogram(
+            counts.latency,
             "redconnect_relay_allocate_latency_seconds",
             "From the arrival of an Allocate request to its success response.",
         )
-        yield self._seconds.family("redconnect_relay_allocation_duration_seconds", "How long allocations lived.")
+        yield _histogram(counts.seconds, "redconnect_relay_allocation_duration_seconds", "How long allocations lived.")
 
     def _collect_allocations(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         labels = ["transport", "family"]
@@ -148,10 +74,10 @@ class RelayMetrics(Collector):
             labels=[*labels, "ending"],
         )
         ended: Counter[tuple[Transport, int]] = Counter()
-        for (transport, family, ending), count in self._deleted.items():
+        for (transport, family, ending), count in self._counts.deleted.items():
             ended[transport, family] += count
             deleted.add_metric([transport.value, _FAMILY_LABELS[family], ending.value], count)
-        for (transport, family), count in self._created.items():
+        for (transport, family), count in self._counts.created.items():
             created.add_metric([transport.value, _FAMILY_LABELS[family]], count)
             live.add_metric([transport.value, _FAMILY_LABELS[family]], count - ended[transport, family])
         yield from (live, created, deleted)
@@ -277,3 +203,9 @@ def _udp_errors(text: str) -> int:
 
 def _udp6_errors(text: str) -> int:
     return int(dict(line.split() for line in text.splitlines())["Udp6RcvbufErrors"])
+
+
+def _histogram(buckets: Buckets, name: str, documentation: str) -> HistogramMetricFamily:
+    bounds = [*map(floatToGoString, buckets.bounds), "+Inf"]
+    counts = list(zip(bounds, itertools.accumulate(buckets.counts), strict=True))
+    return HistogramMetricFamily(name, documentation, buckets=counts, sum_value=buckets.total)

@@ -18,10 +18,11 @@ from relay.allocator import Allocator
 from relay.authenticator import Authenticator
 from relay.behaviour_discovery import STEERED_BURST, STEERED_PER_SECOND, BehaviourDiscovery
 from relay.datapath import DataPath, Limits, RelayAddress
-from relay.events import AllocationCreated, AllocationDeleted, Event, RequestAnswered
+from relay.events import AllocationCreated, AllocationDeleted
 from relay.five_tuple import FiveTuple, Transport
 from relay.io.addresses import own_addresses, packed_addresses, relay_addresses
 from relay.io.clients import ClientLink, ClientRelay, Connection
+from relay.io.counts import RelayCounts
 from relay.io.datapath.plain import PlainDataPath
 from relay.io.external_address import ExternalAddressError, ask_external_address, check_advertised
 from relay.io.listening import BindError, BoundSocket, bind_everywhere
@@ -55,6 +56,7 @@ _log = logging.getLogger(__name__)
 
 _SALT_BYTES: Final = 16
 _UDP: Final = Transport.UDP
+_LOGGED: Final = (AllocationCreated, AllocationDeleted)
 
 
 class Keys(NamedTuple):
@@ -111,7 +113,8 @@ class RelayService:
         self._certificates = certificates
         self._shared = shared
         self._http = http
-        self._metrics = RelayMetrics(registry)
+        self._counts = RelayCounts()
+        registry.register(RelayMetrics(self._counts))
         self._poller: Poller | None = None
         self._server: TurnServer | None = None
         self._listeners: dict[TransportAddress, UdpListener] = {}
@@ -265,7 +268,7 @@ class RelayService:
     def attach(self, path: FiveTuple, relay: ClientRelay) -> None:
         """Hand what this client sends to this relay."""
         if path.transport is Transport.UDP:
-            self._listeners[path.server].attach(path.client, relay)
+            self._listeners[path.server].attach(path, relay)
         else:
             self._connections[path].attach(relay)
 
@@ -431,20 +434,11 @@ class RelayService:
             self._tcp_plane.carry_out(self._tcp_relaying.poll_command)
             wake_by = server.poll_timeout() or math.inf
         while (event := server.poll_event()) is not None:
-            if event.__class__ is RequestAnswered:
-                self._metrics.count_answer(event)
-            else:
-                self._observe(event)
+            self._counts.observe(event, self._received_at)
+            if isinstance(event, _LOGGED) and _log.isEnabledFor(logging.INFO):
+                _log_event(event)
         if wake_by < self._alarm_at:
             self._sleep_until(wake_by)
-
-    def _observe(self, event: Event) -> None:
-        self._metrics.observe(event, self._latency)
-        if _log.isEnabledFor(logging.INFO):
-            _log_event(event)
-
-    def _latency(self) -> float:
-        return time.monotonic() - self._received_at
 
     def _sleep_until(self, deadline: float) -> None:
         if self._alarm is not None:
@@ -460,22 +454,19 @@ class RelayService:
             self._drain()
 
 
-def _log_event(event: Event) -> None:
+def _log_event(event: AllocationCreated | AllocationDeleted) -> None:
     """One line when an allocation begins and one when it ends."""
-    match event:
-        case AllocationCreated(transport=transport):
-            _log.info("allocation begins over %s", transport.value)
-        case AllocationDeleted(transport=transport, ending=ending, seconds=seconds, traffic=traffic):
-            _log.info(
-                "allocation over %s ends after %.1f s (%s): %d bytes to the peer, %d bytes to the client",
-                transport.value,
-                seconds,
-                ending.value,
-                traffic.bytes_to_peer,
-                traffic.bytes_to_client,
-            )
-        case _:
-            pass
+    if isinstance(event, AllocationCreated):
+        _log.info("allocation begins over %s", event.transport.value)
+        return
+    _log.info(
+        "allocation over %s ends after %.1f s (%s): %d bytes to the peer, %d bytes to the client",
+        event.transport.value,
+        event.seconds,
+        event.ending.value,
+        event.traffic.bytes_to_peer,
+        event.traffic.bytes_to_client,
+    )
 
 
 def _guard(settings: RelaySettings) -> SourceGuard:

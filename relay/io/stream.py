@@ -14,7 +14,8 @@ from enum import StrEnum
 from time import monotonic
 from typing import Final
 
-from relay.datapath import Drop, NotSent
+from relay.datapath import Drop
+from relay.errors import NotSent
 from relay.five_tuple import FiveTuple, Transport
 from relay.io.clients import Buffer, ClientRelay, Clients
 from relay.io.handover import StreamTransport

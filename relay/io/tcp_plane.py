@@ -9,17 +9,21 @@ from collections.abc import Callable, Mapping
 
 from relay.datapath import NO_TRAFFIC, Drop, RelayAddress, Traffic
 from relay.five_tuple import FiveTuple, Transport
-from relay.io.clients import Connection, Links
+from relay.io.clients import ClientRelay, Connection, Links
 from relay.io.stream import StreamConnection
 from relay.io.tcp_relay import TcpRelays
 from relay.tcp_allocation import Close, Command, Dial, Pair
 from stun.address import TransportAddress
 
 
-class _NoMedia:
+class _NoMedia(ClientRelay):
     """What a client of a TCP allocation may send for a relay over its control connection: nothing."""
 
     def from_client(self, view: memoryview, start: int, end: int, now: float) -> bool:  # noqa: ARG002
+        """Leave every message to the control plane."""
+        return False
+
+    def relay_one(self, view: memoryview, size: int, now: float) -> bool:  # noqa: ARG002
         """Leave every message to the control plane."""
         return False
 

@@ -17,6 +17,7 @@ from relay.io.datapath.segments import (
     segment_size,
     send_run,
 )
+from relay.io.datapath.switchboard import socket_address
 from relay.io.poller import Poller
 from stun.address import TransportAddress
 
@@ -111,11 +112,11 @@ class UdpListener:
         """How relayed messages reach a client."""
         return UdpLink(self._sock, self._socket_address(client))
 
-    def attach(self, client: TransportAddress, relay: ClientRelay) -> None:
+    def attach(self, path: FiveTuple, relay: ClientRelay) -> None:
         """Hand what this client sends to this relay."""
-        address = self._socket_address(client)
+        address = self._socket_address(path.client)
         self._relays[address] = relay
-        self._paths[address] = FiveTuple(_UDP, self.address, client)
+        self._paths[address] = path
 
     def detach(self, client: TransportAddress) -> None:
         """The client has no relay any more."""
@@ -125,10 +126,8 @@ class UdpListener:
 
     def send(self, data: bytes, client: TransportAddress) -> None:
         """Send a STUN message to a client; if the buffer is full it is lost, and the client retransmits."""
-        # Nearly always the client whose message is being dealt with.
-        address = self._asking_at if client is self._asking else self._socket_address(client)
         try:
-            self._sock.sendto(data, address)
+            self._sock.sendto(data, self._socket_address(client))
         except OSError:
             self._drops[Drop.SEND_FAILED] += 1
 
@@ -147,9 +146,7 @@ class UdpListener:
             relay = relays.get(address)
             if ancillary and 0 < (segment := segment_size(ancillary)) < size:
                 self._take_run(size, segment, address, now)
-            elif relay is not None and relay.from_client(view, 0, size, now):
-                relay.flush()
-            else:
+            elif relay is None or not relay.relay_one(view, size, now):
                 self._pass_up(0, size, address)
         self._full_batches += 1
         if self._full_batches >= PROBE_AFTER:
@@ -191,8 +188,8 @@ class UdpListener:
         self._upcall(self._view[start:end].tobytes(), path)
 
     def _socket_address(self, client: TransportAddress) -> SocketAddress:
-        text = socket.inet_ntop(self._family, client.ip)
-        return (text, client.port) if self._family == socket.AF_INET else (text, client.port, 0, 0)
+        # Nearly always the client whose message is being dealt with.
+        return self._asking_at if client is self._asking else socket_address(client.ip, client.port)
 
 
 def enlarge_receive_buffer(sock: socket.socket) -> None:

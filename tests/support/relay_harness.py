@@ -152,7 +152,7 @@ class RelayHarness:
     def receive(self, data: bytes, path: FiveTuple) -> list[bytes]:
         """Hand bytes to the server; returns what it answers, all of which must go to the sender."""
         self.server.receive(data, path, self.now, self.unix_time)
-        return self._drain(path)
+        return self._drain(path, data[8:20])
 
     def disconnect(self, path: FiveTuple) -> None:
         self.server.disconnect(path, self.now)
@@ -183,14 +183,15 @@ class RelayHarness:
         late, self.late = self.late, []
         return late
 
-    def _drain(self, path: FiveTuple | None) -> list[bytes]:
+    def _drain(self, path: FiveTuple | None, transaction_id: bytes = b"") -> list[bytes]:
         answers = []
         while (transmit := self.server.poll_transmit()) is not None:
-            if transmit.path != path and self.tcp is not None:
+            data, to = transmit
+            if self.tcp is not None and (to != path or data[8:20] != transaction_id):
                 self.late.append(transmit)
                 continue
-            assert transmit.path == path, "an answer went elsewhere"
-            answers.append(transmit.data)
+            assert to == path, "an answer went elsewhere"
+            answers.append(data)
         while self.tcp is not None and (command := self.tcp.poll_command()) is not None:
             self.commands.append(command)
         while (event := self.server.poll_event()) is not None:

@@ -178,7 +178,8 @@ class PlainDataPath:
 
     def _account(self, relay: RelaySocket, traffic: Traffic) -> None:
         transport = relay.client.path.transport
-        self._finished[transport] = self._finished[transport].plus(traffic.minus(relay.moved))
+        if traffic != relay.moved:
+            self._finished[transport] = self._finished[transport].plus(traffic.minus(relay.moved))
 
     def _complain(self, error: OSError) -> None:
         """Tell the operator what the clients only see as 508, without a line for every one of them."""

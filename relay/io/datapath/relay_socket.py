@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from relay.datapath import NO_TRAFFIC, Drop, NotSent, Traffic
+from relay.datapath import NO_TRAFFIC, Drop, Traffic
+from relay.errors import NotSent
 from relay.io.clients import Buffer
 from relay.io.datapath.icmp import IcmpError, collect_errors, encode_icmp_indication, read_error
 from relay.io.datapath.indications import HEADROOM, MAX_PAYLOAD, data_head_v4, data_head_v6

@@ -7,7 +7,7 @@ from typing import Final
 
 from relay.datapath import Drop
 from relay.five_tuple import FiveTuple
-from relay.io.clients import Buffer, ClientLink
+from relay.io.clients import Buffer, ClientLink, ClientRelay
 from relay.io.datapath.indications import SEND_TYPE, find_send, peer_of
 from relay.io.datapath.limits import BURST_SECONDS
 from relay.io.datapath.relay_socket import RelaySocket
@@ -38,7 +38,7 @@ def _send_indication(size: int, length: int) -> struct.Struct:
     return struct.Struct(f"!8s12x16s{length}s{size - 36 - length}x")
 
 
-class RelayedClient:
+class RelayedClient(ClientRelay):
     """All that is relayed for one five-tuple: a relay socket, or one of each family (a dual allocation)."""
 
     __slots__ = (
@@ -135,6 +135,37 @@ class RelayedClient:
                 return True
             self.flush()
         self._begin(to, view[start:stop], now)
+        return True
+
+    def relay_one(self, view: memoryview, size: int, now: float) -> bool:
+        """Relay the message in `view[:size]`, which came alone: `from_client` and `flush` without a run between."""
+        number, length = _CHANNEL_HEADER.unpack_from(view)
+        channel = self.channels.get(number)
+        if channel is None or channel.live_until <= now or channel.is_own or 4 + length > size:
+            if not self.from_client(view, 0, size, now):
+                return False
+            self.flush()
+            return True
+        per_byte = self._board.rates.seconds_per_byte
+        if per_byte:
+            if self.to_peer_until > now + BURST_SECONDS:
+                self._board.drops[_BANDWIDTH] += 1
+                return True
+            self.to_peer_until = max(self.to_peer_until, now) + length * per_byte
+        relay = channel.relay
+        payload = view[4 : 4 + length]
+        try:
+            try:
+                relay.sendto(payload, channel.address)
+            except BlockingIOError:
+                raise
+            except OSError:  # see `segments.persistently`, which would cost a call here
+                relay.sendto(payload, channel.address)
+        except OSError as error:
+            self._board.count_failure(error, 1)
+        else:
+            relay.packets_to_peer += 1
+            relay.bytes_to_peer += length
         return True
 
     def take_run(self, view: memoryview, size: int, segment: int, now: float) -> bool:

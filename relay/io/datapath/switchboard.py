@@ -1,11 +1,13 @@
 """What all relays of a plane share: buffers, counters, limits, and who is reached under which relayed address."""
 
+import functools
 import os
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from relay.datapath import Drop, Limits, NotSent
+from relay.datapath import Drop, Limits
+from relay.errors import NotSent
 from relay.io.datapath.indications import HEADROOM, TAILROOM, TransactionIds
 from relay.io.datapath.limits import Rates
 from relay.io.datapath.segments import MAX_DATAGRAM, SocketAddress
@@ -13,6 +15,7 @@ from relay.io.datapath.segments import MAX_DATAGRAM, SocketAddress
 if TYPE_CHECKING:
     from relay.io.datapath.relay_socket import RelaySocket
 
+_REMEMBERED_TEXTS: Final = 4096  # a peer is named several times in a row, and the C library's conversion is slow
 _FAMILIES: Final = {4: socket.AF_INET, 16: socket.AF_INET6}
 
 IsRelayedElsewhere = Callable[[int, int], bool]  # address family (0x01, 0x02) and port
@@ -45,8 +48,12 @@ class Switchboard:
 
 def socket_address(ip: bytes, port: int) -> SocketAddress:
     """The form in which the socket module gives and takes an address."""
-    text = socket.inet_ntop(_FAMILIES[len(ip)], ip)
-    return (text, port) if len(ip) == 4 else (text, port, 0, 0)
+    return (_text(ip), port) if len(ip) == 4 else (_text(ip), port, 0, 0)
+
+
+@functools.lru_cache(_REMEMBERED_TEXTS)
+def _text(ip: bytes) -> str:
+    return socket.inet_ntop(_FAMILIES[len(ip)], ip)
 
 
 def _nowhere(_family: int, _port: int) -> bool:

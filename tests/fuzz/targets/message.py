@@ -29,8 +29,13 @@ def run(data: bytes) -> None:
     packed = (
         number.to_bytes(2) + len(value).to_bytes(2) + value + bytes(-len(value) % 4) for number, value in attributes
     )
-    again = decode_message(encode_message(*message[:3], packed, fingerprint=message.has_fingerprint))
-    assert again[:5] == message[:5]
+    again = decode_message(
+        encode_message(
+            message.method, message.message_class, message.transaction_id, packed, fingerprint=message.has_fingerprint
+        )
+    )
+    for field in ("method", "message_class", "transaction_id", "values", "repeated"):
+        assert getattr(again, field) == getattr(message, field), field
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def test_a_message_survives_the_round_trip(
         fingerprint=fingerprint,
     )
     decoded = decode_message(raw)
-    assert decoded[:3] == (method, message_class, transaction_id)
+    assert (decoded.method, decoded.message_class, decoded.transaction_id) == (method, message_class, transaction_id)
     assert decoded.values == dict(reversed(values))
     assert list(decoded.values) == list(dict.fromkeys(number for number, _ in values))
     assert (*decoded.repeated,) == tuple(

@@ -22,7 +22,7 @@ from OpenSSL import SSL
 
 from config.self_signed import issue_certificate, new_private_key
 from relay.five_tuple import FiveTuple, Transport
-from relay.io.clients import Connection
+from relay.io.clients import ClientRelay, Connection
 from relay.io.dtls import HANDSHAKE_SECONDS, DtlsAssociation, DtlsCount, DtlsListener, build_dtls_context
 from relay.io.dtls_hello import HANDSHAKE_MTU_BYTES
 from relay.io.poller import Poller
@@ -73,12 +73,18 @@ class Service:
         self.ended.append(connection)
 
 
-class FakeRelay:
+class FakeRelay(ClientRelay):
     """Keeps where its messages lie until it is flushed, as a burst would."""
 
     def __init__(self) -> None:
         self.waiting: list[memoryview] = []
         self.bursts: list[list[bytes]] = []
+
+    def relay_one(self, view: memoryview, size: int, now: float) -> bool:
+        taken = self.from_client(view, 0, size, now)
+        if taken:
+            self.flush()
+        return taken
 
     def take_run(self, _view: memoryview, _size: int, _segment: int, _now: float) -> bool:
         return False

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from relay.datapath import Drop, Limits, NotSent, RelayAddress, Traffic
-from relay.errors import PortTaken
+from relay.datapath import Drop, Limits, RelayAddress, Traffic
+from relay.errors import NotSent, PortTaken
 from relay.five_tuple import Transport
 from relay.io.clients import Buffer
 from relay.io.datapath.indications import MAX_PAYLOAD

@@ -52,14 +52,14 @@ class Running:
         self.registry = CollectorRegistry()
         self.service = RelayService(settings, Keys({}, [bytes(16)]), self.registry, certificates=Certificates(tls))
         self.deleted: asyncio.Queue[AllocationDeleted] = asyncio.Queue()
-        observe = self.service._observe
+        observe = self.service._counts.observe
 
-        def watch(event: Event) -> None:
-            observe(event)
+        def watch(event: Event, received_at: float) -> None:
+            observe(event, received_at)
             if isinstance(event, AllocationDeleted):
                 self.deleted.put_nowait(event)
 
-        self.service._observe = watch  # type: ignore[method-assign]
+        self.service._counts.observe = watch  # type: ignore[method-assign]
 
     @property
     def udp(self) -> tuple[str, int]:

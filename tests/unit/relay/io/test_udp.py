@@ -9,6 +9,7 @@ import pytest
 
 from relay.datapath import Drop
 from relay.five_tuple import FiveTuple, Transport
+from relay.io.clients import ClientRelay
 from relay.io.datapath.segments import Destination, send_run
 from relay.io.poller import Poller
 from relay.io.udp import REFLECTOR_PORTS, UdpListener
@@ -22,12 +23,18 @@ REQUEST = encode_message(Method.BINDING, MessageClass.REQUEST, bytes(12))
 FRAME = encode_channel_data(0x4000, b"x" * 16)  # as long as the request: they fit into one run
 
 
-class Relay:
+class Relay(ClientRelay):
     """Takes ChannelData, and tells what it had to send when."""
 
     def __init__(self) -> None:
         self.waiting: list[bytes] = []
         self.flushed: list[list[bytes]] = []
+
+    def relay_one(self, view: memoryview, size: int, now: float) -> bool:
+        taken = self.from_client(view, 0, size, now)
+        if taken:
+            self.flush()
+        return taken
 
     def take_run(self, _view: memoryview, _size: int, _segment: int, _now: float) -> bool:
         return False
@@ -58,6 +65,9 @@ class Bench:
         self.listener = UdpListener(
             poller, TransportAddress.parse(*self.address), sock, self.drops, self.receive, own_listeners=self.own
         )
+
+    def path_of(self, client: UdpEndpoint) -> FiveTuple:
+        return FiveTuple(Transport.UDP, self.listener.address, address_of(client))
 
     def receive(self, data: bytes, path: FiveTuple) -> None:
         self.up.put_nowait((data, path))
@@ -98,15 +108,14 @@ def send_joined(client: UdpEndpoint, messages: list[bytes], to: tuple[str, int])
 
 async def test_a_message_goes_up_with_its_five_tuple(bench: Bench, client: UdpEndpoint) -> None:
     client.send(REQUEST, bench.address)
-    path = FiveTuple(Transport.UDP, bench.listener.address, address_of(client))
-    assert await bench.next_up() == (REQUEST, path)
+    assert await bench.next_up() == (REQUEST, bench.path_of(client))
 
 
 async def test_media_goes_to_the_relay_of_its_client_and_nowhere_without_one(
     bench: Bench, client: UdpEndpoint, host: str
 ) -> None:
     relay = Relay()
-    bench.listener.attach(address_of(client), relay)
+    bench.listener.attach(bench.path_of(client), relay)
     async with udp_endpoint(host) as stranger:
         stranger.send(FRAME, bench.address)
         client.send(FRAME, bench.address)
@@ -125,7 +134,7 @@ async def test_media_goes_to_the_relay_of_its_client_and_nowhere_without_one(
 
 async def test_a_joined_run_is_taken_apart_and_flushed_once(bench: Bench, client: UdpEndpoint) -> None:
     relay = Relay()
-    bench.listener.attach(address_of(client), relay)
+    bench.listener.attach(bench.path_of(client), relay)
     last = encode_channel_data(0x4000, b"short")
     send_joined(client, [FRAME] * 9 + [last], bench.address)
     client.send(REQUEST, bench.address)
@@ -142,7 +151,7 @@ async def test_a_request_within_a_run_goes_up_after_what_came_before_it(bench: B
         bench.receive(data, path)
 
     bench.listener._upcall = look
-    bench.listener.attach(address_of(client), relay)
+    bench.listener.attach(bench.path_of(client), relay)
     send_joined(client, [FRAME, FRAME, REQUEST, FRAME], bench.address)
     assert (await bench.next_up())[0] == REQUEST
     assert seen == [[[FRAME, FRAME]]]
@@ -159,7 +168,7 @@ async def test_a_relay_that_a_request_within_a_run_has_ended_gets_nothing_more(
         bench.receive(data, path)
 
     bench.listener._upcall = end
-    bench.listener.attach(address_of(client), relay)
+    bench.listener.attach(bench.path_of(client), relay)
     send_joined(client, [FRAME, REQUEST, FRAME, FRAME], bench.address)
     assert (await bench.next_up())[0] == REQUEST
     assert relay.flushed == [[FRAME]]
@@ -215,7 +224,8 @@ async def test_what_seems_to_come_from_a_reflector_is_not_answered_but_media_is_
         client.send(REQUEST, bench.address)
         assert (await bench.next_up())[1].client == address_of(client)
         assert bench.drops[Drop.REFLECTOR] == 1
-        bench.listener.attach(TransportAddress.parse(*reflector.getsockname()[:2]), relay)
+        forged = TransportAddress.parse(*reflector.getsockname()[:2])
+        bench.listener.attach(FiveTuple(Transport.UDP, bench.listener.address, forged), relay)
         reflector.sendto(FRAME, bench.address)
         client.send(REQUEST, bench.address)
         await bench.next_up()
