@@ -8,7 +8,7 @@ SOURCES := stun relay signaling config tests
 PYTEST := $(BIN)/python -m pytest
 FUZZ_TARGETS := message attributes framing turn_server
 
-.PHONY: help setup run test in-process processes check unit conformance e2e fuzz bench requirements clean
+.PHONY: help setup run native test in-process processes check unit conformance e2e fuzz bench requirements clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -30,16 +30,21 @@ setup: $(VENV)/.dev ## create .venv with everything that development needs
 	@scripts/system-packages test
 
 run: $(VENV)/.runtime ## start the service and print the links of a demo appointment
-	@$(BIN)/python -m config.cli serve --demo
+	@$(BIN)/python -m config serve --demo
+
+native: $(VENV)/.dev ## compile the relay to machine code, two minutes; it is used from the next start on
+	@PYTHON=$(PYTHON) scripts/system-packages native
+	@$(BIN)/python -m config.build_native
 
 test: setup ## every test, browsers included
-	@$(MAKE) --no-print-directory -j2 --output-sync=target in-process processes
+	@$(MAKE) --no-print-directory -j2 --output-sync=target in-process processes conformance
 	@$(PYTEST) tests/e2e
 
-in-process: $(VENV)/.dev ## unit tests, conformance, corpora
-	@$(PYTEST) tests/unit tests/conformance tests/fuzz
+# What these tests import is interpreted; the processes of all others run the compiled relay.
+in-process: $(VENV)/.dev ## unit tests, random inputs, corpora
+	@REDCONNECT_PURE=1 $(PYTEST) tests/unit tests/fuzz
 
-processes: $(VENV)/.dev ## the service as a process: signals, reload, drain, certificates, workers
+processes: native ## the service as a process: signals, reload, drain, certificates, workers
 	@$(PYTEST) tests/processes
 
 check: $(VENV)/.dev ## linters, types, direction of imports
@@ -51,10 +56,10 @@ check: $(VENV)/.dev ## linters, types, direction of imports
 unit: $(VENV)/.dev ## unit tests only
 	@$(PYTEST) tests/unit
 
-conformance: setup ## by RFC section, with coturn's clients as the other end
+conformance: setup native ## by RFC section, with coturn's clients as the other end
 	@$(PYTEST) tests/conformance
 
-e2e: setup ## real browsers through the real service
+e2e: setup native ## real browsers through the real service
 	@$(PYTEST) tests/e2e
 
 fuzz: $(VENV)/.dev ## many more random inputs than a test run uses, then atheris, FUZZ_SECONDS=60 for each target
@@ -63,7 +68,7 @@ fuzz: $(VENV)/.dev ## many more random inputs than a test run uses, then atheris
 	  $(BIN)/python -m tests.fuzz.targets.$$target -max_total_time=$${FUZZ_SECONDS:-60} -verbosity=0 \
 	  -artifact_prefix=var/fuzz/$$target- var/fuzz/$$target tests/fuzz/corpus/$$target || exit 1; done
 
-bench: setup ## figures beside coturn, measured in the same run (needs root for network namespaces)
+bench: setup native ## figures beside coturn, measured in the same run (needs root for network namespaces)
 	@scripts/system-packages bench
 	@$(BIN)/python -m tests.bench.compare_with_coturn
 
@@ -75,5 +80,5 @@ requirements: ## compile requirements/*.in to pinned and hashed *.txt, without a
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements/$$f.txt requirements/$$f.in; done
 
 clean: ## remove what the targets above created, but not var/ (secrets, appointments)
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info loadtest/turnbench/turnbench
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info build loadtest/turnbench/turnbench
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

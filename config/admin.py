@@ -15,6 +15,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from config import native
 from config.schema import AdminSettings
 from config.version import current_version
 
@@ -99,8 +100,13 @@ def register_process_metrics(registry: CollectorRegistry) -> None:
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
-    build = Gauge("redconnect_build_info", "Always 1; the version is the label.", ["version"], registry=registry)
-    build.labels(current_version()).set(1)
+    build = Gauge(
+        "redconnect_build_info",
+        "Always 1; the version, and how the relay's code runs, are the labels.",
+        ["version", "relay"],
+        registry=registry,
+    )
+    build.labels(current_version(), native.describe()).set(1)
 
 
 def _passes(name: str, check: Check) -> bool:

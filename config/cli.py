@@ -16,6 +16,7 @@ import yaml
 from rich.console import Console
 from typer.exceptions import TyperException
 
+from config import native
 from config.announce import CreatedAppointment, create_appointment, page_url, print_appointment
 from config.german_time import StartError, parse_start
 from config.invitation import Entry, Invitation, compose_invitation
@@ -148,8 +149,8 @@ def credential(
 
 @app.command("version")
 def print_version() -> None:
-    """Print the version."""
-    typer.echo(f"redconnect {current_version()}")
+    """Print the version, and whether the relay's code is compiled (`make native`)."""
+    typer.echo(f"redconnect {current_version()} ({native.describe()})")
 
 
 @appointment_app.command("create")

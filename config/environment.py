@@ -7,10 +7,12 @@ from pydantic.fields import FieldInfo
 
 from config.keys import Path, field_at, is_text, leaves, model_of, show
 from config.mistakes import Mistake, nearest_to
+from config.native import PURE_VARIABLE
 from config.yaml_text import Value, YamlError, read_yaml
 
 PREFIX: Final = "REDCONNECT_"
 FILE_VARIABLE: Final = "REDCONNECT_CONFIG"  # names the file of settings and is not a setting itself
+_NO_SETTINGS: Final = (FILE_VARIABLE, PURE_VARIABLE)
 MAX_VALUE_CHARACTERS: Final = 65_536
 
 
@@ -32,11 +34,11 @@ def read_environment(environ: Mapping[str, str]) -> tuple[list[Override], list[M
     mistakes: list[Mistake] = []
     known = {variable_of(path): path for path, _ in leaves()}
     for variable, text in sorted(environ.items()):
-        if not variable.startswith(PREFIX) or variable == FILE_VARIABLE:
+        if not variable.startswith(PREFIX) or variable in _NO_SETTINGS:
             continue
         path = known.get(variable)
         if path is None:
-            mistakes.append(_unknown(variable, [*known, FILE_VARIABLE]))
+            mistakes.append(_unknown(variable, [*known, *_NO_SETTINGS]))
             continue
         field = field_at(path)
         try:

@@ -1,6 +1,6 @@
 """A relay worker: a process of its own that the supervisor starts, talks to over a channel, and replaces.
 
-`python -m config.worker NUMBER DESCRIPTOR`: which worker it is, and where its end of the channel is.
+`python -m config --relay-worker NUMBER DESCRIPTOR`: which worker it is, and where its end of the channel is.
 """
 
 import logging
@@ -33,7 +33,7 @@ from relay.io.shared_ledger import SharedLedger
 _STOP_SECONDS: Final = 4  # then the kernel ends a worker that cannot end by itself
 _FAILED: Final = 1
 
-_LOGGER = logging.getLogger("config.worker")  # not `__main__`
+_LOGGER = logging.getLogger(__name__)
 
 
 class Worker:
@@ -118,9 +118,8 @@ class Worker:
         configure_logging(settings.log, process=f"worker {self._number}")
 
 
-def main() -> None:
-    """Run the worker whose number and descriptor the command line names."""
-    number, descriptor = map(int, sys.argv[1:])
+def main(number: int, descriptor: int) -> None:
+    """Run a worker; `descriptor` is its end of the channel to the supervisor."""
     # A terminal and systemd send these to every process of the service. It is for the supervisor to say when: a
     # worker may have to drain first. Without the supervisor the channel ends, and the worker with it.
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -136,7 +135,3 @@ def main() -> None:
 async def _run(number: int, descriptor: int) -> None:
     channel = await Channel.open(socket.socket(fileno=descriptor))
     await Worker(number, channel).run()
-
-
-if __name__ == "__main__":
-    main()

@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
+from config.__main__ import RELAY_WORKER
 from config.channel import Channel, ChannelError, Message
+from config.native import PURE_VARIABLE
 
 _PACKAGES: Final = str(Path(__file__).resolve().parents[1])
 _OWN_VARIABLES: Final = "REDCONNECT_"
@@ -57,13 +59,17 @@ class WorkerProcess:
         ours, theirs = socket.socketpair()
         # Not fork alone: the event loop is running, and a copy of it would share its epoll. Not the current directory:
         # there may be another `config` in it.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(_OWN_VARIABLES)}
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name == PURE_VARIABLE or not name.startswith(_OWN_VARIABLES)
+        }
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (_PACKAGES, os.environ.get("PYTHONPATH"))))
         channel = await Channel.open(ours)  # first: whoever cancels this must not leave a process behind
         with theirs:
             try:
                 process = subprocess.Popen(  # noqa: S603, ASYNC220  # it returns as soon as the program is loaded
-                    [sys.executable, "-P", "-m", "config.worker", str(number), str(theirs.fileno())],
+                    [sys.executable, "-P", "-m", "config", RELAY_WORKER, str(number), str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(), *descriptors),

@@ -66,7 +66,7 @@ def redconnect(lab: Lab, folder: Path) -> Target:
     }
     path = folder / "bench.yaml"
     path.write_text(json.dumps(settings))
-    command = [sys.executable, "-m", "config.cli", "serve", "--config", str(path)]
+    command = [sys.executable, "-m", "config", "serve", "--config", str(path)]
     return Target("redconnect", 3479, 5350, command)
 
 

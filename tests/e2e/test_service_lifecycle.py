@@ -77,7 +77,7 @@ def test_every_mistake_of_a_wrong_file_is_told_at_once_with_exit_status_2(tmp_pa
     config = tmp_path / "wrong.yaml"
     config.write_text("relay: {relm: x, port_min: 70000}\nsignaling: {port: eighty}\n")
     result = subprocess.run(
-        [sys.executable, "-m", "config.cli", "serve", "--config", str(config)],
+        [sys.executable, "-m", "config", "serve", "--config", str(config)],
         capture_output=True,
         text=True,
         timeout=30,

@@ -36,7 +36,7 @@ PROMISED = {  # name of the sample: what tells its series apart
     "redconnect_event_loop_lag_seconds_count": set(),
     "redconnect_reloads_total": {"result"},
     "redconnect_last_successful_reload_timestamp_seconds": set(),
-    "redconnect_build_info": {"version"},
+    "redconnect_build_info": {"version", "relay"},
     "process_resident_memory_bytes": set(),
 }
 OF_WORKERS = {

@@ -134,8 +134,8 @@ class Scene:
         found = {}
         for text in Path(f"/proc/{self.service.pid}/task/{self.service.pid}/children").read_text().split():
             words = Path(f"/proc/{text}/cmdline").read_bytes().split(b"\0")
-            if b"config.worker" in words:
-                found[int(words[words.index(b"config.worker") + 1])] = int(text)
+            if b"--relay-worker" in words:
+                found[int(words[words.index(b"--relay-worker") + 1])] = int(text)
         return found
 
     def page(self, path: str) -> str:

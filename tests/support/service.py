@@ -51,7 +51,7 @@ class Service:
     def command(self, *words: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Run another redconnect command with the same configuration."""
         return subprocess.run(
-            [*self._prefix, sys.executable, "-m", "config.cli", *words, "--config", str(self.config)],
+            [*self._prefix, sys.executable, "-m", "config", *words, "--config", str(self.config)],
             capture_output=True,
             text=True,
             timeout=60,
@@ -181,7 +181,7 @@ def run_service(folder: Path, settings: dict[str, Any], namespace: str | None = 
     log = folder / "service.log"  # a file: a pipe that nobody reads would stop the service when it is full
     with log.open("a") as stream:
         process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "config.cli", "serve", "--config", str(config)],
+            [*prefix, sys.executable, "-m", "config", "serve", "--config", str(config)],
             stdout=subprocess.DEVNULL,
             stderr=stream,
             cwd=ROOT,

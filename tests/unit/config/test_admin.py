@@ -60,7 +60,7 @@ async def test_metrics_tell_build_and_process() -> None:
     status, text, content_type = await ask("/metrics", {})
     assert status == 200
     assert content_type.startswith("text/plain; version=0.0.4")
-    assert f'redconnect_build_info{{version="{current_version()}"}} 1.0' in text
+    assert f'redconnect_build_info{{relay="interpreted",version="{current_version()}"}} 1.0' in text
     assert "process_open_fds" in text
 
 

@@ -36,7 +36,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
 
 def run_process(*arguments: str) -> tuple[int, str, str]:
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "config.cli", *arguments]
+    command = [sys.executable, "-m", "config", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=60, check=False)
     return done.returncode, done.stdout, done.stderr
 

@@ -1,0 +1,87 @@
+"""Compile `stun`, and the busy part of `relay`, with mypyc into `build/native` (docs/decisions/0019-compiled-twin.md).
+
+`make native` runs it; it needs mypy, setuptools, a C compiler and Python's headers. Whatever is not compiled is copied,
+so that the tree holds both packages whole.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from config import native
+
+# Compiled code is quicker where the work is done per message. The rest is built once, or is made of what mypyc cannot
+# compile: pydantic models, and exceptions with fields of their own.
+_INTERPRETED: Final = {
+    "stun/__init__.py",
+    "stun/errors.py",
+    "stun/registry.py",
+    "relay/__init__.py",
+    "relay/errors.py",
+    "relay/five_tuple.py",
+    "relay/ledger.py",
+    "relay/settings.py",
+    "relay/io/__init__.py",
+    "relay/io/datapath/__init__.py",
+}
+_COMPILED_IO: Final = {"clients", "counts", "poller", "service", "stream", "tcp_plane", "tls", "udp"}
+
+_SETUP: Final = """
+import sys
+from mypyc.build import mypycify
+from setuptools import setup
+modules = mypycify(sys.argv[1:], opt_level="2", debug_level="0")
+setup(name="native", packages=[], ext_modules=modules, script_args=["--quiet", "build_ext", "--inplace"])
+"""
+
+
+def main() -> None:
+    """Build the tree, or leave a fresh one alone."""
+    if native.is_fresh():
+        return
+    with tempfile.TemporaryDirectory(dir=_made(native.TREE.parent), prefix="native-") as folder:
+        tree = Path(folder) / "tree"
+        for package in native.PACKAGES:
+            shutil.copytree(native.ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
+        before = native.digest()
+        _compile(tree)
+        (tree / native.STAMP).write_text(before)
+        shutil.rmtree(native.TREE, ignore_errors=True)
+        tree.rename(native.TREE)
+
+
+def _compile(tree: Path) -> None:
+    modules = [str(path.relative_to(native.ROOT)) for path in native.sources() if _is_compiled(path)]
+    words = ["--config-file", str(native.ROOT / "pyproject.toml"), "--explicit-package-bases", *modules]
+    done = subprocess.run(  # noqa: S603  # our own words
+        [sys.executable, "-c", _SETUP, *words],
+        cwd=tree,
+        env=os.environ | {"MYPYPATH": str(tree)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"{done.stdout[-4000:]}\ncould not compile the relay")
+    shutil.rmtree(tree / "build")
+
+
+def _is_compiled(path: Path) -> bool:
+    name = path.relative_to(native.ROOT)
+    if str(name) in _INTERPRETED:
+        return False
+    return name.parent != Path("relay/io") or name.stem in _COMPILED_IO
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+if __name__ == "__main__":
+    main()
