@@ -20,22 +20,33 @@ Run = Callable[[str], Any]
 BENCH = """async () => {
   const { RoomMachine } = await import("/js/room_machine.js");
   const { SignalingClient } = await import("/js/signaling_client.js");
-  const { openEnvelope } = await import("/js/envelope.js");
+  const { decodeMessage } = await import("/js/envelope.js");
   const epoch = (sign) => String(sign).padStart(32, "0");
   const seat = (role, pid = "me") => ({ pid, role, start: "", end: "", resume: "token", ice: [] });
   const other = { organiser: "participant", participant: "organiser" };
-  const bench = { openEnvelope, epoch, seat, PARTNER: epoch("a"), STRANGER: epoch("b") };
+  const bench = { decodeMessage, epoch, seat, PARTNER: epoch("a"), STRANGER: epoch("b") };
   const media = { camera: true, microphone: true };
   bench.hello = (epoch, to, name = "Petra Muster") => ({ kind: "hello", epoch, to, name, ...media });
-  bench.did = (m) => m.poll().map((action) => {
+  bench.did = (m) => m.poll().filter((action) => action.do !== "agree").map((action) => {
+    if (action.do === "paired" && !action.ok) return `not paired ${action.peer}`;
     if (action.do === "send") return `${action.message.kind} to ${action.to}`;
     if (action.do === "open_call") return `open ${action.polite ? "polite" : "impolite"}`;
     if (action.do === "disconnect") return action.leave ? "leave" : "disconnect";
     return action.peer ? `${action.do} ${action.peer}` : action.do;
   });
-  bench.fresh = () => {
+  /** One whose peers have to be verified by the test. */
+  bench.strict = () => {
     let drawn = -1; // the form has one, too
     return new RoomMachine({ drawEpoch: () => epoch(++drawn) });
+  };
+  /** One whose peers have the same secret, and prove it at once. */
+  bench.fresh = () => {
+    const m = bench.strict();
+    m.peer = (announced, now) => {
+      RoomMachine.prototype.peer.call(m, announced, now);
+      if (announced.present) m.verified(announced.pid, "123456");
+    };
+    return m;
   };
   /** In the room since 0 ms, devices settled, nobody else there. */
   bench.alone = (role = "organiser") => {
@@ -78,7 +89,7 @@ BENCH = """async () => {
   };
   window.bench = bench;
 }"""
-NAMES = "{ openEnvelope, epoch, seat, PARTNER, STRANGER, hello, did, fresh, alone, paired, talking, client }"
+NAMES = "{ decodeMessage, epoch, seat, PARTNER, STRANGER, hello, did, strict, fresh, alone, paired, talking, client }"
 EPOCH = "0123456789abcdef" * 2
 FORGOTTEN = ["close_call", "leave", "stop_media", "forget_session"]
 
@@ -106,7 +117,7 @@ def test_the_first_greeting_pairs_and_opens_the_call_and_only_the_participant_is
       const greeted = did(m);
       m.message("p", hello(PARTNER, epoch(1)), 0);
       return [greeted, did(m), m.view().call, m.view().partner.name];""")
-    assert seen == [["hello to p"], ["paired p", f"open {manner}"], "connecting", "Petra Muster"]
+    assert seen == [["paired p", "hello to p"], [f"open {manner}"], "connecting", "Petra Muster"]
 
 
 def test_nobody_is_greeted_before_the_devices_are_settled_or_eight_seconds_have_passed(run: Run) -> None:
@@ -118,7 +129,7 @@ def test_nobody_is_greeted_before_the_devices_are_settled_or_eight_seconds_have_
       m.message("p", hello(PARTNER, null), 0);
       const orders = [7_999, 8_000].map((time) => { m.tick(time); return did(m); });
       return orders;""")
-    assert seen == [["connect", "start_media"], ["hello to p", "paired p", "open impolite"]]
+    assert seen == [["connect", "start_media", "paired p"], ["hello to p", "open impolite"]]
 
 
 def test_who_is_alone_gets_a_hint_after_a_minute_until_somebody_comes(run: Run) -> None:
@@ -145,6 +156,93 @@ def test_a_rival_for_the_seat_is_no_partner_and_does_not_flicker_while_sockets_c
     assert seen == [[True, True, True, False, False], None, []]
 
 
+# --- being sure of each other ---
+
+
+def test_nothing_is_said_to_anybody_who_has_not_proved_to_have_the_secret(run: Run) -> None:
+    seen = run("""
+      const m = strict();
+      m.join("Dr. Anna Beispiel");
+      m.joined(seat("organiser"), 0);
+      m.mediaSettled(0);
+      m.poll();
+      m.peer({ pid: "p", role: "participant", present: true }, 0);
+      m.message("p", hello(PARTNER, epoch(1)), 1);
+      const before = [m.poll(), m.view().partner];
+      m.verified("p", "042137");
+      const greeted = did(m);
+      m.message("p", hello(PARTNER, epoch(1)), 2);
+      return [before, greeted, m.view().partner.safetyCode];""")
+    agree = {"do": "agree", "peer": "p", "role": "participant"}
+    assert seen == [[[agree], None], ["paired p", "hello to p"], "042137"]
+
+
+def test_an_agreement_without_an_end_is_begun_anew_after_ten_seconds(run: Run) -> None:
+    seen = run("""
+      const m = strict();
+      m.join("Dr. Anna Beispiel");
+      m.joined(seat("organiser"), 0);
+      m.peer({ pid: "p", role: "participant", present: true }, 0);
+      m.poll();
+      const orders = [m.deadline, ...[9_999, 10_000].map((time) => { m.tick(time); return m.poll().length; })];
+      m.verified("p", "042137");
+      m.poll();
+      m.tick(40_000);
+      return [...orders, m.poll().length];""")
+    assert seen == [2_000, 0, 1, 0]
+
+
+@pytest.mark.parametrize(("role", "pause"), [("organiser", 1_000), ("participant", 2_500)])
+def test_three_failures_end_the_attempt_with_the_text_for_it_and_each_is_reported(
+    run: Run, role: str, pause: int
+) -> None:
+    seen = run(f"""
+      const m = strict();
+      m.join("Dr. Anna Beispiel");
+      m.joined(seat("{role}"), 0);
+      m.mediaSettled(0);
+      m.peer({{ pid: "p", role: "{"participant" if role == "organiser" else "organiser"}", present: true }}, 0);
+      m.poll();
+      const orders = [];
+      for (const time of [100_000, 200_000, 300_000]) {{
+        m.unverified("p", time);
+        m.tick(time + {pause - 1});
+        const early = m.poll().map((action) => action.ok ?? action.do);
+        m.tick(time + {pause});
+        orders.push([early, m.poll().map((action) => action.do)]);
+      }}
+      return [orders, m.view().phase, m.view().problem.code];""")
+    again = [[False], ["agree"]]
+    assert seen == [
+        [again, again, [[False, "disconnect", "stop_media", "forget_session"], []]],
+        "form",
+        "unverified",
+    ]
+
+
+def test_a_failure_with_somebody_else_does_not_tear_two_people_apart(run: Run) -> None:
+    seen = run("""
+      const m = talking();
+      m.peer({ pid: "x", role: "participant", present: true }, 0);
+      for (const time of [1, 2, 3]) m.unverified("x", time);
+      const during = [m.view().call, m.view().phase];
+      m.callChanged("disconnected", 10);
+      return [during, m.view().phase, m.view().problem.code];""")
+    assert seen == [["connected", "room"], "form", "unverified"]
+
+
+def test_a_partner_who_begins_anew_is_greeted_when_it_has_proved_itself_again(run: Run) -> None:
+    seen = run("""
+      const m = talking();
+      m.renewed("p", 1_000);
+      m.message("p", { kind: "bye", epoch: PARTNER, to: epoch(1) }, 1_001); // said by whoever it was
+      const between = [did(m), m.view().phase];
+      m.verified("p", "555555");
+      m.message("p", hello(PARTNER, epoch(1)), 1_002);
+      return [between, did(m), m.view().call];""")
+    assert seen == [[[], "room"], ["paired p", "hello to p", "resync_call"], "connected"]
+
+
 # --- keeping each other ---
 
 
@@ -157,7 +255,7 @@ def test_the_same_epochs_keep_the_call_even_if_the_server_gave_both_new_ids(run:
       m.message("p2", hello(PARTNER, epoch(1)), 1_002);
       m.hangUp();
       return did(m);""")
-    assert seen == ["hello to p2", "paired p2", "resync_call", "bye to p2", *FORGOTTEN]
+    assert seen == ["paired p2", "hello to p2", "resync_call", "bye to p2", *FORGOTTEN]
 
 
 def test_a_new_epoch_of_the_partner_replaces_the_call(run: Run) -> None:
@@ -179,8 +277,8 @@ def test_a_stranger_does_not_end_a_call_that_lives_while_the_partner_has_no_sock
       m.message("p", hello(PARTNER, epoch(1)), 2_001);
       m.callChanged("disconnected", 3_000);
       return [before, did(m), m.view().partner.name];""")
-    kept = [["hello to x"], "connected", "Petra Muster"]
-    assert seen == [kept, ["hello to p", "paired p", "resync_call"], "Petra Muster"]
+    kept = [["paired x", "hello to x"], "connected", "Petra Muster"]
+    assert seen == [kept, ["paired p", "hello to p", "resync_call"], "Petra Muster"]
 
 
 @pytest.mark.parametrize("state", ["disconnected", "failed"])
@@ -193,7 +291,7 @@ def test_who_greeted_during_the_call_is_taken_when_media_and_partner_are_both_go
       did(m);
       m.callChanged("{state}", 6_000);
       return [did(m), m.view().call, m.view().partner.name];""")
-    assert seen == [["close_call", "hello to x", "paired x", "open impolite"], "connecting", "Petra anew"]
+    assert seen == [["close_call", "hello to x", "open impolite"], "connecting", "Petra anew"]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +310,7 @@ def test_the_pairing_is_reported_again_after_either_socket_was_lost(run: Run, re
       m.peer({{ pid: "p", role: "participant", present: true }}, 3);
       m.message("p", hello(PARTNER, epoch(1)), 4);
       return [did(m), m.view().call];""")
-    assert seen == [["hello to p", "paired p", "resync_call"], "connected"]
+    assert seen == [["paired p", "hello to p", "resync_call"], "connected"]
 
 
 def test_a_lost_server_leaves_the_media_alone_and_its_refusal_waits_for_the_end_of_the_call(run: Run) -> None:
@@ -242,7 +340,8 @@ def test_a_partner_who_stays_away_is_given_up_and_meets_a_new_epoch(run: Run) ->
       const never = paired(); // never connected: less to wait for
       never.peer({ pid: "p", role: "participant", present: false }, 1_000);
       never.tick(4_000);
-      return [before, after, m.poll()[0].message.epoch === epoch(2), never.view().call];""")
+      const greeting = m.poll().find((action) => action.do === "send").message;
+      return [before, after, greeting.epoch === epoch(2), never.view().call];""")
     assert seen == [["interrupted", False], ["none", None, ["close_call"]], True, "none"]
 
 
@@ -436,13 +535,13 @@ def test_a_crowded_server_keeps_the_present_socket_and_a_silent_one_does_not(run
 )
 def test_a_hostile_message_opens_to_nothing(run: Run, inner: object) -> None:
     text = json.dumps(json.dumps(inner, ensure_ascii=True))
-    assert run(f"return openEnvelope(btoa({text}));") is None
+    assert run(f"return decodeMessage(new TextEncoder().encode({text}));") is None
 
 
-def test_only_base64_within_the_bound_of_the_server_is_opened(run: Run) -> None:
+def test_only_utf_8_within_the_bound_of_the_server_is_opened(run: Run) -> None:
     seen = run("""
       const bye = JSON.stringify({ kind: "bye", epoch: epoch(1), to: epoch(2) });
-      const padded = (length) => btoa(bye.padEnd((length / 4) * 3, " "));
-      return [openEnvelope(padded(65_000))?.kind,
-        ...[padded(65_004), "%", btoa("\\xff"), 7, null].map(openEnvelope)];""")
-    assert seen == ["bye", None, None, None, None, None]
+      const padded = (length) => new TextEncoder().encode(bye.padEnd(length, " "));
+      const broken = Uint8Array.from([...padded(100), 0xff]);
+      return [decodeMessage(padded(48_000))?.kind, decodeMessage(padded(48_001)), decodeMessage(broken)];""")
+    assert seen == ["bye", None, None]

@@ -68,7 +68,7 @@ export class EntryView {
   /** A browser that lacks what a call needs. */
   refuseBrowser() {
     this.#button.disabled = true;
-    this.#showProblem({ code: "old_browser", retryAt: null });
+    this.#showProblem({ code: window.isSecureContext ? "old_browser" : "insecure", retryAt: null });
   }
 
   /**

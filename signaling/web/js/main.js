@@ -4,7 +4,9 @@
 
 import { parseFragment } from "./codes.js";
 import { EntryView } from "./entry_view.js";
+import { PanelView } from "./panel_view.js";
 import { Room } from "./room.js";
+import { canAgree } from "./secure_channel.js";
 import { clearSession, loadEntry, loadSession, saveEntry } from "./session.js";
 import { StageView } from "./stage_view.js";
 import { fillTexts, text } from "./texts.js";
@@ -35,6 +37,7 @@ const room = new Room({
   changed: (view) => {
     entryView.render(view);
     stageView.render(view);
+    panelView.render(view);
   },
 });
 
@@ -52,6 +55,8 @@ const stageView = new StageView({
   tryAgain: () => room.tryAgain(),
   announce,
 });
+
+const panelView = new PanelView();
 
 /**
  * Read a link's code and take it out of the address bar at once: it must not stay in the history or in a screenshot.
@@ -86,12 +91,12 @@ window.addEventListener("pageshow", (event) => {
   if (event.persisted) location.reload();
 });
 
-function begin() {
+async function begin() {
   const entry = takeFragment();
   const session = loadSession();
   entryView.render(room.view());
   document.getElementById("outdated").hidden = true; // all modules are here, and the form is
-  if (!("RTCPeerConnection" in window) || !("WebSocket" in window)) {
+  if (!("RTCPeerConnection" in window) || !("WebSocket" in window) || !(await canAgree())) {
     entryView.refuseBrowser();
     return;
   }
@@ -109,4 +114,4 @@ function begin() {
   if (kept !== null) entryView.prefill(kept);
 }
 
-begin();
+void begin();

@@ -4,9 +4,10 @@
 
 import { Call } from "./call.js";
 import { parseCode } from "./codes.js";
-import { closeEnvelope, drawEpoch, openEnvelope } from "./envelope.js";
+import { decodeMessage, drawEpoch, encodeMessage } from "./envelope.js";
 import { Media } from "./media.js";
 import { RoomMachine } from "./room_machine.js";
+import { SecureChannel } from "./secure_channel.js";
 import { clearSession, saveSession } from "./session.js";
 import { SignalingClient } from "./signaling_client.js";
 
@@ -26,6 +27,7 @@ export class Room {
   #changed;
   #machine = new RoomMachine({ drawEpoch });
   /** @type {SignalingClient | null} */ #client = null;
+  /** @type {Map<string, SecureChannel>} by participant */ #channels = new Map();
   /** @type {Call | null} */ #call = null;
   /** @type {Media | null} */ #media = null;
   /** @type {MediaStream | null} */ #remoteStream = null;
@@ -144,6 +146,7 @@ export class Room {
         if (action.leave) this.#client?.leave();
         else this.#client?.stop();
         this.#client = null;
+        this.#closeChannels();
         break;
       case "start_media":
         void this.#startMedia();
@@ -153,10 +156,13 @@ export class Room {
         this.#media = null;
         break;
       case "send":
-        this.#client?.send({ type: "relay", to: action.to, blob: closeEnvelope(action.message) });
+        this.#channels.get(action.to)?.send(encodeMessage(action.message));
+        break;
+      case "agree":
+        this.#openChannel({ pid: action.peer, role: action.role });
         break;
       case "paired":
-        this.#client?.send({ type: "paired", peer: action.peer, ok: true });
+        this.#client?.send({ type: "paired", peer: action.peer, ok: action.ok });
         break;
       case "open_call":
         this.#openCall(action.polite);
@@ -197,19 +203,63 @@ export class Room {
           this.#resume = seat.resume;
           this.#save();
           this.#call?.refreshIceServers(seat.ice ?? []);
+          this.#closeChannels(); // everybody who is here is announced again
           this.#machine.joined(seat, now());
         },
-        peer: (peer) => this.#machine.peer(peer, now()),
-        relay: (from, blob) => {
-          const message = openEnvelope(blob);
-          if (message !== null) this.#machine.message(from, message, now());
+        peer: (peer) => {
+          if (!peer.present) this.#closeChannel(peer.pid);
+          this.#machine.peer(peer, now());
         },
+        relay: (from, blob) => this.#channels.get(from)?.receive(blob),
         refused: (refusal, retryInMs) => this.#machine.refused(refusal, retryInMs === null ? null : now() + retryInMs, now()),
         away: (retryInMs) => this.#machine.signalingLost(now() + retryInMs),
       }),
     });
     this.#client = client;
     client.start();
+  }
+
+  /**
+   * Agree with another participant on a key, in place of an earlier one.
+   *
+   * @param {import("./secure_channel.js").Participant} peer
+   */
+  #openChannel(peer) {
+    const { seat } = this.#machine.view();
+    const client = this.#client;
+    const { secret } = parseCode(this.#code);
+    this.#closeChannel(peer.pid);
+    const { pid } = peer;
+    /** @type {SecureChannel | null} */ let channel = null;
+    const current = () => channel === null || this.#channels.get(pid) === channel;
+    channel = new SecureChannel({
+      secret,
+      room: seat.room,
+      own: { pid: seat.pid, role: seat.role },
+      peer,
+      handlers: this.#guard(current, {
+        send: (blob) => client?.send({ type: "relay", to: pid, blob }),
+        verified: (safetyCode) => this.#machine.verified(pid, safetyCode),
+        failed: () => this.#machine.unverified(pid, now()),
+        renewed: () => this.#machine.renewed(pid, now()),
+        message: (plain) => {
+          const message = decodeMessage(plain);
+          if (message !== null) this.#machine.message(pid, message, now());
+        },
+      }),
+    });
+    this.#channels.set(pid, channel);
+  }
+
+  /** @param {string} pid */
+  #closeChannel(pid) {
+    this.#channels.get(pid)?.close();
+    this.#channels.delete(pid);
+  }
+
+  #closeChannels() {
+    for (const channel of this.#channels.values()) channel.close();
+    this.#channels.clear();
   }
 
   async #startMedia() {

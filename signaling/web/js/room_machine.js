@@ -18,6 +18,9 @@ const PARTNER_RETURNS_WITHIN_MS = 30_000; // as long as the server keeps a silen
 const NEVER_CONNECTED_RETURNS_WITHIN_MS = 3_000;
 const FAILURES_OF_A_CONNECTION = 2;
 const MAX_PEERS = 64;
+const AGREEMENT_MS = 10_000; // for a few messages through the server
+const AGREE_AGAIN_MS = { organiser: 1_000, participant: 2_500 }; // after a failure; one side begins before the other
+const MAX_FAILED_AGREEMENTS = 3; // of one appointment: somebody with a wrong secret may not guess for ever
 
 /** @typedef {import("./envelope.js").Message} Message */
 /** @typedef {import("./envelope.js").Hello} Hello */
@@ -30,7 +33,8 @@ const MAX_PEERS = 64;
  *   | { do: "start_media" }
  *   | { do: "stop_media" }
  *   | { do: "send", to: string, message: Message }
- *   | { do: "paired", peer: string }
+ *   | { do: "agree", peer: string, role: string }
+ *   | { do: "paired", peer: string, ok: boolean }
  *   | { do: "open_call", polite: boolean }
  *   | { do: "close_call" }
  *   | { do: "call_message", message: Message }
@@ -44,6 +48,9 @@ const MAX_PEERS = 64;
  * @property {boolean} present
  * @property {boolean} [stale] seen before the last `joined`, not announced since
  * @property {Hello | null} hello the last one
+ * @property {boolean} verified has the same secret: what it says is sealed, and what is said to it, too
+ * @property {string} safetyCode of the verified connection
+ * @property {number | null} agreeAt when to try again to agree on a key
  *
  * @typedef {object} Problem
  * @property {string} code of the server, or `unreachable`
@@ -56,7 +63,7 @@ const MAX_PEERS = 64;
  * @property {Problem | null} problem
  * @property {Seat | null} seat
  * @property {"none" | "connecting" | "connected" | "interrupted" | "no_path"} call
- * @property {{ name: string, camera: boolean, microphone: boolean } | null} partner
+ * @property {{ name: string, camera: boolean, microphone: boolean, safetyCode: string } | null} partner
  * @property {boolean} waitingHint
  * @property {boolean} rival somebody else claims the own seat
  * @property {boolean} signalingAway
@@ -84,7 +91,7 @@ export class RoomMachine {
   #renewed = false;
   #failures = 0;
   /** @type {Set<string>} pairs of epochs that had their connection */ #usedPairs = new Set();
-  /** @type {Set<string>} whom the server has been told about, as long as both sockets last */ #paired = new Set();
+  #failedAgreements = 0;
   /** @type {number | null} */ #attemptEndsAt = null;
   /** @type {number | null} */ #restartAt = null;
   /** @type {number | null} */ #probeAt = null;
@@ -111,7 +118,8 @@ export class RoomMachine {
   /** @returns {number | null} call `tick` then */
   get deadline() {
     const ofCall = [this.#attemptEndsAt, this.#restartAt, this.#probeAt, this.#giveUpPartnerAt];
-    const times = [...ofCall, this.#readyAt, this.#hintAt, this.#checkAt, this.#sweepAt];
+    const ofPeers = Array.from(this.#peers.values(), (peer) => peer.agreeAt);
+    const times = [...ofCall, ...ofPeers, this.#readyAt, this.#hintAt, this.#checkAt, this.#sweepAt];
     const set = times.filter((time) => time !== null);
     return set.length === 0 ? null : Math.min(...set);
   }
@@ -119,7 +127,8 @@ export class RoomMachine {
   /** @returns {RoomView} */
   view() {
     const rival = [...this.#peers.values()].some((peer) => peer.present && peer.role === this.#seat?.role);
-    const partner = this.#partner && { name: this.#partner.name, camera: this.#partner.camera, microphone: this.#partner.microphone };
+    const { name, camera, microphone, pid } = this.#partner ?? {};
+    const partner = this.#partner && { name, camera, microphone, safetyCode: this.#peers.get(pid)?.safetyCode ?? "" };
     return {
       phase: this.#phase,
       problem: this.#problem,
@@ -199,7 +208,7 @@ export class RoomMachine {
     if (this.#phase !== "room" || this.#ready) return;
     this.#ready = true;
     for (const [pid, peer] of this.#peers) {
-      if (!peer.present || !this.#isPartnerRole(peer)) continue;
+      if (!peer.present || !peer.verified || !this.#isPartnerRole(peer)) continue;
       this.#greet(pid);
       if (peer.hello !== null) this.#consider(pid, peer.hello, now);
     }
@@ -213,7 +222,6 @@ export class RoomMachine {
    */
   joined(seat, now) {
     const first = this.#phase !== "room";
-    this.#paired.clear();
     this.#seat = seat;
     this.#phase = "room";
     this.#problem = null;
@@ -225,7 +233,8 @@ export class RoomMachine {
         peer.stale = true;
         continue;
       }
-      peer.present = false;
+      peer.present = peer.verified = false;
+      peer.agreeAt = null;
       if (pid !== this.#partner?.pid) this.#peers.delete(pid);
     }
     this.#sweepAt = now + RIVALS_ANNOUNCED_WITHIN_MS;
@@ -277,17 +286,71 @@ export class RoomMachine {
     if (this.#phase !== "room") return;
     const known = this.#peers.get(pid);
     if (pid === this.#partner?.pid) this.#gap = true;
-    this.#paired.delete(pid); // a new socket of theirs: the server has forgotten both reports
     if (present) {
       if (known === undefined && this.#peers.size >= MAX_PEERS) return;
-      const peer = { role, present, hello: known?.hello ?? null };
+      // A new socket of theirs: messages may be lost, and it may be somebody else. Nothing is said before it is known.
+      const { hello = null, safetyCode = "" } = known ?? {};
+      const peer = { role, present, hello, safetyCode, verified: false, agreeAt: null };
       this.#peers.set(pid, peer);
-      if (this.#ready && this.#isPartnerRole(peer)) this.#greet(pid);
+      if (this.#isPartnerRole(peer)) this.#agree(pid, peer, now);
     } else if (known !== undefined) {
-      known.present = false;
+      known.present = known.verified = false;
+      known.agreeAt = null;
       if (pid !== this.#partner?.pid) this.#peers.delete(pid);
     }
     this.#lookAround(now);
+  }
+
+  // ---- what the secure channels say ---------------------------------------------------------------------------------
+
+  /**
+   * This one has the same secret.
+   *
+   * @param {string} pid
+   * @param {string} safetyCode
+   */
+  verified(pid, safetyCode) {
+    const peer = this.#peers.get(pid);
+    if (this.#phase !== "room" || peer === undefined || !this.#isPartnerRole(peer)) return;
+    peer.verified = true;
+    peer.safetyCode = safetyCode;
+    peer.agreeAt = null;
+    this.#do({ do: "paired", peer: pid, ok: true });
+    if (this.#ready) this.#greet(pid);
+  }
+
+  /**
+   * This one begins anew, or what it said could not be opened.
+   *
+   * @param {string} pid
+   * @param {number} now
+   */
+  renewed(pid, now) {
+    const peer = this.#peers.get(pid);
+    if (peer === undefined) return;
+    if (pid === this.#partner?.pid) this.#gap = true;
+    peer.verified = false;
+    peer.agreeAt = now + AGREEMENT_MS;
+  }
+
+  /**
+   * This one has another secret, or somebody in between changes what is said.
+   *
+   * @param {string} pid
+   * @param {number} now
+   */
+  unverified(pid, now) {
+    const peer = this.#peers.get(pid);
+    if (this.#phase !== "room" || peer === undefined) return;
+    this.#do({ do: "paired", peer: pid, ok: false });
+    this.#failedAgreements += 1;
+    peer.verified = false;
+    peer.agreeAt = now + AGREE_AGAIN_MS[this.#seat.role];
+    if (this.#failedAgreements < MAX_FAILED_AGREEMENTS) return;
+    for (const each of this.#peers.values()) each.agreeAt = null;
+    const problem = { code: "unverified", retryAt: null };
+    if (this.#call === "connected") this.#laterProblem = problem;
+    else this.#backToForm(problem);
   }
 
   /**
@@ -297,7 +360,7 @@ export class RoomMachine {
    */
   message(from, message, now) {
     const peer = this.#peers.get(from);
-    if (this.#phase !== "room" || peer === undefined || !this.#isPartnerRole(peer)) return;
+    if (this.#phase !== "room" || !peer?.verified || !this.#isPartnerRole(peer)) return;
     if (message.kind === "hello") {
       peer.hello = message;
       if (!this.#ready) return;
@@ -390,6 +453,7 @@ export class RoomMachine {
       this.#attemptEndsAt = null;
       this.#failed(now);
     }
+    for (const [pid, peer] of this.#peers) if (isDue(peer.agreeAt, now)) this.#agree(pid, peer, now);
     if (isDue(this.#giveUpPartnerAt, now)) {
       this.#giveUpPartnerAt = null;
       this.#dropPartner(now);
@@ -418,7 +482,7 @@ export class RoomMachine {
     this.#awayFromServer = this.#ready = this.#gap = this.#everConnected = this.#renewed = this.#hint = false;
     this.#camera = this.#microphone = false;
     this.#peers.clear();
-    this.#paired.clear();
+    this.#failedAgreements = 0;
     this.#usedPairs.clear();
     this.#call = "none";
     this.#failures = 0;
@@ -471,7 +535,20 @@ export class RoomMachine {
   }
 
   #canReachPartner() {
-    return !this.#awayFromServer && this.#partnerIsPresent();
+    return !this.#awayFromServer && this.#partnerIsPresent() && this.#peers.get(this.#partner.pid).verified;
+  }
+
+  /**
+   * @param {string} pid
+   * @param {Peer} peer
+   * @param {number} now
+   */
+  #agree(pid, peer, now) {
+    peer.verified = false;
+    peer.agreeAt = null;
+    if (this.#failedAgreements >= MAX_FAILED_AGREEMENTS) return;
+    peer.agreeAt = now + AGREEMENT_MS;
+    this.#do({ do: "agree", peer: pid, role: peer.role });
   }
 
   /** @param {string} pid */
@@ -508,10 +585,6 @@ export class RoomMachine {
     const { epoch, name, camera, microphone } = hello;
     this.#partner = { pid, epoch, name, camera, microphone };
     this.#giveUpPartnerAt = null;
-    if (!this.#paired.has(pid)) {
-      this.#paired.add(pid);
-      this.#do({ do: "paired", peer: pid });
-    }
     if (samePage && this.#call !== "none") {
       // Only the way through the server was interrupted, even if it gave the partner a new pid.
       if (this.#call !== "no_path" && this.#gap && hello.to === this.#epoch) {
@@ -562,7 +635,7 @@ export class RoomMachine {
     // Whoever of the earlier connection comes back must see that this side has ended it.
     this.#epoch = this.#drawEpoch();
     for (const [pid, peer] of this.#peers) {
-      if (!peer.present || peer.hello === null || !this.#isPartnerRole(peer)) continue;
+      if (!peer.present || !peer.verified || peer.hello === null || !this.#isPartnerRole(peer)) continue;
       this.#greet(pid);
       this.#consider(pid, peer.hello, now);
     }

@@ -136,6 +136,7 @@ export class StageView {
     byId("remote-placeholder").hidden = call !== "connecting" && !cameraOff;
     byId("remote-camera-off").hidden = !cameraOff;
     byId("remote-microphone-off").toggleAttribute("hidden", partner === null || partner.microphone);
+    byId("remote-lock").toggleAttribute("hidden", !partner?.safetyCode);
     this.#soundButton.hidden = !this.#soundBlocked || remoteStream === null;
     const here = withPartner ? name : null;
     if (here !== null && here !== this.#shownPartner) this.#handlers.announce(text("partner_joined", { name }));

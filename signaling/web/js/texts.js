@@ -24,7 +24,7 @@ const de = {
   cancel: "Abbrechen",
   permission_hint: "Ihr Browser fragt danach, ob er Kamera und Mikrofon verwenden darf. Wählen Sie „Zulassen“.",
   privacy:
-    "Bild und Ton laufen verschlüsselt und möglichst direkt zwischen den Geräten, sonst verschlüsselt über einen Vermittlungsserver. Nichts wird aufgezeichnet.",
+    "Bild, Ton und Ihr Name sind Ende-zu-Ende verschlüsselt: Nur Sie und Ihr Gesprächspartner können sie sehen und hören. Nichts wird aufgezeichnet.",
   old_browser:
     "Ihr Browser ist nicht aktuell. Bitte verwenden Sie die neueste Version von Chrome, Edge, Firefox oder Safari.",
 
@@ -41,6 +41,8 @@ const de = {
   error_rate_limited_over: "Zu viele Versuche. Bitte versuchen Sie es jetzt erneut.",
   error_overload: "Der Dienst ist gerade ausgelastet.",
   error_unreachable: "Der Dienst ist gerade nicht erreichbar.",
+  error_insecure: "Die Videosprechstunde geht nur auf gesicherten Seiten. Öffnen Sie diese Seite mit https://.",
+  error_unverified: "Die Verbindung konnte nicht verifiziert werden. Bitte rufen Sie Ihre Praxis an.",
   error_no_path: "Keine Bildverbindung möglich. Vermutlich sperrt Ihr Netzwerk die nötigen Ports.",
   error_unexpected: "Das hat nicht geklappt. Bitte laden Sie die Seite neu.",
   retry_in: "Nächster Versuch in {seconds} Sekunden.",
@@ -64,6 +66,16 @@ const de = {
   status_interrupted: "Verbindung unterbrochen, wird wiederhergestellt…",
   try_again: "Erneut versuchen",
   sound_on: "Ton einschalten",
+
+  menu: "Menü",
+  overview: "Übersicht",
+  close_panel: "Übersicht schließen",
+  participants: "Teilnehmer/innen",
+  participant_self: "{name} (Sie)",
+  participant_absent: "Noch niemand sonst im Raum",
+  end_to_end: "Ende-zu-Ende verschlüsselt",
+  safety_code: "Sicherheitscode",
+  safety_hint: "Lesen Sie sich die sechs Ziffern gegenseitig vor. Sind sie gleich, so ist niemand dazwischen.",
 
   controls: "Steuerung",
   camera: "Kamera",

@@ -1,0 +1,311 @@
+"""The key agreement of the page, in real browsers: the published vectors, and a server in between that meddles.
+
+Two channels are joined by a postman, which carries their blobs and may read, change, repeat, swallow or invent them.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Playwright
+
+from tests.support.browser import Participant, firefox
+from tests.support.service import Service
+
+VECTOR = json.loads((Path(__file__).parents[1] / "vectors" / "cpace-x25519-sha512.json").read_text())
+Run = Callable[..., Any]
+
+BENCH = """async () => {
+  const cpace = await import("/js/cpace.js");
+  const bytes = await import("/js/bytes.js");
+  const { mapToCurve } = await import("/js/elligator.js");
+  const { SecureChannel } = await import("/js/secure_channel.js");
+  const unhex = (text) => Uint8Array.from(text.match(/../g) ?? [], (pair) => parseInt(pair, 16));
+  const hex = (data) => Array.from(data, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const scalarOf = (text) => crypto.subtle.importKey(
+    "pkcs8", unhex("302e020100300506032b656e04220420" + text), { name: "X25519" }, false, ["deriveBits"]);
+  const people = {
+    organiser: { pid: "doctor", role: "organiser" },
+    participant: { pid: "patient", role: "participant" },
+  };
+  const textOf = (plain) => new TextDecoder().decode(plain);
+
+  /**
+   * Both ends and the postman between them. `carry(blob, from)` returns the blobs to deliver instead.
+   * `log` is all that the server sees, `told` what the two have been told, in order.
+   */
+  const join = ({ secrets = ["ABCDE", "ABCDE"], carry = (blob) => [blob], rooms = ["room", "room"] } = {}) => {
+    const scene = { log: [], told: { organiser: [], participant: [] }, ends: {}, carry };
+    const other = { organiser: "participant", participant: "organiser" };
+    scene.open = (role, at) => {
+      const told = scene.told[role];
+      const handlers = {
+        send: (blob) => {
+          scene.log.push([role, blob]);
+          const delivered = scene.carry(blob, role);
+          queueMicrotask(() => { for (const each of delivered) scene.ends[other[role]]?.receive(each); });
+        },
+        verified: (code) => told.push(["verified", code]),
+        failed: () => told.push(["failed"]),
+        renewed: () => told.push(["renewed"]),
+        message: (plain) => told.push(["message", textOf(plain)]),
+      };
+      scene.ends[role] = new SecureChannel({
+        secret: secrets[at], room: rooms[at], own: people[role], peer: people[other[role]], handlers });
+    };
+    scene.open("organiser", 0);
+    scene.open("participant", 1);
+    scene.until = async (condition) => {
+      const end = performance.now() + 5_000;
+      while (!condition() && performance.now() < end) await new Promise((resolve) => setTimeout(resolve, 2));
+    };
+    scene.heard = (role, kind) => scene.told[role].filter(([told]) => told === kind).length;
+    scene.settled = (kind, count = 1) =>
+      scene.until(() => scene.heard("organiser", kind) >= count && scene.heard("participant", kind) >= count);
+    scene.say = (role, text) => scene.ends[role].send(new TextEncoder().encode(text));
+    return scene;
+  };
+  window.bench = { cpace, bytes, mapToCurve, SecureChannel, unhex, hex, scalarOf, join, textOf };
+}"""
+NAMES = "{ cpace, bytes, mapToCurve, unhex, hex, scalarOf, join }"
+
+
+@pytest.fixture(scope="module", params=["chromium", "firefox"])
+def run(request: pytest.FixtureRequest, browser: Browser, playwright: Playwright, service: Service) -> Iterator[Run]:
+    """Runs the body of an async function in a page of each browser, with the names of the bench and an argument `v`."""
+
+    def use(chosen: Browser) -> Iterator[Run]:
+        visitor = Participant(chosen)
+        visitor.open(service.create_appointment().organiser_link.partition("#")[0])
+        visitor.page.evaluate(BENCH)
+        yield lambda body, argument=None: visitor.page.evaluate(
+            f"async (v) => {{ const {NAMES} = window.bench; {body} }}", argument
+        )
+        visitor.close()
+
+    if request.param == "chromium":
+        yield from use(browser)
+    else:
+        with firefox(playwright) as started:
+            yield from use(started)
+
+
+# --- CPace ---
+
+
+def test_the_published_vector_of_cpace_comes_out_at_every_step(run: Run) -> None:
+    seen = run(
+        """
+      const secret = new TextEncoder().encode(v.PRS);
+      const sid = unhex(v.sid_hex);
+      const g = await cpace.makeGenerator(secret, unhex(v.CI_hex), sid);
+      const [ya, yb] = [await scalarOf(v.ya_hex), await scalarOf(v.yb_hex)];
+      const a = { y: await cpace.multiply(ya, g), ad: bytes.utf8(v.ADa) };
+      const b = { y: await cpace.multiply(yb, g), ad: bytes.utf8(v.ADb) };
+      const k = await cpace.multiply(ya, b.y);
+      const same = hex(await cpace.multiply(yb, a.y)) === hex(k);
+      const isk = await cpace.sessionKey(sid, k, cpace.transcriptOf(a, b));
+      return [hex(g), hex(a.y), hex(b.y), hex(k), same, hex(isk)];""",
+        VECTOR,
+    )
+    expected = [VECTOR[f"{name}_hex"] for name in ("g", "Ya", "Yb", "K")]
+    assert seen == [*expected, True, VECTOR["ISK_ir_hex"]]
+
+
+def test_a_point_of_low_order_is_refused(run: Run) -> None:
+    points = [VECTOR["low_order_point_hex"], "00" * 32, "01" + "00" * 31]
+    seen = run(
+        """
+      const scalar = await cpace.drawScalar();
+      const outcomes = [];
+      for (const point of v) {
+        outcomes.push(await cpace.multiply(scalar, unhex(point)).then(() => "taken", () => "refused"));
+      }
+      return outcomes;""",
+        points,
+    )
+    assert seen == ["refused"] * 3
+
+
+def test_the_map_always_leads_onto_the_curve(run: Run) -> None:
+    assert run("""
+      const P = 2n ** 255n - 19n;
+      const power = (base, exponent) => {
+        let result = 1n;
+        for (let b = base % P, e = exponent; e > 0n; e >>= 1n, b = (b * b) % P) if (e & 1n) result = (result * b) % P;
+        return result;
+      };
+      for (let round = 0; round < 100; round += 1) {
+        const u = BigInt("0x" + hex(mapToCurve(crypto.getRandomValues(new Uint8Array(32))).reverse()));
+        const square = (u * u * u + 486662n * u * u + u) % P;
+        if (u >= P || power(square, (P - 1n) / 2n) === P - 1n) return false;
+      }
+      return true;""")
+
+
+def test_lengths_stand_in_front_of_parts_in_leb128(run: Run) -> None:
+    seen = run("""
+      const parts = (lengths) => lengths.map((length) => new Uint8Array(length));
+      return [[], [0], [127], [128], [300]].map((lengths) => hex(bytes.prefixed(...parts(lengths)).slice(0, 3)));""")
+    assert seen == ["", "00", "7f0000", "800100", "ac0200"]
+
+
+# --- the channel ---
+
+
+def test_two_who_share_the_secret_see_the_same_six_digits_and_then_hear_each_other_in_order(run: Run) -> None:
+    seen = run("""
+      const scene = join();
+      await scene.settled("verified");
+      for (let number = 0; number < 20; number += 1) {
+        scene.say("organiser", `to the patient ${number}`);
+        scene.say("participant", `to the doctor ${number}`);
+      }
+      await scene.settled("message", 20);
+      return scene.told;""")
+    (verified, code), *messages = seen["organiser"]
+    assert verified == "verified"
+    assert len(code) == 6
+    assert code.isdecimal()
+    assert seen["participant"][0] == [verified, code]
+    assert messages == [["message", f"to the doctor {number}"] for number in range(20)]
+    assert seen["participant"][1:] == [["message", f"to the patient {number}"] for number in range(20)]
+
+
+def test_every_agreement_has_other_digits_and_nothing_that_the_server_carries_shows_what_is_said(run: Run) -> None:
+    logs = run("""
+      const scenes = [];
+      for (let round = 0; round < 3; round += 1) {
+        const scene = join();
+        await scene.settled("verified");
+        scene.say("organiser", "Dr. Anna Beispiel v=0 candidate:1");
+        await scene.until(() => scene.heard("participant", "message") === 1);
+        scenes.push([scene.told.organiser[0][1], scene.log]);
+      }
+      return scenes;""")
+    assert len({code for code, _ in logs}) > 1
+    for _, log in logs:
+        assert [blob.partition(".")[0] for _, blob in log].count("sealed") == 1
+        decoded = [part for _, blob in log for part in blob.split(".")[1:]]
+        assert "ABCDE" not in json.dumps(log)
+        assert not any(word in json.dumps(decoded) for word in ("Anna", "candidate", "v=0"))
+
+
+def test_the_length_of_what_is_said_is_hidden_up_to_256_bytes(run: Run) -> None:
+    lengths = run("""
+      const scene = join();
+      await scene.settled("verified");
+      for (const length of [0, 1, 255, 256]) scene.say("organiser", "x".repeat(length));
+      await scene.until(() => scene.heard("participant", "message") === 4);
+      return scene.log.filter(([, blob]) => blob.startsWith("sealed")).map(([, blob]) => blob.length);""")
+    assert lengths[0] == lengths[1] == lengths[2] < lengths[3]
+
+
+@pytest.mark.parametrize("options", ['{ secrets: ["ABCDE", "ABCDF"] }', '{ rooms: ["room", "another"] }'])
+def test_another_secret_or_room_fails_on_both_sides_and_nothing_is_said(run: Run, options: str) -> None:
+    told, kinds = run(f"""
+      const scene = join({options});
+      await scene.settled("failed");
+      scene.say("organiser", "my name");
+      scene.say("participant", "my name");
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      return [scene.told, [...new Set(scene.log.map(([, blob]) => blob.split(".")[0]))]];""")
+    assert told == {"organiser": [["failed"]], "participant": [["failed"]]}
+    assert "sealed" not in kinds
+
+
+@pytest.mark.parametrize(
+    "meddle",
+    [
+        # Its own share to both, made without the secret: what a man in the middle would try.
+        'p[0] === "ke2" ? [p[0], p[1], bytes.toText(window.share), p[3]] : p',
+        # A point of low order: the shared point would be zero, and known to everybody.
+        'p[0] === "ke2" ? [p[0], p[1], bytes.toText(new Uint8Array(32)), p[3]] : p',
+        # Other words about who speaks.
+        'p[0] === "ke2" ? [p[0], p[1], p[2], bytes.toText(bytes.utf8("organisersomebody1"))] : p',
+        # A proof that proves nothing.
+        'p[0] === "ke3" ? [p[0], p[1], bytes.toText(new Uint8Array(64))] : p',
+    ],
+)
+def test_whoever_changes_a_step_of_the_agreement_makes_it_fail_on_both_sides(run: Run, meddle: str) -> None:
+    told = run(f"""
+      const generator = await cpace.makeGenerator(bytes.utf8("guess"), new Uint8Array(1), new Uint8Array(32));
+      window.share = await cpace.multiply(await cpace.drawScalar(), generator);
+      const meddle = (p) => {meddle};
+      const scene = join({{ carry: (blob) => [meddle(blob.split(".")).join(".")] }});
+      await scene.settled("failed");
+      return scene.told;""")
+    assert told == {"organiser": [["failed"]], "participant": [["failed"]]}
+
+
+def test_the_own_words_sent_back_are_nobody(run: Run) -> None:
+    told, ends = run("""
+      const scene = join({ carry: () => [] });
+      scene.carry = (blob, role) => { queueMicrotask(() => scene.ends[role].receive(blob)); return []; };
+      scene.open("organiser", 0);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      return [scene.told.organiser, scene.log.length];""")
+    assert told == []
+    assert ends == 3  # the greetings of three channels
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "(blob) => blob.startsWith('sealed') && faults-- > 0 ? [] : [blob]",  # swallowed
+        "(blob) => blob.startsWith('sealed') && faults-- > 0 ? [blob, blob] : [blob]",  # repeated
+        """(blob) => blob.startsWith('sealed') && faults-- > 0
+          ? [blob.slice(0, -3) + (blob.at(-3) === 'A' ? 'B' : 'A') + blob.slice(-2)] : [blob]""",  # changed
+    ],
+)
+def test_what_was_left_out_repeated_or_changed_is_noticed_and_a_new_agreement_begins(run: Run, fault: str) -> None:
+    told = run(f"""
+      let faults = 1;
+      const scene = join({{ carry: {fault} }});
+      await scene.settled("verified");
+      scene.say("organiser", "first");
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      scene.say("organiser", "second");
+      await scene.settled("verified", 2);
+      scene.say("organiser", "after");
+      await scene.until(() => scene.told.participant.at(-1)[1] === "after");
+      return scene.told;""")
+    heard = [words for kind, *words in told["participant"] if kind == "message"]
+    assert heard[-1] == ["after"]
+    assert ["second"] not in heard or heard[:2] == [["first"], ["second"]]
+    for role in ("organiser", "participant"):
+        kinds = [kind for kind, *_ in told[role]]
+        assert kinds.count("verified") == 2
+        assert kinds.index("renewed") < len(kinds) - 1 - kinds[::-1].index("verified")
+    assert told["organiser"][0] != told["organiser"][-1]
+
+
+def test_one_side_that_begins_anew_is_followed_by_the_other(run: Run) -> None:
+    told = run("""
+      const scene = join();
+      await scene.settled("verified");
+      scene.ends.participant.close();
+      scene.open("participant", 1);
+      await scene.settled("verified", 2);
+      scene.say("organiser", "again");
+      await scene.until(() => scene.heard("participant", "message") === 1);
+      return scene.told;""")
+    assert [kind for kind, *_ in told["organiser"]] == ["verified", "renewed", "verified"]
+    assert told["participant"][-1] == ["message", "again"]
+    assert told["organiser"][-1] == told["participant"][1]
+
+
+def test_junk_changes_nothing(run: Run) -> None:
+    told = run("""
+      const scene = join();
+      await scene.settled("verified");
+      const sid = scene.log.find(([, blob]) => blob.startsWith("ke2"))[1].split(".")[1];
+      const junk = [null, 7, "", ".", "ke1", "ke1.", "ke1.AA", "ke1.%%%", "ke9.AAAA", "ke2", `ke2.${sid}`,
+        `ke3.${sid}.AA`, `ke2.${sid}.AA.AA.AA.AA`, "sealed.AA.AA", "x".repeat(65_001)];
+      for (const each of junk) scene.ends.organiser.receive(each);
+      scene.say("participant", "still here");
+      await scene.until(() => scene.heard("organiser", "message") === 1);
+      return scene.told.organiser;""")
+    assert [kind for kind, *_ in told] == ["verified", "message"]
