@@ -194,11 +194,8 @@ def _table_row(row: _Row) -> str:
 # The operator
 
 
-_MISSING: Final = (  # German name, key of the settings
-    ("Name", "name"),
-    ("Anschrift", "address"),
-    ("E-Mail-Adresse", "email"),
-    ("Telefonnummer", "phone"),
+_NAMES: Final = MappingProxyType(
+    {"name": "Name", "address": "Anschrift", "email": "E-Mail-Adresse", "phone": "Telefonnummer"}
 )
 
 
@@ -216,16 +213,16 @@ def _operator_block(operator: OperatorSettings) -> str:
     """Name and address as on an envelope; a gap for what is not known yet."""
     address = [line.strip() for line in operator.address.replace(",", "\n").split("\n")]
     lines = [
-        f"<strong>{escape(operator.name)}</strong>" if operator.name else _gap("name", "Name"),
-        *([escape(line) for line in address if line] or [_gap("address", "Anschrift")]),
+        f"<strong>{escape(operator.name)}</strong>" if operator.name else _gap("name"),
+        *([escape(line) for line in address if line] or [_gap("address")]),
     ]
     return f"<address>{'<br />'.join(lines)}</address>"
 
 
 def _contact(operator: OperatorSettings) -> str:
     """E-mail address and telephone number, with a gap for what is not known yet."""
-    email = _email_link(operator.email) or _gap("email", "E-Mail-Adresse")
-    return _contact_list(email, _phone_link(operator.phone) or _gap("phone", "Telefonnummer"))
+    email = _email_link(operator.email) or _gap("email")
+    return _contact_list(email, _phone_link(operator.phone) or _gap("phone"))
 
 
 def _contact_list(email: str, phone: str) -> str:
@@ -243,18 +240,18 @@ def _phone_link(phone: str) -> str:
     return f'<a href="tel:{escape(number)}">{escape(phone)}</a>' if phone else ""
 
 
-def _gap(key: str, name: str) -> str:
-    return f'<span class="gap">[{name} fehlt: <code>signaling.operator.{key}</code>]</span>'
+def _gap(key: str) -> str:
+    return f'<span class="gap">[{_NAMES[key]} fehlt]</span>'
 
 
 def _missing(operator: OperatorSettings) -> str:
-    """What the operator must still fill in; nothing when all is there."""
-    gaps = [(name, key) for name, key in _MISSING if not getattr(operator, key)]
-    if not gaps:
+    """What the operator must still fill in, and where; nothing when all is there."""
+    keys = [key for key in _NAMES if not getattr(operator, key)]
+    if not keys:
         return ""
-    items = "".join(f"<li>{name}: <code>signaling.operator.{key}</code></li>" for name, key in gaps)
+    items = "".join(f"<li>{_NAMES[key]}: <code>signaling.operator.{key}</code></li>" for key in keys)
     return (
-        '<div class="note note-open"><p><strong>Diese Angaben sind unvollständig.</strong>'
+        '<div class="note-open"><p><strong>Diese Angaben sind unvollständig.</strong>'
         f" Der Betreiber muss in seinen Einstellungen noch eintragen:</p><ul>{items}</ul></div>"
     )
 
