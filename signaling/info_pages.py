@@ -153,6 +153,10 @@ def _firewall_steps(network: Network) -> str:
             f"<p>Wenn dies nicht klappt, bitte noch den UDP-Portbereich {_relayed(ports.relayed)} nach"
             f" {escape(network.relay_host)} freigeben.</p>"
         )
+    parts.append(
+        "<p>Ist ausgehendes UDP zu beliebigen Adressen erlaubt, gehen Bild und Ton direkt zum anderen Gerät. Ist es das"
+        " nicht, genügen die Adressen und Ports auf dieser Seite.</p>"
+    )
     return "\n".join(parts)
 
 

@@ -155,6 +155,7 @@ def test_without_a_relay_the_firewall_page_names_none() -> None:
     assert "keinen eigenen Vermittlungsserver" in text
     assert "relay.example.org" not in text
     assert "Schritt 2" not in text
+    assert "genügen die Adressen" not in text
 
 
 @pytest.mark.parametrize(
