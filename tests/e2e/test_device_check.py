@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, Playwright, expect
 
-from tests.support.browser import Participant, chromium
+from tests.support.browser import Participant, chromium, firefox
 from tests.support.service import Service
 
 # Counts how often the page asks for devices, and keeps what it got.
@@ -18,6 +18,8 @@ COUNTER = """
     return stream;
   };
 """
+# A machine without a loudspeaker: nothing ever starts to play.
+SILENT = "AudioContext.prototype.resume = () => new Promise(() => {});"
 # A camera that another program holds.
 BUSY = """
   const ask = MediaDevices.prototype.getUserMedia;
@@ -111,3 +113,31 @@ def test_a_busy_camera_is_named_and_the_microphone_is_used_all_the_same(
     )
     expect(patient.page.get_by_test_id("check-microphone")).to_have_attribute("aria-pressed", "true")
     expect(patient.page.get_by_test_id("check-camera")).to_have_attribute("aria-pressed", "false")
+
+
+def test_a_loudspeaker_that_does_not_start_is_told(service: Service, invite: Callable[..., Participant]) -> None:
+    patient = invite(script=SILENT)
+    patient.open(service.create_appointment().participant_link)
+    patient.page.get_by_test_id("check-button").click()
+    patient.page.get_by_test_id("check-sound").click()
+    problem = patient.page.get_by_text("Dieser Lautsprecher ließ sich nicht öffnen.").first
+    expect(problem).to_be_visible()
+
+
+def test_check_settings_and_full_screen_work_in_firefox_too(service: Service, playwright: Playwright) -> None:
+    with firefox(playwright) as browser:
+        patient = Participant(browser)
+        patient.open(service.create_appointment().participant_link)
+        page = patient.page
+        page.get_by_test_id("check-button").click()
+        page.wait_for_function("() => document.getElementById('check-video').videoWidth > 0")
+        patient.join("Petra Muster")
+        page.get_by_test_id("menu-button").click()
+        page.get_by_test_id("settings-button").click()
+        expect(page.get_by_test_id("camera-select")).not_to_have_value("")
+        page.get_by_test_id("panel-close").click()
+        page.get_by_test_id("full-screen-button").click()
+        page.wait_for_function("() => document.fullscreenElement !== null")
+        page.get_by_test_id("full-screen-button").click()
+        page.wait_for_function("() => document.fullscreenElement === null")
+        assert patient.complaints == []

@@ -77,10 +77,10 @@ export class StageView {
       handlers.tryAgain();
     });
     byId("notice-close").addEventListener("click", () => {
+      handlers.closeScreenFault(); // read and done with; the others stay until the device works
       this.#closedNotice = this.#shownNotice;
       this.#notice.hidden = true;
       byId("camera-button").focus();
-      handlers.closeScreenFault();
     });
     this.#soundButton.addEventListener("click", () => {
       this.#soundBlocked = false;

@@ -5,6 +5,7 @@
 const NOTES_HZ = [523.25, 659.25, 783.99];
 const NOTE_SECONDS = 0.32;
 const LOUDNESS = 0.25;
+const START_WITHIN_MS = 2_000; // without any loudspeaker some browsers never start, and never say so
 
 /** The browser can send sound to a chosen loudspeaker. */
 export const CAN_CHOOSE_SPEAKER = "setSinkId" in HTMLMediaElement.prototype;
@@ -14,7 +15,7 @@ export const CAN_CHOOSE_SPEAKER = "setSinkId" in HTMLMediaElement.prototype;
  *
  * @param {string} speaker id of the loudspeaker; empty for the browser's own
  * @returns {Promise<void>} when they have ended
- * @throws {DOMException} if the loudspeaker is gone, or the browser plays nothing before a click
+ * @throws {DOMException} if the loudspeaker is gone or does not start, or the browser plays nothing before a click
  */
 export async function playTestSound(speaker) {
   const context = new AudioContext();
@@ -23,14 +24,31 @@ export async function playTestSound(speaker) {
     const destination = context.createMediaStreamDestination();
     audio.srcObject = destination.stream;
     if (CAN_CHOOSE_SPEAKER && speaker !== "") await audio.setSinkId(speaker);
-    await audio.play();
+    await inTime(context.resume());
+    await inTime(audio.play());
     await new Promise((ended) => {
       const last = NOTES_HZ.map((hertz, at) => note(context, destination, hertz, context.currentTime + at * NOTE_SECONDS)).at(-1);
       last.onended = ended;
     });
   } finally {
     audio.srcObject = null;
-    await context.close();
+    void context.close(); // not waited for: what never started may never close
+  }
+}
+
+/**
+ * @param {Promise<void>} start
+ * @returns {Promise<void>}
+ */
+async function inTime(start) {
+  let timer = 0;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new DOMException("no sound comes out", "TimeoutError")), START_WITHIN_MS);
+  });
+  try {
+    await Promise.race([start, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 
