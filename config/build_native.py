@@ -28,7 +28,7 @@ _INTERPRETED: Final = {
     "relay/io/__init__.py",
     "relay/io/datapath/__init__.py",
 }
-_COMPILED_IO: Final = {"clients", "counts", "poller", "service", "stream", "tcp_plane", "tls", "udp"}
+_COMPILED_IO: Final = {"clients", "counts", "entropy", "poller", "service", "stream", "tcp_plane", "tls", "udp"}
 
 _SETUP: Final = """
 import sys

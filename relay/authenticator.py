@@ -24,9 +24,6 @@ from stun.nonce import NonceSealer, SecurityFeatures, security_features
 from stun.registry import IntegrityAlgorithm, PasswordAlgorithm
 
 _MD5: Final = PasswordAlgorithm.MD5
-_EVIDENCE: Final = tuple(
-    attribute.type for attribute in (USERNAME, USERHASH, REALM, NONCE, PASSWORD_ALGORITHM, PASSWORD_ALGORITHMS)
-)
 _OFFERED: Final = PASSWORD_ALGORITHMS.pack(
     (PasswordAlgorithmEntry(PasswordAlgorithm.SHA256), PasswordAlgorithmEntry(PasswordAlgorithm.MD5))
 )
@@ -40,7 +37,7 @@ _ANONYMITY_BIT: Final = int(SecurityFeatures.USERNAME_ANONYMITY)
 class Identity:
     """Who sent a request, and the key that the response is signed with."""
 
-    __slots__ = ("evidence", "holder", "key", "realm", "secret", "until", "username", "witness")
+    __slots__ = ("credentials", "holder", "key", "realm", "secret", "until", "username", "witness")
 
     def __init__(
         self,
@@ -48,7 +45,7 @@ class Identity:
         key: IntegrityKey,
         realm: Realm,
         secret: str,
-        evidence: tuple[bytes | None, ...],
+        credentials: bytes,
         until: float,
         witness: "Authenticator",
     ) -> None:
@@ -57,7 +54,7 @@ class Identity:
         self.realm = realm
         self.secret = secret  # name of the shared secret behind a time-limited credential, "" for a static user
         self.holder = holder_of(realm.name, username)  # for quotas and comparisons
-        self.evidence = evidence  # the values that led here; the same ones lead here again
+        self.credentials = credentials  # what led here; the same bytes lead here again
         self.until = until  # Unix time from which nonce or credential are stale
         self.witness = witness  # the authenticator that says so
 
@@ -100,8 +97,8 @@ class Authenticator:
         """
         if request.integrity is None:
             raise Unauthenticated("no_credentials")
-        evidence = tuple(map(request.values.get, _EVIDENCE))
-        if known is not None and known.witness is self and known.evidence == evidence and unix_time < known.until:
+        shown = request.credentials
+        if known is not None and known.witness is self and known.credentials == shown and unix_time < known.until:
             _fitting_key(request, request.integrity, (("", known.key),))
             return known
         username, name, nonce = request.get(USERNAME), request.get(REALM), request.get(NONCE)
@@ -126,7 +123,7 @@ class Authenticator:
             raise StaleNonce("stale_nonce") from error
         if secret:
             until = min(until, credential_expiry(username))
-        return Identity(username, key, realm, secret, evidence, until, self)
+        return Identity(username, key, realm, secret, shown, until, self)
 
     def challenge(self, path: FiveTuple, unix_time: float) -> tuple[bytes, ...]:
         """REALM, a fresh NONCE and, where offered, PASSWORD-ALGORITHMS, as 401 and 438 carry them."""

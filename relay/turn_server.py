@@ -82,6 +82,7 @@ _ANSWERED: Final = {
     (method, transport): RequestAnswered(method, transport) for method in Method for transport in Transport
 }
 _BINDING_ANSWERED: Final = {transport: _ANSWERED[Method.BINDING, transport] for transport in Transport}
+_NO_CREDENTIALS: Final = Unauthenticated("no_credentials")
 _CHALLENGED: Final = (Unauthenticated, StaleNonce)
 _METHODS: Final = {int(method): method for method in Method}
 
@@ -259,6 +260,9 @@ class TurnServer:
         handler = self._handlers.get(method)
         if handler is None:
             self._events.append(MessageDropped(NoAnswer.UNKNOWN_METHOD))
+            return
+        if request.integrity is None:  # as every client begins; to raise it and catch it would cost more than to answer
+            self._refuse(request, path, _NO_CREDENTIALS, None, now, unix_time)
             return
         identity: Identity | None = None
         allocation = self._allocations.get(path)

@@ -8,8 +8,13 @@ from stun.attributes import (
     FINGERPRINT,
     MESSAGE_INTEGRITY,
     MESSAGE_INTEGRITY_SHA256,
+    NONCE,
     PASSWORD_ALGORITHM,
+    PASSWORD_ALGORITHMS,
+    REALM,
     UNKNOWN_ATTRIBUTES,
+    USERHASH,
+    USERNAME,
     Attribute,
     attribute_head,
     error_value,
@@ -47,6 +52,9 @@ _MESSAGE_INTEGRITY: Final = MESSAGE_INTEGRITY.type
 _MESSAGE_INTEGRITY_SHA256: Final = MESSAGE_INTEGRITY_SHA256.type
 _FINGERPRINT: Final = FINGERPRINT.type
 _PASSWORD_ALGORITHM: Final = PASSWORD_ALGORITHM.type
+_CREDENTIALS: Final = frozenset(
+    attribute.type for attribute in (USERNAME, USERHASH, REALM, NONCE, PASSWORD_ALGORITHM, PASSWORD_ALGORITHMS)
+)
 _CLOSING: Final = frozenset({_MESSAGE_INTEGRITY, _MESSAGE_INTEGRITY_SHA256, _FINGERPRINT})
 _INTEGRITY_HEAD: Final = attribute_head(_MESSAGE_INTEGRITY, 20)
 _INTEGRITY_SHA256_HEAD: Final = attribute_head(_MESSAGE_INTEGRITY_SHA256, 32)
@@ -60,6 +68,7 @@ class Message:
     """One decoded STUN message. Values stay raw until asked for, so that nothing is decoded in vain."""
 
     __slots__ = (
+        "_credentials_at",
         "has_fingerprint",
         "integrity",
         "integrity_at",
@@ -77,6 +86,7 @@ class Message:
         values: dict[int, bytes],
         repeated: Sequence[tuple[int, bytes]],
         raw: bytes,
+        credentials_at: int,
         integrity: IntegrityAlgorithm | None,
         integrity_at: int,
         has_fingerprint: bool,  # noqa: FBT001  # private: `decode_message` makes messages
@@ -86,6 +96,7 @@ class Message:
         self.values = values  # the first value of each type, in order, without those that must be ignored
         self.repeated = repeated  # what came after the first of its type, in order
         self.raw = raw
+        self._credentials_at = credentials_at
         self.integrity = integrity  # of the strongest integrity attribute present
         self.integrity_at = integrity_at  # its offset, -1 without
         self.has_fingerprint = has_fingerprint
@@ -113,9 +124,17 @@ class Message:
         wanted, decode, transaction_id = attribute.type, attribute.decode, self.transaction_id
         return [first, *(decode(value, transaction_id) for number, value in self.repeated if number == wanted)]
 
+    @property
+    def credentials(self) -> bytes:
+        """From the first attribute that says who asks to the integrity attribute: the same bytes name the same one.
+
+        Nothing else may be concluded from them: other attributes may lie between.
+        """
+        return self.raw[self._credentials_at : self.integrity_at] if self._credentials_at != _ABSENT else b""
+
     def unknown_attributes(self, understood: frozenset[int]) -> tuple[int, ...]:
         """Types of comprehension-required attributes that are not in `understood` (RFC 8489 §6.3.1)."""
-        if self.values.keys() <= understood:
+        if understood.issuperset(self.values):
             return ()
         return tuple(number for number in self.values if number < _COMPREHENSION_OPTIONAL and number not in understood)
 
@@ -161,7 +180,7 @@ def decode_message(data: bytes) -> Message:
     values: dict[int, bytes] = {}
     repeated: list[tuple[int, bytes]] | tuple[()] = ()
     integrity: IntegrityAlgorithm | None = None
-    integrity_at = _ABSENT
+    credentials_at = integrity_at = _ABSENT
     has_fingerprint = False
     at = HEADER_LENGTH
     for seen in _ATTRIBUTE_STEPS:
@@ -176,6 +195,8 @@ def decode_message(data: bytes) -> Message:
         stop = start + size
         if stop > end:
             raise MessageParseError(ParseFault.TRUNCATED, f"attribute {number:#06x} claims {size} bytes")
+        if credentials_at == _ABSENT and number in _CREDENTIALS:
+            credentials_at = at
         if number not in values:
             values[number] = data[start:stop]
         elif repeated:
@@ -186,7 +207,7 @@ def decode_message(data: bytes) -> Message:
     else:
         if at < end:
             raise MessageParseError(ParseFault.TOO_MANY, f"more than {MAX_ATTRIBUTES} attributes")
-    return Message(type_field, values, repeated, data, integrity, integrity_at, has_fingerprint)
+    return Message(type_field, values, repeated, data, credentials_at, integrity, integrity_at, has_fingerprint)
 
 
 def encode_message(

@@ -24,6 +24,7 @@ from relay.io.addresses import own_addresses, packed_addresses, relay_addresses
 from relay.io.clients import ClientLink, ClientRelay, Connection
 from relay.io.counts import RelayCounts
 from relay.io.datapath.plain import PlainDataPath
+from relay.io.entropy import Entropy
 from relay.io.external_address import ExternalAddressError, ask_external_address, check_advertised
 from relay.io.listening import BindError, BoundSocket, bind_everywhere
 from relay.io.metrics import RelayCollector, RelayMetrics
@@ -492,7 +493,7 @@ def _connection_limit(settings: RelaySettings) -> int:
 def _own_ledger(settings: RelaySettings, addresses: Sequence[RelayAddress]) -> Ledger:
     share = settings.quota.total_share_percent
     ports = {
-        family_of(address.bound): PortPool(settings.port_min, settings.port_max, share, os.urandom)
+        family_of(address.bound): PortPool(settings.port_min, settings.port_max, share, Entropy())
         for address in addresses
     }
     return Ledger(ports, UserQuota(), Reservations(os.urandom))

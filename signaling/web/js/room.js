@@ -224,10 +224,7 @@ export class Room {
         this.#connect();
         break;
       case "disconnect":
-        if (action.leave) this.#client?.leave();
-        else this.#client?.stop();
-        this.#client = null;
-        this.#closeChannels();
+        this.#disconnect(action.leave);
         break;
       case "start_media":
         this.#checking = false; // the room has the devices now
@@ -318,18 +315,39 @@ export class Room {
       room: seat.room,
       own: { pid: seat.pid, role: seat.role },
       peer,
-      handlers: this.#guard(current, {
+      handlers: {
         send: (blob) => client?.send({ type: "relay", to: pid, blob }),
-        verified: (safetyCode) => this.#machine.verified(pid, safetyCode),
-        failed: () => this.#machine.unverified(pid, now()),
-        renewed: () => this.#machine.renewed(pid, now()),
-        message: (plain) => {
-          const message = decodeMessage(plain);
-          if (message !== null) this.#machine.message(pid, message, now());
-        },
-      }),
+        ...this.#guard(current, {
+          verified: (safetyCode) => this.#machine.verified(pid, safetyCode),
+          failed: () => this.#machine.unverified(pid, now()),
+          renewed: () => this.#machine.renewed(pid, now()),
+          message: (plain) => {
+            const message = decodeMessage(plain);
+            if (message !== null) this.#machine.message(pid, message, now());
+          },
+        }),
+      },
     });
     this.#channels.set(pid, channel);
+  }
+
+  /**
+   * What was said last, the farewell among it, is still being sealed: it goes first.
+   *
+   * @param {boolean} leave for good
+   */
+  #disconnect(leave) {
+    const client = this.#client;
+    const channels = [...this.#channels.values()];
+    this.#client = null;
+    this.#channels.clear(); // from now on nothing of them is heard
+    const end = () => {
+      for (const channel of channels) channel.close();
+      if (leave) client?.leave();
+      else client?.stop();
+    };
+    if (leave) void Promise.all(channels.map((channel) => channel.flushed)).then(end);
+    else end();
   }
 
   /** @param {string} pid */

@@ -91,6 +91,11 @@ export class SecureChannel {
     });
   }
 
+  /** @returns {Promise<void>} done when all that has been said so far is on its way */
+  get flushed() {
+    return this.#sending;
+  }
+
   /** Nothing is sent and nothing is told afterwards. */
   close() {
     this.#closed = true;
