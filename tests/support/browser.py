@@ -14,10 +14,11 @@ from tests.support.lab import Lab
 
 CHROMIUM: Final = "/usr/bin/chromium"
 FIREFOX: Final = "/usr/bin/firefox-esr"
+_CAMERAS: Final = 3  # the second one of the fakes measures depth: it is shown, but not sent to anybody
+_FAKE_DEVICES: Final = "--use-fake-device-for-media-stream=device-count={}"
+_FAKE_CONSENT: Final = "--use-fake-ui-for-media-stream"
 _CHROMIUM_OPTIONS: Final = [
     "--no-sandbox",
-    "--use-fake-device-for-media-stream=device-count=2",
-    "--use-fake-ui-for-media-stream",
     "--ignore-certificate-errors",
     "--allow-loopback-in-peer-connection",
     "--disable-background-networking",
@@ -87,14 +88,35 @@ _OBSERVER: Final = """
   }, 200);
 })();
 """
+_PHONE: Final = (
+    "Mozilla/5.0 (Linux; Android 16; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0 Mobile Safari/537.36"
+)
 CONNECT_MS: Final = 30_000
 STANDSTILL_MS: Final = 2_000  # longer than the fake microphone is ever silent between two beeps
 
 
 @contextlib.contextmanager
-def chromium(playwright: Playwright, program: Path | str = CHROMIUM) -> Iterator[Browser]:
-    """Debian's Chromium, or a script that starts it elsewhere."""
-    browser = playwright.chromium.launch(executable_path=program, args=_CHROMIUM_OPTIONS)
+def chromium(
+    playwright: Playwright,
+    program: Path | str = CHROMIUM,
+    *,
+    cameras: int = _CAMERAS,
+    denied: bool = False,
+) -> Iterator[Browser]:
+    """Debian's Chromium, or a script that starts it elsewhere.
+
+    Args:
+        playwright: drives it.
+        program: what to start.
+        cameras: how many it has; a microphone there is always.
+        denied: the person refuses every question of the browser.
+    """
+    options = [
+        _FAKE_DEVICES.format(cameras),
+        *_CHROMIUM_OPTIONS,
+        "--deny-permission-prompts" if denied else _FAKE_CONSENT,
+    ]
+    browser = playwright.chromium.launch(executable_path=program, args=options)
     try:
         yield browser
     finally:
@@ -164,16 +186,35 @@ class Participant:
     """One person in front of one page: drives it as a person would, and reads what a person cannot see."""
 
     def __init__(
-        self, browser: Browser, *, wish: dict[str, Any] | None = None, viewport: tuple[int, int] = (1280, 800)
+        self,
+        browser: Browser,
+        *,
+        wish: dict[str, Any] | None = None,
+        viewport: tuple[int, int] = (1280, 800),
+        phone: bool = False,
+        script: str = "",
     ) -> None:
+        """Open a tab.
+
+        Args:
+            browser: where.
+            wish: what the observer of the connections is to change, for example `{"relayOnly": True}`.
+            viewport: width and height in CSS pixels.
+            phone: the browser says that it is one, and is touched.
+            script: runs before any script of the page, to stand for a device that this machine has not.
+        """
         self.context: BrowserContext = browser.new_context(
             ignore_https_errors=True,
             locale="de-DE",
             viewport={"width": viewport[0], "height": viewport[1]},
+            user_agent=_PHONE if phone else None,
+            has_touch=phone,
         )
         if wish:
             self.context.add_init_script(f"window.__wish = {json.dumps(wish)};")
         self.context.add_init_script(_OBSERVER)
+        if script:
+            self.context.add_init_script(script)
         self.page: Page = self.context.new_page()
         self.complaints: list[str] = []
         self.page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))

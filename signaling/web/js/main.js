@@ -2,13 +2,20 @@
  * The room page: puts the views, the room and the address bar together.
  */
 
+import { CheckView } from "./check_view.js";
 import { parseFragment } from "./codes.js";
 import { EntryView } from "./entry_view.js";
+import { FullScreen } from "./full_screen.js";
+import { Layout } from "./layout.js";
 import { PanelView } from "./panel_view.js";
+import { Preferences } from "./preferences.js";
 import { Room } from "./room.js";
 import { canAgree } from "./secure_channel.js";
 import { clearSession, loadEntry, loadSession, saveEntry } from "./session.js";
+import { SettingsView } from "./settings_view.js";
+import { shortcutOf } from "./shortcuts.js";
 import { StageView } from "./stage_view.js";
+import { playTestSound } from "./test_sound.js";
 import { fillTexts, text } from "./texts.js";
 
 fillTexts(document);
@@ -33,13 +40,58 @@ function announce(words) {
   }, 150);
 }
 
+const preferences = new Preferences();
 const room = new Room({
+  preferences,
   changed: (view) => {
+    if (view.phase !== "room") fullScreen.leave();
     entryView.render(view);
+    checkView.render(view);
     stageView.render(view);
     panelView.render(view);
+    settingsView.render(view);
   },
 });
+
+const layout = new Layout();
+
+function renderLayout() {
+  stageView.renderLayout(layout);
+  settingsView.renderLayout(layout);
+}
+
+/** @param {boolean} hidden */
+function hideOwn(hidden) {
+  layout.hideOwn(hidden);
+  renderLayout();
+}
+
+const fullScreen = new FullScreen((full) => {
+  if (full) layout.enterFullScreen();
+  else layout.leaveFullScreen();
+  renderLayout();
+});
+
+let testSoundRuns = false;
+
+/**
+ * Once at a time: two at once would be no test.
+ *
+ * @returns {Promise<boolean>} whether it could be played
+ */
+async function testSound() {
+  if (testSoundRuns) return true;
+  testSoundRuns = true;
+  try {
+    await playTestSound(room.view().speaker);
+    return true;
+  } catch (error) {
+    console.warn("test sound: refused by the browser", error.name);
+    return false;
+  } finally {
+    testSoundRuns = false;
+  }
+}
 
 const entryView = new EntryView({
   join: (entry) => room.join(entry),
@@ -49,14 +101,51 @@ const entryView = new EntryView({
   announce,
 });
 
+const checkView = new CheckView({
+  check: () => room.check(),
+  endCheck: () => room.endCheck(),
+  toggle: (device) => room.toggle(device),
+  testSound,
+  announce,
+});
+
 const stageView = new StageView({
   toggle: (device) => room.toggle(device),
+  toggleScreen: () => room.toggleScreen(),
+  toggleFullScreen: () => fullScreen.toggle(),
+  hideOwn,
+  closeScreenFault: () => room.forgetScreenFault(),
   hangUp: () => room.hangUp(),
   tryAgain: () => room.tryAgain(),
   announce,
 });
 
-const panelView = new PanelView();
+const settingsView = new SettingsView({
+  choose: (device, choice) => room.choose(device, choice),
+  testSound,
+  hideOwn,
+  useShortcuts: (on) => room.useShortcuts(on),
+  announce,
+});
+
+const panelView = new PanelView({ settings: (open) => settingsView.show(open) });
+
+renderLayout();
+
+document.addEventListener("keydown", (event) => {
+  const { phase, media } = room.view();
+  if (phase !== "room") return;
+  if (event.key === "Escape") fullScreen.leave(); // where the browser does not do it by itself
+  const shortcut = preferences.values.shortcuts ? shortcutOf(event) : null;
+  if (shortcut === null) return;
+  event.preventDefault(); // Firefox would begin to search for the letter
+  if (shortcut === "full_screen") {
+    fullScreen.toggle();
+    return;
+  }
+  room.toggle(shortcut);
+  if (media?.track(shortcut)) announce(text(`${shortcut}_${media.isOn(shortcut) ? "on" : "off"}`)); // the focus is elsewhere
+});
 
 /**
  * Read a link's code and take it out of the address bar at once: it must not stay in the history or in a screenshot.

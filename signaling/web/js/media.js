@@ -1,17 +1,19 @@
 /**
  * Camera and microphone of this device: asked for together, used as far as they exist, never a reason not to join.
+ * And the screen, when a person shares it.
  */
 
-/** The front camera: with two cameras browsers take the rear one, which shows the wall. */
-const CAMERA = { facingMode: { ideal: "user" }, width: { ideal: 1280 }, height: { ideal: 720 } };
-const MICROPHONE = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+import { constraintsOf } from "./devices.js";
 
-/** @typedef {"camera" | "microphone"} Device */
+/** @typedef {import("./devices.js").Device} Device */
 /** @typedef {"denied" | "missing" | "busy" | "lost" | "insecure"} Fault */
+/** @typedef {"denied" | "failed"} ScreenFault */
 
 const DEVICES = /** @type {readonly Device[]} */ (["camera", "microphone"]);
 const KINDS = { camera: "video", microphone: "audio" };
-const CONSTRAINTS = { camera: { video: CAMERA }, microphone: { audio: MICROPHONE } };
+
+/** The browser can share a screen: phones cannot. */
+export const CAN_SHARE_SCREEN = Boolean(navigator.mediaDevices?.getDisplayMedia);
 
 export class Media {
   /** One stream for the whole visit, even while it is empty: it names picture and sound as belonging together. */
@@ -20,15 +22,29 @@ export class Media {
   /** @type {Record<Device, boolean>} what the person wants, remembered over a reload */ wanted;
   /** A question to the person is open in the browser. */
   asking = false;
+  /** The screen that is shared, in a stream of its own: the camera's stream is for the self-view. @type {MediaStream | null} */
+  screen = null;
+  /** Why the last wish to share the screen came to nothing. @type {ScreenFault | null} */ screenFault = null;
   #changed;
+  #handheld;
+  /** @type {Record<Device, string>} what the person has chosen */ #choices;
+  #askingForScreen = false;
+  /** @type {Promise<void> | null} */ #started = null;
+  /** One question after the other: two at once would get into each other's way. @type {Promise<void>} */ #turn = Promise.resolve();
   /** @type {Record<Device, MediaStreamTrack | null>} */ #tracks = { camera: null, microphone: null };
   #stopped = false;
 
   /**
-   * @param {{ wanted: Record<Device, boolean>, changed: () => void }} options
+   * @param {object} options
+   * @param {Record<Device, boolean>} options.wanted
+   * @param {Record<Device, string>} options.choices ids of devices; empty for whatever the browser takes
+   * @param {boolean} options.handheld
+   * @param {() => void} options.changed
    */
-  constructor({ wanted, changed }) {
+  constructor({ wanted, choices, handheld, changed }) {
     this.wanted = { ...wanted };
+    this.#choices = { ...choices };
+    this.#handheld = handheld;
     this.#changed = changed;
   }
 
@@ -48,8 +64,22 @@ export class Media {
     return this.#tracks[device] !== null && this.wanted[device];
   }
 
-  /** Ask for both devices, then for each alone. Resolves in any case; what is missing stands in `faults`. */
-  async start() {
+  /** @returns {MediaStreamTrack | null} what the partner is to see: the screen while it is shared, else the camera while it is on */
+  get picture() {
+    return this.screen?.getVideoTracks()[0] ?? (this.isOn("camera") ? this.#tracks.camera : null);
+  }
+
+  /**
+   * Ask for both devices, then for each alone. Resolves in any case; what is missing stands in `faults`. Called again,
+   * it opens nothing again.
+   *
+   * @returns {Promise<void>}
+   */
+  start() {
+    return (this.#started ??= this.#begin());
+  }
+
+  async #begin() {
     if (!navigator.mediaDevices?.getUserMedia) {
       this.faults = { camera: "insecure", microphone: "insecure" };
       this.#changed();
@@ -61,7 +91,7 @@ export class Media {
       const refused = fault === "denied" ? await refusedDevices() : [];
       for (const device of DEVICES) {
         if (this.#stopped) return;
-        this.faults[device] = refused.includes(device) ? "denied" : await this.#ask([device]);
+        this.faults[device] = refused.includes(device) ? "denied" : await this.#askForAny(device);
       }
     });
   }
@@ -76,7 +106,7 @@ export class Media {
       this.wanted[device] = true;
       if (this.asking || !navigator.mediaDevices?.getUserMedia) return;
       await this.#asking(async () => {
-        this.faults[device] = await this.#ask([device]);
+        this.faults[device] = await this.#askForAny(device);
       });
       return;
     }
@@ -85,10 +115,83 @@ export class Media {
     this.#changed();
   }
 
+  /**
+   * Take another camera or microphone from now on. If it does not open, the present one goes on.
+   *
+   * @param {Device} device
+   * @param {string} choice an id of `optionsOf`
+   * @returns {Promise<boolean>} whether the chosen one is open
+   */
+  async choose(device, choice) {
+    let opened = false;
+    await this.#asking(async () => {
+      const before = this.#choices[device];
+      const had = this.#tracks[device] !== null;
+      this.#choices[device] = choice;
+      let fault = await this.#ask([device]);
+      if (fault === "busy" && had) {
+        // Most phones open one camera at a time.
+        this.#drop(device);
+        fault = await this.#ask([device]);
+      }
+      opened = fault === null;
+      if (opened || this.#stopped) return;
+      this.#choices[device] = before;
+      if (this.#tracks[device] === null) this.faults[device] = had ? await this.#ask([device]) : fault;
+    });
+    return opened;
+  }
+
+  /** Let the person choose a screen, window or tab, and share it. To think better of it is no fault. */
+  async shareScreen() {
+    if (this.screen !== null || this.#askingForScreen || !CAN_SHARE_SCREEN) return;
+    this.#askingForScreen = true;
+    this.screenFault = null;
+    try {
+      const screen = await navigator.mediaDevices.getDisplayMedia({ video: true, audio: false });
+      const [track] = screen.getVideoTracks();
+      if (this.#stopped) {
+        track.stop();
+        return;
+      }
+      track.contentHint = "detail"; // letters are to be read: rather fewer pictures than blurred ones
+      track.onended = () => this.stopScreen(); // by the browser's own bar, or the window is gone
+      this.screen = screen;
+    } catch (error) {
+      if (error.name !== "NotAllowedError") this.screenFault = "failed";
+      else if (/system/i.test(error.message)) this.screenFault = "denied"; // so browsers say that the system forbids it
+    } finally {
+      this.#askingForScreen = false;
+    }
+    this.#changed();
+  }
+
+  /** Back to the camera. */
+  stopScreen() {
+    if (this.screen === null) return;
+    this.#dropScreen();
+    this.#changed();
+  }
+
+  /** The person has read why the screen is not shared. */
+  forgetScreenFault() {
+    this.screenFault = null;
+    this.#changed();
+  }
+
   /** Release the devices: their lights go out. */
   stop() {
     this.#stopped = true;
     for (const device of DEVICES) this.#drop(device);
+    this.#dropScreen();
+  }
+
+  #dropScreen() {
+    for (const track of this.screen?.getTracks() ?? []) {
+      track.onended = null;
+      track.stop();
+    }
+    this.screen = null;
   }
 
   /**
@@ -96,12 +199,20 @@ export class Media {
    *
    * @param {() => Promise<void>} questions
    */
-  async #asking(questions) {
-    this.asking = true;
-    this.#changed();
-    await questions();
-    this.asking = false;
-    this.#changed();
+  #asking(questions) {
+    const turn = this.#turn.then(async () => {
+      if (this.#stopped) return;
+      this.asking = true;
+      this.#changed();
+      try {
+        await questions();
+      } finally {
+        this.asking = false;
+      }
+      this.#changed();
+    });
+    this.#turn = turn.catch(() => {}); // whoever asked gets the error; the next question does not
+    return turn;
   }
 
   /**
@@ -109,8 +220,9 @@ export class Media {
    * @returns {Promise<Fault | null>}
    */
   async #ask(devices) {
+    const constraints = devices.map((device) => constraintsOf(device, this.#choices[device], this.#handheld));
     try {
-      const stream = await navigator.mediaDevices.getUserMedia(Object.assign({}, ...devices.map((device) => CONSTRAINTS[device])));
+      const stream = await navigator.mediaDevices.getUserMedia(Object.assign({}, ...constraints));
       if (this.#stopped) {
         for (const track of stream.getTracks()) track.stop();
         return null;
@@ -121,6 +233,19 @@ export class Media {
     } catch (error) {
       return faultOf(error);
     }
+  }
+
+  /**
+   * If the one that was chosen the last time is not here today, another will do.
+   *
+   * @param {Device} device
+   * @returns {Promise<Fault | null>}
+   */
+  async #askForAny(device) {
+    const fault = await this.#ask([device]);
+    if (fault !== "missing" || this.#choices[device] === "") return fault;
+    this.#choices[device] = "";
+    return this.#ask([device]);
   }
 
   /**

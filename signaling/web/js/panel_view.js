@@ -1,18 +1,35 @@
 /**
- * The panel behind the menu button: who takes part, and how the connection is protected. The talk runs on behind it.
+ * The panel behind the menu button: who takes part and how the connection is protected, and the settings. The talk runs
+ * on behind it.
  */
 
 import { text } from "./texts.js";
 
+/** @typedef {"overview" | "settings"} PanelPage */
+
 export class PanelView {
   #button = byId("menu-button");
   #panel = byId("panel");
+  #pages = { overview: byId("panel-overview"), settings: byId("panel-settings") };
+  #settings;
 
-  constructor() {
+  /** @param {{ settings: (open: boolean) => void }} handlers `settings`: they are seen from now on, or not */
+  constructor({ settings }) {
+    this.#settings = settings;
     this.#button.addEventListener("click", () => this.#show(this.#panel.hidden));
     byId("panel-close").addEventListener("click", () => this.#show(false));
+    byId("settings-button").addEventListener("click", () => {
+      this.#turnTo("settings");
+      byId("settings-back").focus();
+    });
+    byId("settings-back").addEventListener("click", () => {
+      this.#turnTo("overview");
+      byId("settings-button").focus();
+    });
     this.#panel.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") this.#show(false);
+      if (event.key !== "Escape") return;
+      event.stopPropagation(); // it has closed the panel, and nothing else
+      this.#show(false);
     });
   }
 
@@ -36,7 +53,18 @@ export class PanelView {
     if (this.#panel.hidden !== open) return;
     this.#panel.hidden = !open;
     this.#button.setAttribute("aria-expanded", String(open));
+    this.#turnTo("overview");
     if (focus) (open ? byId("panel-close") : this.#button).focus();
+  }
+
+  /** @param {PanelPage} page */
+  #turnTo(page) {
+    for (const [name, element] of Object.entries(this.#pages)) element.hidden = name !== page;
+    const title = text(page);
+    byId("panel-title").textContent = title;
+    this.#panel.setAttribute("aria-label", title);
+    this.#panel.scrollTop = 0;
+    this.#settings(page === "settings" && !this.#panel.hidden);
   }
 }
 

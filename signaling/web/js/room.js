@@ -4,21 +4,30 @@
 
 import { Call } from "./call.js";
 import { parseCode } from "./codes.js";
+import { isHandheld, optionsOf, presentChoice } from "./devices.js";
 import { decodeMessage, drawEpoch, encodeMessage } from "./envelope.js";
-import { Media } from "./media.js";
+import { CAN_SHARE_SCREEN, Media } from "./media.js";
 import { RoomMachine } from "./room_machine.js";
 import { SecureChannel } from "./secure_channel.js";
 import { clearSession, saveSession } from "./session.js";
 import { SignalingClient } from "./signaling_client.js";
+import { CAN_CHOOSE_SPEAKER } from "./test_sound.js";
 
 const FIRST_PATH_LOOK_MS = 300;
 const PATH_LOOK_MS = 4_000; // the path may change while the call runs
+const HANDHELD = isHandheld(navigator);
 
 /**
  * @typedef {import("./room_machine.js").RoomView & {
  *   name: string,
  *   path: import("./call.js").CallPath,
  *   media: Media | null,
+ *   checking: boolean,
+ *   options: import("./devices.js").DeviceOptions,
+ *   speaker: string,
+ *   handheld: boolean,
+ *   mayShareScreen: boolean,
+ *   preferences: Readonly<import("./preferences.js").Values>,
  *   remoteStream: MediaStream | null,
  * }} PageView
  */
@@ -36,14 +45,21 @@ export class Room {
   #code = "";
   #name = "";
   #resume = /** @type {string | null} */ (null);
-  #wanted = { camera: true, microphone: true }; // by the person, also in the next room
+  /** @type {import("./preferences.js").Preferences} */ #preferences;
+  /** @type {Record<import("./devices.js").Device, boolean>} */ #wanted; // by the person, also in the next room
+  /** The devices are open before the room is entered. */ #checking = false;
+  /** @type {MediaDeviceInfo[]} */ #devices = [];
   #deadlineTimer = 0;
   #pathTimer = 0;
   #settling = false;
 
-  /** @param {{ changed: (view: PageView) => void }} options */
-  constructor({ changed }) {
+  /** @param {{ preferences: import("./preferences.js").Preferences, changed: (view: PageView) => void }} options */
+  constructor({ preferences, changed }) {
     this.#changed = changed;
+    this.#preferences = preferences;
+    const { cameraOn, microphoneOn } = preferences.values;
+    this.#wanted = { camera: cameraOn, microphone: microphoneOn };
+    navigator.mediaDevices?.addEventListener("devicechange", () => void this.#lookForDevices());
     document.addEventListener("visibilitychange", () => {
       void this.#keepAwake();
       if (document.visibilityState !== "visible" || this.#machine.view().phase === "form") return;
@@ -90,6 +106,53 @@ export class Room {
     void this.#media?.toggle(device);
   }
 
+  /** Open the devices before the room is entered, which then takes them over as they are. */
+  check() {
+    if (this.#media !== null) return;
+    this.#checking = true;
+    void this.#startMedia();
+  }
+
+  /** Close the devices again. */
+  endCheck() {
+    if (!this.#checking) return;
+    this.#checking = false;
+    this.#stopMedia();
+    this.#settle();
+  }
+
+  /**
+   * Take another device, and remember it.
+   *
+   * @param {import("./devices.js").Choosable} device
+   * @param {string} choice an id of the view's `options`
+   * @returns {Promise<boolean>} whether it is in use now
+   */
+  async choose(device, choice) {
+    if (device !== "speaker" && !(await this.#media?.choose(device, choice))) return false;
+    // The next talk on a phone begins with the front camera again.
+    if (!HANDHELD) this.#preferences.change({ [device]: choice });
+    this.#settle();
+    return true;
+  }
+
+  /** Begin or end to share the screen. */
+  toggleScreen() {
+    if (this.#media?.screen) this.#media.stopScreen();
+    else if (this.#mayShareScreen()) void this.#media?.shareScreen();
+  }
+
+  /** The person has read why the screen is not shared. */
+  forgetScreenFault() {
+    this.#media?.forgetScreenFault();
+  }
+
+  /** @param {boolean} on keys that do what the buttons do */
+  useShortcuts(on) {
+    this.#preferences.change({ shortcuts: on });
+    this.#settle();
+  }
+
   /** @returns {string} the code of the last attempt to join, normalised */
   get code() {
     return this.#code;
@@ -97,7 +160,25 @@ export class Room {
 
   /** @returns {PageView} */
   view() {
-    return { ...this.#machine.view(), name: this.#name, path: this.#path, media: this.#media, remoteStream: this.#remoteStream };
+    const preferences = this.#preferences.values;
+    const options = optionsOf(this.#devices, { handheld: HANDHELD, speakers: CAN_CHOOSE_SPEAKER });
+    return {
+      ...this.#machine.view(),
+      name: this.#name,
+      path: this.#path,
+      media: this.#media,
+      checking: this.#checking,
+      options,
+      speaker: presentChoice(options.speaker, preferences.speaker),
+      handheld: HANDHELD,
+      mayShareScreen: this.#mayShareScreen(),
+      preferences,
+      remoteStream: this.#remoteStream,
+    };
+  }
+
+  #mayShareScreen() {
+    return CAN_SHARE_SCREEN && this.#machine.view().seat?.features.includes("screen") === true;
   }
 
   /** Do all that the machine has to say, then sleep until its deadline and show the result. */
@@ -146,11 +227,11 @@ export class Room {
         this.#disconnect(action.leave);
         break;
       case "start_media":
+        this.#checking = false; // the room has the devices now
         void this.#startMedia();
         break;
       case "stop_media":
-        this.#media?.stop();
-        this.#media = null;
+        if (!this.#checking) this.#stopMedia(); // who comes back to the form with an error goes on looking at the picture
         break;
       case "send":
         this.#channels.get(action.to)?.send(encodeMessage(action.message));
@@ -281,18 +362,39 @@ export class Room {
   }
 
   async #startMedia() {
-    this.#media?.stop();
+    const media = (this.#media ??= this.#newMedia());
+    await media.start();
+    if (this.#media !== media) return;
+    this.#mediaChanged();
+    if (this.#machine.view().phase === "room") this.#machine.mediaSettled(now());
+    this.#settle();
+  }
+
+  #newMedia() {
+    const { camera, microphone } = this.#preferences.values;
     const media = new Media({
       wanted: this.#wanted,
+      choices: HANDHELD ? { camera: "", microphone: "" } : { camera, microphone },
+      handheld: HANDHELD,
       changed: () => {
         if (this.#media === media) this.#mediaChanged();
       },
     });
-    this.#media = media;
-    await media.start();
-    if (this.#media !== media) return;
-    this.#mediaChanged();
-    this.#machine.mediaSettled(now());
+    return media;
+  }
+
+  #stopMedia() {
+    this.#media?.stop();
+    this.#media = null;
+  }
+
+  /** Ask the browser anew what is plugged in: it names devices only once it may. */
+  async #lookForDevices() {
+    if (!navigator.mediaDevices?.enumerateDevices) return;
+    const media = this.#media;
+    const devices = await navigator.mediaDevices.enumerateDevices();
+    if (this.#media !== media || media === null) return;
+    this.#devices = devices;
     this.#settle();
   }
 
@@ -300,11 +402,13 @@ export class Room {
   #mediaChanged() {
     const media = this.#media;
     this.#wanted = { ...media.wanted };
-    if (this.#resume !== null) this.#save();
+    this.#preferences.change({ cameraOn: media.wanted.camera, microphoneOn: media.wanted.microphone });
+    if (!media.asking) void this.#lookForDevices();
+    if (this.#machine.view().phase === "room") this.#save();
     void this.#call?.replaceTrack("audio", media.track("microphone"));
     // A camera that is off sends nothing at all, not even black pictures.
-    void this.#call?.replaceTrack("video", media.isOn("camera") ? media.track("camera") : null);
-    this.#machine.mediaChanged(media.isOn("camera"), media.isOn("microphone"));
+    void this.#call?.replaceTrack("video", media.picture);
+    this.#machine.mediaChanged(media.picture !== null, media.isOn("microphone"));
     this.#settle();
   }
 
@@ -320,7 +424,7 @@ export class Room {
       local: {
         stream: media?.stream ?? new MediaStream(),
         audio: media?.track("microphone") ?? null,
-        video: media?.isOn("camera") ? media.track("camera") : null,
+        video: media?.picture ?? null,
       },
       ...this.#guard(() => this.#call === call, {
         send: (message) => this.#machine.callSays(message),

@@ -2,17 +2,28 @@
  * The dark page: the two pictures, what is going on, and the control bar.
  */
 
+import { faultLines, showLines } from "./device_words.js";
+import { isMirrored } from "./devices.js";
+import { CAN_CHOOSE_SPEAKER } from "./test_sound.js";
 import { germanTime, text } from "./texts.js";
 
 const DEVICES = /** @type {const} */ (["camera", "microphone"]);
+const KEYS = { camera: "K", microphone: "M", full_screen: "F" };
 const ICONS = "/img/icons.svg";
 
 /** A short loss of the server is nobody's concern while nothing depends on it. */
 const AWAY_SHOWN_AFTER_MS = 3_000;
 
+/** In full screen the bar goes when nobody moves, and comes back with the first movement. */
+const BAR_SHOWN_FOR_MS = 4_000;
+
 /**
  * @typedef {object} StageHandlers
  * @property {(device: "camera" | "microphone") => void} toggle
+ * @property {() => void} toggleScreen
+ * @property {() => void} toggleFullScreen
+ * @property {(hidden: boolean) => void} hideOwn
+ * @property {() => void} closeScreenFault
  * @property {() => void} hangUp
  * @property {() => void} tryAgain
  * @property {(words: string) => void} announce
@@ -36,6 +47,9 @@ export class StageView {
   #shownPartner = /** @type {string | null} */ (null);
   #shown = false;
   #soundBlocked = false;
+  #sharing = false;
+  #speaker = "";
+  #restTimer = 0;
   /** @type {number | null} */ #awaySince = null;
   #awayTimer = 0;
   /** @type {import("./room.js").PageView | null} */ #view = null;
@@ -44,12 +58,26 @@ export class StageView {
   constructor(handlers) {
     this.#handlers = handlers;
     for (const device of DEVICES) byId(`${device}-button`).addEventListener("click", () => handlers.toggle(device));
+    byId("screen-button").addEventListener("click", () => handlers.toggleScreen());
+    byId("full-screen-button").addEventListener("click", () => handlers.toggleFullScreen());
     byId("hangup-button").addEventListener("click", () => handlers.hangUp());
+    byId("own-hide").addEventListener("click", () => {
+      handlers.hideOwn(true);
+      byId("own-show").focus(); // the button goes, and the other one undoes it
+    });
+    byId("own-show").addEventListener("click", () => {
+      handlers.hideOwn(false);
+      byId("own-hide").focus();
+    });
+    for (const event of ["pointermove", "pointerdown", "keydown", "focusin"]) {
+      this.#stage.addEventListener(event, () => this.#wake());
+    }
     byId("try-again-button").addEventListener("click", () => {
       byId("stage-heading").focus(); // the button goes
       handlers.tryAgain();
     });
     byId("notice-close").addEventListener("click", () => {
+      handlers.closeScreenFault(); // read and done with; the others stay until the device works
       this.#closedNotice = this.#shownNotice;
       this.#notice.hidden = true;
       byId("camera-button").focus();
@@ -86,6 +114,26 @@ export class StageView {
     if (entered) byId("stage-heading").focus();
   }
 
+  /** @param {import("./layout.js").Layout} layout */
+  renderLayout({ full, ownHidden }) {
+    this.#stage.toggleAttribute("data-full", full);
+    this.#stage.toggleAttribute("data-own-hidden", ownHidden);
+    const button = byId("full-screen-button");
+    button.setAttribute("aria-pressed", String(full));
+    button.title = text(full ? "full_screen_leave" : "full_screen_enter");
+    nameKey(button, KEYS.full_screen, button.hasAttribute("aria-keyshortcuts"));
+    button.querySelector("use")?.setAttribute("href", `${ICONS}#full-screen${full ? "-leave" : ""}`);
+    this.#wake();
+  }
+
+  /** Somebody is there. */
+  #wake() {
+    clearTimeout(this.#restTimer);
+    this.#stage.removeAttribute("data-resting");
+    if (!this.#stage.hasAttribute("data-full")) return;
+    this.#restTimer = setTimeout(() => this.#stage.setAttribute("data-resting", ""), BAR_SHOWN_FOR_MS);
+  }
+
   /** Nothing of an earlier talk stays on a page that has left it. */
   #clear() {
     this.#remoteVideo.srcObject = null;
@@ -93,28 +141,69 @@ export class StageView {
     this.#shownStatus = this.#shownWaiting = this.#shownNotice = this.#closedNotice = "";
     this.#shownPartner = null;
     this.#soundBlocked = false;
+    this.#sharing = false;
     byId("remote-name").textContent = "";
     clearTimeout(this.#awayTimer);
     this.#awaySince = null;
   }
 
   /** @param {import("./room.js").PageView} view */
-  #renderLocal({ media, name }) {
-    const stream = media?.track("camera") ? media.stream : null;
+  #renderLocal({ media, name, mayShareScreen, preferences, handheld }) {
+    const keys = preferences.shortcuts && !handheld;
+    nameKey(byId("full-screen-button"), KEYS.full_screen, keys);
+    const camera = media?.track("camera") ?? null;
+    const screen = media?.screen ?? null;
+    const stream = screen ?? (camera ? media.stream : null);
+    this.#localVideo.classList.toggle("mirrored", screen === null && camera !== null && isMirrored(camera.getSettings()));
     if (this.#localVideo.srcObject !== stream) {
       this.#localVideo.srcObject = stream;
       if (stream !== null) void this.#localVideo.play().catch(() => {}); // muted: refused only while it is replaced
     }
     const on = { camera: media?.isOn("camera") ?? false, microphone: media?.isOn("microphone") ?? false };
-    byId("local-placeholder").hidden = on.camera;
+    byId("local-placeholder").hidden = on.camera || screen !== null;
+    byId("local-label").textContent = text(screen === null ? "you" : "your_screen");
+    this.#renderScreen(screen !== null, mayShareScreen);
     byId("local-initials").textContent = initials(name);
     byId("local-microphone-off").toggleAttribute("hidden", on.microphone);
     for (const device of DEVICES) {
       const button = byId(`${device}-button`);
       button.setAttribute("aria-pressed", String(on[device]));
       button.title = text(`${device}_turn_${on[device] ? "off" : "on"}`);
+      nameKey(button, KEYS[device], keys);
       button.classList.toggle("control-faulty", Boolean(media?.faults[device]));
       button.querySelector("use")?.setAttribute("href", `${ICONS}#${device}${on[device] ? "" : "-off"}`);
+    }
+  }
+
+  /**
+   * @param {boolean} sharing
+   * @param {boolean} mayShare
+   */
+  #renderScreen(sharing, mayShare) {
+    const button = byId("screen-button");
+    button.hidden = !mayShare;
+    button.setAttribute("aria-pressed", String(sharing));
+    button.title = text(sharing ? "screen_stop" : "screen_share");
+    button.querySelector("use")?.setAttribute("href", `${ICONS}#screen${sharing ? "-stop" : ""}`);
+    this.#stage.toggleAttribute("data-sharing", sharing);
+    byId("sharing-note").hidden = !sharing;
+    if (sharing !== this.#sharing) this.#handlers.announce(text(sharing ? "screen_shared" : "screen_stopped"));
+    this.#sharing = sharing;
+  }
+
+  /**
+   * Send the partner's voice to the chosen loudspeaker; if that fails, to the one of the system.
+   *
+   * @param {string} speaker
+   */
+  async #useSpeaker(speaker) {
+    if (!CAN_CHOOSE_SPEAKER || speaker === this.#speaker) return;
+    this.#speaker = speaker;
+    try {
+      await this.#remoteVideo.setSinkId(speaker);
+    } catch (error) {
+      console.warn("stage: loudspeaker refused by the browser", error.name);
+      if (speaker !== "" && this.#speaker === speaker) await this.#useSpeaker("");
     }
   }
 
@@ -122,7 +211,8 @@ export class StageView {
    * @param {import("./room.js").PageView} view
    * @param {boolean} withPartner
    */
-  #renderRemote({ partner, call, remoteStream }, withPartner) {
+  #renderRemote({ partner, call, remoteStream, speaker }, withPartner) {
+    void this.#useSpeaker(speaker);
     this.#remoteTile.hidden = !withPartner || call === "no_path";
     if (this.#remoteVideo.srcObject !== remoteStream) {
       this.#remoteVideo.srcObject = remoteStream;
@@ -221,37 +311,17 @@ export class StageView {
 
   /** @param {import("./room.js").PageView} view */
   #renderNotice({ media }) {
-    const lines = media === null || media.asking ? [] : noticeLines(media.faults);
+    const lines = media === null || media.asking ? [] : faultLines(media.faults);
+    if (media?.screenFault) lines.push(text(`screen_${media.screenFault}`));
     const key = lines.join("\n");
     if (media?.asking) return; // what was said stays until the answer is known
     if (key === "") this.#closedNotice = "";
     this.#notice.hidden = key === "" || key === this.#closedNotice;
     if (key === this.#shownNotice) return;
     this.#shownNotice = key;
-    byId("device-notice-words").replaceChildren(
-      ...lines.map((line) => {
-        const paragraph = document.createElement("p");
-        paragraph.textContent = line;
-        return paragraph;
-      }),
-    );
+    showLines(byId("device-notice-words"), lines);
     if (key !== "") this.#handlers.announce(lines.join(" "));
   }
-}
-
-/**
- * Each device that does not work, with the one thing to do about it.
- *
- * @param {Record<"camera" | "microphone", import("./media.js").Fault | null>} faults
- * @returns {string[]}
- */
-function noticeLines({ camera, microphone }) {
-  if (camera === "insecure") return [text("camera_insecure")];
-  if (camera !== null && camera === microphone && camera !== "lost") return [text(`both_${camera}`)];
-  const lines = [];
-  if (camera !== null) lines.push(text(`camera_${camera}`));
-  if (microphone !== null) lines.push(text(`microphone_${microphone}`));
-  return lines;
 }
 
 /**
@@ -262,6 +332,20 @@ function initials(name) {
   const words = name.split(" ").filter((word) => /^\p{L}/u.test(word) && !word.endsWith("."));
   const chosen = words.length > 1 ? [words[0], words[words.length - 1]] : words;
   return chosen.map((word) => [...word][0].toLocaleUpperCase("de-DE")).join("");
+}
+
+/**
+ * Say which key does the same, to eyes and to screen readers.
+ *
+ * @param {HTMLElement} button
+ * @param {string} key
+ * @param {boolean} works
+ */
+function nameKey(button, key, works) {
+  const title = button.title.replace(/ \(.\)$/, "");
+  button.title = works ? `${title} (${key})` : title;
+  if (works) button.setAttribute("aria-keyshortcuts", key);
+  else button.removeAttribute("aria-keyshortcuts");
 }
 
 /** @param {string} id */

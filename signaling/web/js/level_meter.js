@@ -1,0 +1,62 @@
+/**
+ * A bar that follows a microphone. It listens only while it is seen.
+ */
+
+import { levelOf, levelWord } from "./level.js";
+import { text } from "./texts.js";
+
+const LOOK_EVERY_MS = 100;
+const FALL_PER_LOOK = 12; // of 100: peaks are to be seen, a bar that trembles is not to be read
+
+export class LevelMeter {
+  /** @type {HTMLElement} */ #element;
+  /** @type {MediaStreamTrack | null} */ #track = null;
+  /** @type {AudioContext | null} */ #context = null;
+  #timer = 0;
+  #level = 0;
+
+  /** @param {HTMLElement} element with the role meter */
+  constructor(element) {
+    this.#element = element;
+    element.setAttribute("aria-valuemin", "0");
+    element.setAttribute("aria-valuemax", "100");
+    this.#show(0, text("level_off"));
+  }
+
+  /**
+   * Follow this microphone from now on, or none. Needs a click of the person before: browsers start no sound without.
+   *
+   * @param {MediaStreamTrack | null} track
+   */
+  follow(track) {
+    if (track === this.#track) return;
+    this.#track = track;
+    clearInterval(this.#timer);
+    void this.#context?.close();
+    this.#context = null;
+    this.#level = 0;
+    if (track === null) {
+      this.#show(0, text("level_off"));
+      return;
+    }
+    this.#context = new AudioContext();
+    const analyser = this.#context.createAnalyser();
+    const samples = new Float32Array(analyser.fftSize); // 2048 samples are 43 ms at 48 kHz
+    this.#context.createMediaStreamSource(new MediaStream([track])).connect(analyser);
+    this.#timer = setInterval(() => {
+      analyser.getFloatTimeDomainData(samples);
+      this.#level = Math.max(levelOf(samples), this.#level - FALL_PER_LOOK);
+      this.#show(this.#level, text(levelWord(this.#level)));
+    }, LOOK_EVERY_MS);
+  }
+
+  /**
+   * @param {number} level
+   * @param {string} words
+   */
+  #show(level, words) {
+    this.#element.style.setProperty("--level", `${level}%`);
+    this.#element.setAttribute("aria-valuenow", String(level));
+    if (this.#element.getAttribute("aria-valuetext") !== words) this.#element.setAttribute("aria-valuetext", words);
+  }
+}

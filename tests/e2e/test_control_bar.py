@@ -1,0 +1,215 @@
+"""The control bar: its order, full screen, the own picture, the shared screen, and the keys that do the same."""
+
+from collections.abc import Callable
+
+from playwright.sync_api import Locator, Page, expect
+
+from tests.support.browser import Participant, watch_both
+from tests.support.service import Codes, Service
+
+# The picker of the browser cannot be driven. This screen is twice as high as it is wide, as no camera is.
+SCREEN = """
+  MediaDevices.prototype.getDisplayMedia = async function (constraints) {
+    if (window.__picker) throw window.__picker;
+    const canvas = Object.assign(document.createElement("canvas"), { width: 320, height: 640 });
+    const context = canvas.getContext("2d");
+    setInterval(() => {
+      context.fillStyle = `hsl(${performance.now() / 10} 90% 50%)`;
+      context.fillRect(0, 0, 320, 640);
+    }, 50);
+    window.__screen = canvas.captureStream(20);
+    return window.__screen;
+  };
+"""
+
+
+def test_the_bar_has_its_buttons_in_the_agreed_order_and_the_screen_in_plus_only(
+    service: Service, doctor: Participant, patient: Participant
+) -> None:
+    enter(service.create_appointment("now", "--plus").organiser_link, doctor)
+    expect(bar(doctor.page)).to_have_text(["Kamera", "Mikrofon", "Bildschirm", "Vollbild", "Auflegen"])
+    enter(service.create_appointment().organiser_link, patient)
+    expect(bar(patient.page)).to_have_text(["Kamera", "Mikrofon", "Vollbild", "Auflegen"])
+
+
+def test_a_shared_screen_takes_the_place_of_the_camera_without_a_new_offer_and_gives_it_back(
+    service: Service, invite: Callable[..., Participant], patient: Participant
+) -> None:
+    doctor = invite(script=SCREEN)
+    talk(service.create_appointment("now", "--plus"), doctor, patient)
+    page, button = doctor.page, doctor.page.get_by_test_id("screen-button")
+    offers = page.evaluate(ORIGINS)
+    endings: list[Callable[[], object]] = [
+        button.click,
+        lambda: page.evaluate("() => window.__screen.getTracks()[0].dispatchEvent(new Event('ended'))"),
+    ]
+    for end in endings:
+        button.click()
+        patient.page.wait_for_function(TALLER_THAN_WIDE)
+        expect(button).to_have_attribute("aria-pressed", "true")
+        expect(page.get_by_test_id("sharing-note")).to_have_text("Ihr Gesprächspartner sieht Ihren Bildschirm.")
+        watch_both(doctor, patient, seconds=2)
+        end()
+        patient.page.wait_for_function(f"() => !({TALLER_THAN_WIDE})()")
+        expect(button).to_have_attribute("aria-pressed", "false")
+        expect(page.get_by_test_id("sharing-note")).to_be_hidden()
+        watch_both(doctor, patient, seconds=2)
+    assert page.evaluate(ORIGINS) == offers
+
+
+def test_a_screen_is_seen_also_while_the_camera_is_off_and_stops_when_the_talk_ends(
+    service: Service, invite: Callable[..., Participant], patient: Participant
+) -> None:
+    doctor = invite(script=SCREEN)
+    talk(service.create_appointment("now", "--plus"), doctor, patient)
+    placeholder = expect(patient.page.get_by_test_id("remote-placeholder"))
+    doctor.page.get_by_test_id("camera-button").click()
+    placeholder.to_be_visible()
+    doctor.page.get_by_test_id("screen-button").click()
+    placeholder.to_be_hidden()
+    patient.page.wait_for_function(TALLER_THAN_WIDE)
+    doctor.page.get_by_test_id("screen-button").click()
+    placeholder.to_be_visible()
+    doctor.page.get_by_test_id("screen-button").click()
+    placeholder.to_be_hidden()
+    doctor.hang_up()
+    doctor.text("ended-text")
+    assert doctor.page.evaluate("() => window.__screen.getTracks()[0].readyState") == "ended"
+
+
+def test_to_think_better_of_sharing_is_no_fault_and_a_system_that_forbids_it_is_named(
+    service: Service, invite: Callable[..., Participant]
+) -> None:
+    doctor = invite(script=SCREEN)
+    enter(service.create_appointment("now", "--plus").organiser_link, doctor)
+    page, notice = doctor.page, doctor.page.get_by_test_id("device-notice")
+    refuse = "(message) => { window.__picker = new DOMException(message, 'NotAllowedError'); }"
+    page.evaluate(refuse, "Permission denied by system")
+    page.get_by_test_id("screen-button").click()
+    expect(notice).to_contain_text("Das Betriebssystem lässt den Browser den Bildschirm nicht aufnehmen.")
+    page.evaluate(refuse, "Permission denied")
+    page.get_by_test_id("screen-button").click()
+    expect(notice).to_be_hidden()
+    expect(page.get_by_test_id("screen-button")).to_have_attribute("aria-pressed", "false")
+
+
+def test_full_screen_shows_the_partner_alone_and_escape_leaves_it(
+    service: Service, doctor: Participant, patient: Participant
+) -> None:
+    talk(service.create_appointment(), doctor, patient)
+    page, button = doctor.page, doctor.page.get_by_test_id("full-screen-button")
+    own = expect(page.get_by_test_id("local-video"))
+    leave: list[Callable[[], object]] = [lambda: page.keyboard.press("Escape"), button.click]
+    for end in leave:
+        button.click()
+        page.wait_for_function("() => document.fullscreenElement === document.documentElement")
+        expect(button).to_have_attribute("aria-pressed", "true")
+        own.to_be_hidden()
+        partner = page.get_by_test_id("remote-video").bounding_box()
+        assert partner == {"x": 0, "y": 0, "width": 1280, "height": 800}
+        end()
+        page.wait_for_function("() => document.fullscreenElement === null")
+        expect(button).to_have_attribute("aria-pressed", "false")
+        own.to_be_visible()
+    button.click()
+    page.wait_for_function("() => document.fullscreenElement !== null")
+    doctor.hang_up()
+    page.wait_for_function("() => document.fullscreenElement === null")
+
+
+def test_a_browser_without_full_screen_gives_its_whole_window(
+    service: Service, invite: Callable[..., Participant], patient: Participant
+) -> None:
+    doctor = invite(script="delete Element.prototype.requestFullscreen;")
+    talk(service.create_appointment(), doctor, patient)
+    doctor.page.get_by_test_id("full-screen-button").click()
+    expect(doctor.page.get_by_test_id("local-video")).to_be_hidden()
+    doctor.page.keyboard.press("Escape")
+    expect(doctor.page.get_by_test_id("local-video")).to_be_visible()
+
+
+def test_the_own_picture_is_hidden_and_shown_again_while_the_partner_goes_on_seeing_it(
+    service: Service, doctor: Participant, patient: Participant
+) -> None:
+    talk(service.create_appointment(), doctor, patient)
+    page, own = doctor.page, expect(doctor.page.get_by_test_id("local-video"))
+    page.get_by_role("button", name="Das eigene Bild ausblenden").click()
+    own.to_be_hidden()
+    expect(page.get_by_test_id("own-show")).to_be_focused()
+    patient.await_growth("framesDecoded")
+    page.get_by_role("button", name="Vollbild").click()
+    page.get_by_role("button", name="Vollbild").click()
+    own.to_be_hidden()
+    page.get_by_role("button", name="Das eigene Bild einblenden").click()
+    own.to_be_visible()
+    page.get_by_test_id("menu-button").click()
+    page.get_by_test_id("settings-button").click()
+    page.get_by_role("checkbox", name="Das eigene Bild ausblenden").check()
+    own.to_be_hidden()
+
+
+def test_keys_switch_microphone_camera_and_full_screen_until_they_are_switched_off(
+    service: Service, doctor: Participant
+) -> None:
+    enter(service.create_appointment().organiser_link, doctor)
+    page = doctor.page
+    for key, device in (("m", "microphone"), ("k", "camera")):
+        button = expect(page.get_by_test_id(f"{device}-button"))
+        button.to_have_attribute("aria-keyshortcuts", key.upper())
+        page.keyboard.press(key)
+        button.to_have_attribute("aria-pressed", "false")
+        expect(page.locator("#announcer")).to_have_text(f"{'Mikrofon' if device == 'microphone' else 'Kamera'} aus")
+        page.keyboard.press(key)
+        button.to_have_attribute("aria-pressed", "true")
+    full = expect(page.get_by_test_id("full-screen-button"))
+    page.keyboard.press("f")
+    full.to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("f")
+    full.to_have_attribute("aria-pressed", "false")
+
+    page.get_by_test_id("menu-button").click()
+    page.get_by_test_id("settings-button").click()
+    page.get_by_test_id("camera-select").focus()
+    page.keyboard.press("m")
+    page.get_by_role("checkbox", name="Tastenkürzel verwenden").uncheck()
+    page.get_by_test_id("panel-close").click()
+    page.keyboard.press("m")
+    microphone = page.get_by_test_id("microphone-button")
+    expect(microphone).to_have_attribute("aria-pressed", "true")
+    assert microphone.get_attribute("aria-keyshortcuts") is None
+    page.reload()
+    expect(page.get_by_test_id("full-screen-button")).to_be_visible()
+    page.keyboard.press("f")
+    full.to_have_attribute("aria-pressed", "false")
+
+
+ORIGINS = """() => [window.__connections.at(-1).localDescription, window.__connections.at(-1).remoteDescription]
+  .map(({ sdp }) => sdp.match(/^o=.*$/m)[0])"""
+TALLER_THAN_WIDE = """() => {
+  const { videoWidth, videoHeight } = document.getElementById("remote-video");
+  return videoHeight > videoWidth;
+}"""
+
+
+def bar(page: Page) -> Locator:
+    """The buttons of the control bar that are there, from left to right."""
+    return page.get_by_role("group", name="Steuerung").get_by_role("button")
+
+
+def enter(link: str, person: Participant) -> None:
+    """Bring one person into a room, with camera and microphone."""
+    person.open(link)
+    person.join("Dr. Anna Beispiel")
+    for device in ("camera", "microphone"):
+        expect(person.page.get_by_test_id(f"{device}-button")).to_have_attribute("aria-pressed", "true")
+
+
+def talk(codes: Codes, doctor: Participant, patient: Participant) -> None:
+    """Bring two people into a running consultation."""
+    doctor.open(codes.organiser_link)
+    doctor.join("Dr. Anna Beispiel")
+    patient.open(codes.participant_link)
+    patient.join("Petra Muster")
+    for participant in (doctor, patient):
+        participant.await_connected()
+        participant.await_growth("framesDecoded")
