@@ -12,6 +12,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from signaling.ice_servers import CredentialIssuer, RelayPorts
+from signaling.io.api import AppointmentApi
 from signaling.io.app import WEB_ROOT, build_app
 from signaling.io.clocks import Clocks
 from signaling.io.http import GuardedRunner
@@ -29,7 +30,7 @@ _logger = logging.getLogger(__name__)
 
 
 class SignalingService:
-    """Pages and WebSocket of one process."""
+    """Pages, WebSocket and API of one process."""
 
     def __init__(
         self,
@@ -70,6 +71,7 @@ class SignalingService:
             metrics=self._metrics,
             clocks=self._clocks,
         )
+        self._api = AppointmentApi(settings, store, metrics=self._metrics, clocks=self._clocks)
         self._runner: GuardedRunner | None = None
         self._purging: asyncio.Task[None] | None = None
         self._stopping = False
@@ -91,7 +93,7 @@ class SignalingService:
             FileNotFoundError: there is no page.
             OSError: an address or the port cannot be listened on.
         """
-        app = build_app(self._endpoint.handle, self._web_root)
+        app = build_app(self._endpoint.handle, self._web_root, self._api.build())
         self._runner = GuardedRunner(
             app, max_clients=self._settings.max_clients, shutdown_timeout=REQUEST_GRACE_SECONDS
         )
@@ -109,6 +111,7 @@ class SignalingService:
         """Take other settings into use, save those of the listening sockets; clients stay."""
         self._settings = settings
         self._endpoint.configure(settings, issuer, relay_ports)
+        self._api.configure(settings)
 
     @property
     def http(self) -> Callable[[], asyncio.Protocol]:
@@ -143,7 +146,7 @@ class SignalingService:
             self._metrics.count_store_failure()
             _logger.error("old appointments were not deleted: %r", error)  # noqa: TRY400 - it is tried again
         else:
-            _logger.debug("%d seats of old appointments deleted", deleted)
+            _logger.debug("%d old appointments deleted", deleted)
 
     async def _purge_forever(self) -> None:
         while True:
