@@ -34,11 +34,11 @@ class OrganisationBook:
     """
 
     def __init__(self, organisations: Mapping[str, OrganisationSettings]) -> None:
-        self._known = [
-            (bytes.fromhex(digest), Organisation(name, organisation.tier))
+        self._known = {
+            bytes.fromhex(digest): (bytes.fromhex(digest), Organisation(name, organisation.tier))
             for name, organisation in organisations.items()
             for digest in organisation.tokens_sha256
-        ]
+        }
 
     def authenticate(self, authorization: str) -> Organisation:
         """Tell whose token this is, in a time that does not depend on how much of it is right.
@@ -53,13 +53,12 @@ class OrganisationBook:
         if match is None or not _TOKEN.fullmatch(match[1]):
             raise UnknownToken
         digest = hashlib.sha256(match[1].encode()).digest()
-        found: Organisation | None = None
-        for known, organisation in self._known:  # to the end, whoever it is
-            if hmac.compare_digest(known, digest):
-                found = organisation
-        if found is None:
+        # The dictionary finds candidates by a keyed hash of the digest, so its time tells nothing of the digests in it,
+        # and a stranger's attempt costs the same with ten thousand organisations as with one.
+        known, organisation = self._known.get(digest, (b"", None))
+        if organisation is None or not hmac.compare_digest(known, digest):
             raise UnknownToken
-        return found
+        return organisation
 
 
 def hash_token(token: str) -> str:
