@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from config.german_time import format_short
 from config.schema import Settings
 from signaling.appointments import Tier
 from signaling.codes import SECRET_BITS, AccessCode, link, secret_from
+from signaling.german_time import format_short
 
 if TYPE_CHECKING:
     from signaling.io.store import AppointmentStore
@@ -42,12 +42,14 @@ async def create_appointment(store: "AppointmentStore", start: datetime, tier: T
         StoreError: the database failed.
     """
     seats = await store.create(start, tier)
+    return compose_codes(seats.appointment.start, tier, seats.organiser_locator, seats.participant_locator)
+
+
+def compose_codes(start: datetime, tier: Tier, organiser: str, participant: str) -> CreatedAppointment:
+    """Draw the secret of an appointment and make both codes of it and of the locators that the server drew."""
     secret = secret_from(secrets.randbits(SECRET_BITS))
     return CreatedAppointment(
-        seats.appointment.start,
-        tier,
-        AccessCode.compose(seats.organiser_locator, secret),
-        AccessCode.compose(seats.participant_locator, secret),
+        start, tier, AccessCode.compose(organiser, secret), AccessCode.compose(participant, secret)
     )
 
 

@@ -7,9 +7,10 @@ import re
 import secrets
 import sys
 import time
-from datetime import UTC, datetime
+from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, NoReturn, TypeVar
 
 import typer
 import yaml
@@ -17,8 +18,7 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from config import native
-from config.announce import CreatedAppointment, create_appointment, page_url, print_appointment
-from config.german_time import StartError, parse_start
+from config.announce import CreatedAppointment, compose_codes, page_url, print_appointment
 from config.invitation import Entry, Invitation, compose_invitation
 from config.load import load_settings
 from config.logs import configure_logging
@@ -28,16 +28,20 @@ from config.state import State, StateError, open_state
 from config.version import current_version
 from signaling.appointments import EntryWindow, Tier
 from signaling.codes import MAX_NAME_CHARACTERS, link
+from signaling.german_time import StartError, format_short, parse_start
+from signaling.organisations import TOKEN_ENTROPY_BYTES, hash_token
 from stun.credentials import issue_credential
 
 if TYPE_CHECKING:
-    from signaling.io.store import AppointmentStore
+    from config.appointment_book import AppointmentBook
+    from signaling.api_messages import AppointmentView, NewAppointmentView
 
 MAX_CREDENTIAL_SECONDS: Final = 604_800
 
 _FAILED: Final = 1
 _MISUSED: Final = 2
 _INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
+_ORGANISATION: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _IDENTITY: Final = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 
 ConfigOption = Annotated[
@@ -48,6 +52,29 @@ ConfigOption = Annotated[
         help="Settings in YAML. Default: $REDCONNECT_CONFIG, else redconnect.yaml here, else built-in defaults.",
     ),
 ]
+StartOption = Annotated[
+    str,
+    typer.Option(
+        "--start",
+        metavar="TIME",
+        help='Planned start in German time, such as "2026-12-01 14:30"; ISO 8601 with an offset; or now.',
+    ),
+]
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        help="Address of the page of a running service, to use its API. Default: the database of this machine.",
+    ),
+]
+TokenFileOption = Annotated[
+    Path | None,
+    typer.Option("--token-file", metavar="FILE", help="With --server: the organisation's token, mode 0600."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `create` and `list` print it.")]
+Result = TypeVar("Result")
 
 app = typer.Typer(
     name="redconnect",
@@ -58,6 +85,8 @@ app = typer.Typer(
 )
 appointment_app = typer.Typer(help="Appointments and their access codes.", no_args_is_help=True)
 app.add_typer(appointment_app, name="appointment")
+organisation_app = typer.Typer(help="Organisations that make appointments by the API.", no_args_is_help=True)
+app.add_typer(organisation_app, name="organisation")
 
 
 def main() -> None:
@@ -153,66 +182,158 @@ def print_version() -> None:
     typer.echo(f"redconnect {current_version()} ({native.describe()})")
 
 
+@organisation_app.command("token")
+def draw_token(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="1 to 64 letters, digits and . _ -")],
+    *,
+    tier: Annotated[Tier, typer.Option(help="The highest tier of its appointments.")] = Tier.BASIS,
+) -> None:
+    """Draw a token for the API; print it, once, and the settings that make it valid."""
+    if not _ORGANISATION.fullmatch(name):
+        _fail("NAME takes 1 to 64 letters, digits and . _ -", _MISUSED)
+    token = secrets.token_urlsafe(TOKEN_ENTROPY_BYTES)
+    typer.echo(f"token  {token}\n")
+    typer.echo("Keep it in a file with mode 0600: it is not stored here and cannot be shown again. In the settings:\n")
+    typer.echo("signaling:\n  organisations:")
+    typer.echo(f'    {json.dumps(name)}: {{tokens_sha256: ["{hash_token(token)}"], tier: {tier.value}}}')
+
+
 @appointment_app.command("create")
 def create(
-    start: Annotated[
-        str,
-        typer.Option(
-            metavar="TIME",
-            help='Planned start in German time, such as "2026-12-01 14:30"; ISO 8601 with an offset; or now.',
-        ),
-    ],
+    start: StartOption,
     config: ConfigOption = None,
     *,
+    server: ServerOption = None,
+    token_file: TokenFileOption = None,
     plus: Annotated[bool, typer.Option("--plus", help="The tier plus: with screen sharing.")] = False,
     name_organiser: Annotated[str, typer.Option(metavar="NAME", help="Name in the organiser's link.")] = "",
     name_participant: Annotated[str, typer.Option(metavar="NAME", help="Name in the participant's link.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Create an appointment; print both codes, both links and a German text for an e-mail."""
     _check_name("--name-organiser", name_organiser)
     _check_name("--name-participant", name_participant)
-    settings = _load(config)
-    instant = _read_start(start, settings)
-    created = _create(_open(settings), instant, Tier.PLUS if plus else Tier.BASIS)
-    page = page_url(settings)
-    organiser_link = link(page, created.organiser, name_organiser)
-    participant_link = link(page, created.participant, name_participant)
-    entry = Entry(settings.signaling.entry_opens_minutes, settings.signaling.entry_closes_hours)
-    mail = compose_invitation(instant, entry, created.participant, page, participant_link, name_participant)
+    desk = _open_desk(config, server, token_file)
+    instant = _read_start(start, desk.settings)
+    view = _run(desk.book, desk.book.create(instant, Tier.PLUS if plus else Tier.BASIS))
+    created = compose_codes(view.start, view.tier, view.locators.organiser, view.locators.participant)
+    organiser_link = link(desk.page, created.organiser, name_organiser)
+    participant_link = link(desk.page, created.participant, name_participant)
+    entry = Entry(
+        (view.start - view.entry_opens) // timedelta(minutes=1), (view.end - view.start) // timedelta(hours=1)
+    )
+    mail = compose_invitation(view.start, entry, created.participant, desk.page, participant_link, name_participant)
     if as_json:
-        typer.echo(_as_json(created, entry, mail, organiser_link, participant_link))
+        typer.echo(_as_json(view, created, mail, organiser_link, participant_link))
         return
     console = Console(highlight=False)
     print_appointment(console, created, organiser_link, participant_link)
+    console.print(f"\nTo move or cancel it: {view.id}", soft_wrap=True)
     console.print("\nText for an e-mail to the participant:\n", style="bold")
     typer.echo(f"Betreff: {mail.subject}\n\n{mail.body}", nl=False)
 
 
-def _create(state: State, start: datetime, tier: Tier) -> CreatedAppointment:
-    from signaling.io.store import AppointmentStore, StoreError  # the other commands need no database
+@appointment_app.command("list")
+def list_planned(
+    config: ConfigOption = None,
+    *,
+    server: ServerOption = None,
+    token_file: TokenFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the appointments that have not ended: id, German time, tier. Codes cannot be shown again."""
+    desk = _open_desk(config, server, token_file)
+    views = _run(desk.book, desk.book.list_planned())
+    if as_json:
+        typer.echo(json.dumps([view.model_dump(mode="json") for view in views], indent=2))
+        return
+    for view in views:
+        typer.echo(_line(view))
 
-    store = AppointmentStore(state.database_url, state.locator_key)
+
+@appointment_app.command("move")
+def move(
+    appointment_id: IdArgument,
+    start: StartOption,
+    config: ConfigOption = None,
+    *,
+    server: ServerOption = None,
+    token_file: TokenFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give an appointment another start. Codes and links stay the same."""
+    desk = _open_desk(config, server, token_file)
+    view = _run(desk.book, desk.book.move(appointment_id, _read_start(start, desk.settings)))
+    typer.echo(json.dumps(view.model_dump(mode="json"), indent=2) if as_json else _line(view))
+
+
+@appointment_app.command("cancel")
+def cancel(
+    appointment_id: IdArgument,
+    config: ConfigOption = None,
+    *,
+    server: ServerOption = None,
+    token_file: TokenFileOption = None,
+) -> None:
+    """Cancel an appointment: its codes are unknown from now on."""
+    desk = _open_desk(config, server, token_file)
+    _run(desk.book, desk.book.cancel(appointment_id))
+
+
+class _Desk(NamedTuple):
+    """Where appointments are made, and what their links begin with."""
+
+    book: "AppointmentBook"
+    page: str
+    settings: Settings | None  # None: the server's hold, which it does not tell
+
+
+def _open_desk(config: Path | None, server: str | None, token_file: Path | None) -> _Desk:
+    from config.appointment_book import BookError, LocalBook, RemoteBook, read_token  # other commands need no aiohttp
+    from signaling.io.store import AppointmentStore
+
+    if server is None:
+        if token_file is not None:
+            _fail("--token-file needs --server", _MISUSED)
+        settings = _load(config)
+        state = _open(settings)
+        store = AppointmentStore(state.database_url, state.locator_key)
+        return _Desk(LocalBook(store, settings), page_url(settings), settings)
+    if token_file is None or config is not None:
+        _fail("--server needs --token-file, and takes no --config", _MISUSED)
     try:
-        return asyncio.run(_create_in_store(store, start, tier))
-    except StoreError as error:
-        _fail(f"{error}: {type(error.__cause__).__name__}; check database_url and state_dir", _FAILED)
+        return _Desk(RemoteBook(server, read_token(token_file)), server.rstrip("/"), None)
+    except BookError as error:
+        _fail(str(error), _MISUSED)
 
 
-async def _create_in_store(store: "AppointmentStore", start: datetime, tier: Tier) -> CreatedAppointment:
+def _run(book: "AppointmentBook", action: Coroutine[None, None, Result]) -> Result:
+    from config.appointment_book import BookError
+
+    async def run() -> Result:
+        try:
+            return await action
+        finally:
+            await book.close()
+
     try:
-        await store.open()
-        return await create_appointment(store, start, tier)
-    finally:
-        await store.close()
+        return asyncio.run(run())
+    except BookError as error:
+        _fail(str(error), _FAILED)
 
 
-def _read_start(text: str, settings: Settings) -> datetime:
+def _line(view: "AppointmentView") -> str:
+    return f"{view.id}  {format_short(view.start)}  {view.tier}"
+
+
+def _read_start(text: str, settings: Settings | None) -> datetime:
     now = datetime.now(UTC)
     try:
         start = parse_start(text, now)
     except StartError as error:
         _fail(f"--start: {error}", _MISUSED)
+    if settings is None:
+        return start  # the server knows when its codes end
     signaling = settings.signaling
     window = EntryWindow.around(
         start, opens_minutes=signaling.entry_opens_minutes, closes_hours=signaling.entry_closes_hours
@@ -228,15 +349,19 @@ def _check_name(option: str, name: str) -> None:
 
 
 def _as_json(
-    created: CreatedAppointment, entry: Entry, mail: Invitation, organiser_link: str, participant_link: str
+    view: "NewAppointmentView",
+    created: CreatedAppointment,
+    mail: Invitation,
+    organiser_link: str,
+    participant_link: str,
 ) -> str:
-    window = EntryWindow.around(created.start, opens_minutes=entry.opens_minutes, closes_hours=entry.closes_hours)
     return json.dumps(
         {
-            "start": _instant(created.start),
-            "entry_opens": _instant(window.opens_at),
-            "entry_closes": _instant(window.closes_at),
-            "tier": created.tier.value,
+            "id": view.id,
+            "start": _instant(view.start),
+            "entry_opens": _instant(view.entry_opens),
+            "entry_closes": _instant(view.end),
+            "tier": view.tier.value,
             "organiser": {"code": created.organiser.display, "link": organiser_link},
             "participant": {"code": created.participant.display, "link": participant_link},
             "invitation": {"subject": mail.subject, "body": mail.body},

@@ -3,8 +3,8 @@
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from config.german_time import format_clock, format_date
 from signaling.codes import AccessCode
+from signaling.german_time import format_clock, format_date
 
 _TEXT: Final = """\
 Guten Tag{name},

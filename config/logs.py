@@ -25,7 +25,12 @@ _IPV4_INSIDE: Final = re.compile(rf"(?<![\d.]){_IPV4}(?![\d.])")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _COLOURS: Final = {logging.DEBUG: "2", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31"}
 _ROUTED: Final = ("asyncio", "aiohttp.server", "aiohttp.web", "aiohttp.websocket", "aiohttp.internal", "py.warnings")
-_QUIET: Final = {"aiosqlite": logging.WARNING, "sqlalchemy": logging.WARNING, "asyncio": logging.INFO}
+_QUIET: Final = {
+    "aiosqlite": logging.WARNING,
+    "sqlalchemy": logging.WARNING,
+    "alembic": logging.WARNING,
+    "asyncio": logging.INFO,
+}
 
 
 def configure_logging(settings: LogSettings, stream: TextIO | None = None, process: str = "") -> None:

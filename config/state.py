@@ -94,7 +94,7 @@ def _open(directory: Path, settings: Settings, now: datetime) -> State:
 def _keep_secret(path: Path) -> bytes:
     """Read a secret, after drawing it if it is not there yet."""
     _create(path, secrets.token_urlsafe(_SECRET_BYTES).encode() + b"\n")
-    secret = _read_private(path).strip()
+    secret = read_private(path).strip()
     if len(secret) < MIN_SECRET_BYTES:
         raise StateError(
             f"{path} holds {len(secret)} bytes, fewer than {MIN_SECRET_BYTES}; remove it to have a new one drawn"
@@ -105,7 +105,7 @@ def _keep_secret(path: Path) -> bytes:
 def _keep_certificate(certificate_file: Path, key_file: Path, now: datetime) -> None:
     """Make key and certificate if they are missing, and renew a certificate of our own that ends soon."""
     _create(key_file, new_private_key())
-    key = _read_private(key_file)
+    key = read_private(key_file)
     try:
         if not certificate_file.exists() or needs_renewal(certificate_file.read_bytes(), key, now):
             _replace(certificate_file, issue_certificate(key, _own_names(), now))
@@ -154,8 +154,13 @@ def _write_temporary(path: Path, data: bytes) -> Path:
     return temporary
 
 
-def _read_private(path: Path) -> bytes:
-    """Read a file that nobody but its owner may read."""
+def read_private(path: Path) -> bytes:
+    """Read a file that nobody but its owner may read.
+
+    Raises:
+        OSError: it cannot be read.
+        StateError: others may read or change it.
+    """
     with path.open("rb") as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         if mode & _OPEN_TO_OTHERS:

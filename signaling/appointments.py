@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple, Self
 
 ROOM_ID_BYTES = 16
+APPOINTMENT_ID_BYTES = 16
 
 
 class Role(StrEnum):
@@ -64,6 +65,20 @@ class Seat(NamedTuple):
 
     appointment: Appointment
     role: Role
+
+
+class PlannedAppointment(NamedTuple):
+    """What the organisation that made an appointment may read back: nothing that opens its room.
+
+    Attributes:
+        id: 16 random bytes. Not the room's: whoever may list appointments need not know what rooms are called.
+        tier: decides the features of the room.
+        start: planned start, an instant in UTC.
+    """
+
+    id: bytes
+    tier: Tier
+    start: datetime
 
 
 class EntryWindow(NamedTuple):

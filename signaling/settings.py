@@ -3,8 +3,9 @@
 import ipaddress
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
 
+from signaling.appointments import Tier
 from signaling.ice_servers import parse_host
 
 MIN_CREDENTIAL_REST_SECONDS = 3600  # what is left of a TURN credential when its entry window closes
@@ -67,6 +68,21 @@ class OperatorSettings(BaseModel, frozen=True, extra="forbid"):
     phone: str = Field("", max_length=40, pattern=r"^(\+?[0-9 ()/.-]{3,39})?$", description="telephone number")
 
 
+OrganisationName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+TokenHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class OrganisationSettings(BaseModel, frozen=True, extra="forbid"):
+    """Who may make appointments by the API. `redconnect organisation token NAME` draws a token."""
+
+    tokens_sha256: tuple[TokenHash, ...] = Field(
+        min_length=1,
+        max_length=4,
+        description="SHA-256 of each token that is valid, in hexadecimal; two while one takes the place of the other",
+    )
+    tier: Tier = Field(Tier.BASIS, description="the highest tier of its appointments")
+
+
 class SignalingSettings(BaseModel, frozen=True, extra="forbid"):
     """Bounds of the signaling endpoint. A key that has a unit ends in it."""
 
@@ -94,8 +110,25 @@ class SignalingSettings(BaseModel, frozen=True, extra="forbid"):
     unknown_codes_per_minute: int = Field(
         10, ge=1, le=1000, description="unknown locators from one address (/64 for IPv6)"
     )
+    organisations: dict[OrganisationName, OrganisationSettings] = Field(
+        default_factory=dict,
+        max_length=10_000,
+        description="who may make appointments by the API, by name: {practice: {tokens_sha256: [...], tier: plus}}; "
+        "`redconnect organisation token` draws a token and prints its line",
+    )
+    api_requests_per_minute: int = Field(120, ge=1, le=60_000, description="requests of one organisation to the API")
+    max_appointments_per_organisation: int = Field(
+        10_000, ge=1, le=1_000_000, description="appointments of one organisation that exist at a time"
+    )
     ice: IceSettings = IceSettings()
     operator: OperatorSettings = OperatorSettings()
+
+    @model_validator(mode="after")
+    def _a_token_belongs_to_one_organisation(self) -> Self:
+        hashes = [digest for known in self.organisations.values() for digest in known.tokens_sha256]
+        if len(set(hashes)) < len(hashes):
+            raise ValueError("organisations have a token twice; draw another one for each")
+        return self
 
     @model_validator(mode="after")
     def _credentials_outlive_the_entry_window(self) -> Self:

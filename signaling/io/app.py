@@ -9,11 +9,13 @@ from types import MappingProxyType
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from signaling.api_messages import MAX_BODY_BYTES
 from signaling.info_pages import PAGES
 from signaling.io.assets import Asset, load_assets
+from signaling.openapi import PREFIX
 
 WEB_ROOT = Path(__file__).parent.parent / "web"
-MAX_REQUEST_BYTES = 1024  # no route reads a body
+MAX_REQUEST_BYTES = MAX_BODY_BYTES  # only the API reads a body
 SECURITY_HEADERS: Mapping[str, str] = MappingProxyType(
     {
         "Content-Security-Policy": (
@@ -50,6 +52,7 @@ def build_app(
     web_root: Path = WEB_ROOT,
     *,
     pages: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    api: web.Application | None = None,
 ) -> web.Application:
     """Build the application.
 
@@ -57,6 +60,7 @@ def build_app(
         websocket: serves `/ws`.
         web_root: the folder of the page; its files are read now.
         pages: serves the pages that can be read without joining.
+        api: serves `/api/v1`; None where there is none.
 
     Raises:
         FileNotFoundError: there is no page in `web_root`.
@@ -71,6 +75,8 @@ def build_app(
 
     app = web.Application(middlewares=[_answer_errors], client_max_size=MAX_REQUEST_BYTES)
     app.on_response_prepare.append(_add_headers)
+    if api is not None:
+        app.add_subapp(PREFIX, api)
     app.router.add_get("/ws", websocket, allow_head=False)
     for path in PAGES:
         app.router.add_get(path, pages)

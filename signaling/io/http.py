@@ -11,7 +11,7 @@ from aiohttp.web_protocol import RequestHandler
 from signaling.io.app import SECURITY_HEADERS, error_text
 
 REQUEST_TIMEOUT_SECONDS = 15.0  # for the header of a request, and for an idle connection
-LINGERING_SECONDS = 1.0  # no route reads a body, so nobody needs long to send the rest of it
+LINGERING_SECONDS = 1.0  # bodies have at most a KiB, so nobody needs long to send the rest of one
 MAX_HEADER_LINE_BYTES = 4096
 MAX_HEADERS = 64
 SPARE_CONNECTIONS = 1024  # beyond the WebSockets: for pages and their files

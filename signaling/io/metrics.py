@@ -2,6 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from signaling.api_messages import STATUS_OF
 from signaling.appointments import Role, Tier
 from signaling.events import (
     BlobDropped,
@@ -20,6 +21,7 @@ from signaling.events import (
     SeatClaimed,
 )
 from signaling.messages import ErrorCode, MessageFault
+from signaling.openapi import OPERATIONS, OperationId
 
 _PREFIX = "redconnect_signaling"
 
@@ -60,6 +62,12 @@ class SignalingMetrics:
         self._store_failures = Counter(
             f"{_PREFIX}_store_failures_total", "Failed accesses to the appointments.", registry=registry
         )
+        self._api_requests = Counter(
+            f"{_PREFIX}_api_requests_total",
+            "Requests to the HTTP API by operation and HTTP status.",
+            ["operation", "status"],
+            registry=registry,
+        )
         self._prepare_labels()
 
     def observe(self, event: Event) -> None:
@@ -91,6 +99,10 @@ class SignalingMetrics:
         """Count a failed access to the appointments."""
         self._store_failures.inc()
 
+    def count_api_request(self, operation: OperationId | None, status: int) -> None:
+        """Count an answer of the HTTP API; None: there is no such operation."""
+        self._api_requests.labels(operation or "none", str(status)).inc()
+
     def _observe_messages(self, event: Event) -> None:
         match event:
             case MessageRefused(fault=fault):
@@ -118,3 +130,6 @@ class SignalingMetrics:
             self._pairings.labels(result)
         for fault in MessageFault:
             self._refused.labels(fault)
+        for operation in OPERATIONS:
+            for status in {operation.status, *(STATUS_OF[fault] for fault in operation.all_faults)}:
+                self._api_requests.labels(operation.id, str(status))

@@ -12,6 +12,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from signaling.ice_servers import CredentialIssuer, RelayPorts
+from signaling.io.api import AppointmentApi
 from signaling.io.app import WEB_ROOT, build_app
 from signaling.io.clocks import Clocks
 from signaling.io.http import GuardedRunner
@@ -30,7 +31,7 @@ _logger = logging.getLogger(__name__)
 
 
 class SignalingService:
-    """Pages and WebSocket of one process."""
+    """Pages, WebSocket and API of one process."""
 
     def __init__(
         self,
@@ -73,6 +74,7 @@ class SignalingService:
             clocks=self._clocks,
         )
         self._pages: InfoPages | None = None
+        self._api = AppointmentApi(settings, store, metrics=self._metrics, clocks=self._clocks)
         self._runner: GuardedRunner | None = None
         self._purging: asyncio.Task[None] | None = None
         self._stopping = False
@@ -95,7 +97,7 @@ class SignalingService:
             OSError: an address or the port cannot be listened on.
         """
         pages = self._pages = InfoPages(self._settings, self._relay_ports, self._web_root)
-        app = build_app(self._endpoint.handle, self._web_root, pages=pages.handle)
+        app = build_app(self._endpoint.handle, self._web_root, pages=pages.handle, api=self._api.build())
         self._runner = GuardedRunner(
             app, max_clients=self._settings.max_clients, shutdown_timeout=REQUEST_GRACE_SECONDS
         )
@@ -116,6 +118,7 @@ class SignalingService:
         self._endpoint.configure(settings, issuer, relay_ports)
         if self._pages is not None:
             self._pages.configure(settings, relay_ports)
+        self._api.configure(settings)
 
     @property
     def http(self) -> Callable[[], asyncio.Protocol]:
@@ -150,7 +153,7 @@ class SignalingService:
             self._metrics.count_store_failure()
             _logger.error("old appointments were not deleted: %r", error)  # noqa: TRY400 - it is tried again
         else:
-            _logger.debug("%d seats of old appointments deleted", deleted)
+            _logger.debug("%d old appointments deleted", deleted)
 
     async def _purge_forever(self) -> None:
         while True:

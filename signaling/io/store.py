@@ -1,55 +1,51 @@
 """The appointments on disk: keyed hashes of locators, and nothing that names anybody."""
 
+import contextlib
 import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 from typing import NamedTuple
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Index,
-    LargeBinary,
-    MetaData,
-    String,
-    Table,
-    delete,
-    event,
-    insert,
-    make_url,
-    select,
-)
+from sqlalchemy import ColumnElement, Select, and_, delete, event, func, insert, make_url, or_, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
-from sqlalchemy.schema import CreateIndex, CreateTable
 
-from signaling.appointments import ROOM_ID_BYTES, Appointment, Role, Seat, Tier
+from signaling.appointments import (
+    APPOINTMENT_ID_BYTES,
+    ROOM_ID_BYTES,
+    Appointment,
+    PlannedAppointment,
+    Role,
+    Seat,
+    Tier,
+)
 from signaling.codes import LOCATOR_BITS, locator_from
+from signaling.io.schema import APPOINTMENTS, SEATS, UnknownSchema, is_current, migrate
 
 MIN_KEY_BYTES = 32
 MAX_DRAWS = 8  # a billion locators: even eight collisions in a row mean a broken source of entropy
+MAX_LISTED = 1000  # appointments in one answer
 
-_METADATA = MetaData()
-_SEATS = Table(
-    "seat",
-    _METADATA,
-    Column("locator_hash", LargeBinary(32), primary_key=True),
-    Column("room_id", LargeBinary(ROOM_ID_BYTES), nullable=False),
-    Column("role", String(16), nullable=False),
-    Column("tier", String(16), nullable=False),
-    Column("start_unix", BigInteger, nullable=False),
-)
-_BY_START = Index("seat_start_unix", _SEATS.c.start_unix)
+_MIGRATION_LOCK = 0x7265_6463_6F6E  # "redcon": for PostgreSQL, whose nodes may start at the same moment
+_ORGANISATION_PREFIX = b"organisation\0"  # no locator begins like this, so no two hashes mean different things
 
 
 class StoreError(Exception):
     """The database did not do what it was asked to."""
+
+
+class UnknownAppointment(Exception):
+    """The organisation has no appointment of this id."""
+
+
+class TooManyAppointments(Exception):
+    """The organisation has as many appointments as it may."""
 
 
 class NewAppointment(NamedTuple):
@@ -58,6 +54,14 @@ class NewAppointment(NamedTuple):
     appointment: Appointment
     organiser_locator: str
     participant_locator: str
+    id: bytes
+
+
+class Position(NamedTuple):
+    """Where a list of appointments goes on: behind this one."""
+
+    start: datetime
+    id: bytes
 
 
 def draw_locator() -> str:
@@ -68,14 +72,16 @@ def draw_locator() -> str:
 class AppointmentStore:
     """Appointments behind SQLAlchemy: SQLite for one machine, any other database for several.
 
-    Who reads the file without the server key learns how many appointments there are and when.
+    Who reads the file without the server key learns how many appointments there are, when, and which of them belong
+    to the same organisation, but not to which one.
     """
 
     def __init__(self, url: str, key: bytes, *, draw: Callable[[], str] = draw_locator) -> None:
         """Prepare the store; nothing is opened before `open`.
 
         Args:
-            url: SQLAlchemy URL with an asyncio driver, such as `sqlite+aiosqlite:///var/appointments.db`.
+            url: SQLAlchemy URL with an asyncio driver, such as `sqlite+aiosqlite:///var/appointments.db`
+                or `postgresql+asyncpg://user@host/name`.
             key: the server key, at least 32 bytes. With another key, every code is unknown.
             draw: draws a locator.
 
@@ -89,54 +95,71 @@ class AppointmentStore:
         self._url = make_url(url)
         # Parameters are hashes of locators: no log line or traceback may show them.
         self._engine: AsyncEngine = create_async_engine(self._url, hide_parameters=True)
-        if self._url.get_backend_name() == "sqlite":
+        self._is_sqlite = self._url.get_backend_name() == "sqlite"
+        if self._is_sqlite:
             event.listen(self._engine.sync_engine, "connect", _configure_sqlite)
 
     async def open(self) -> None:
-        """Create the file (mode 0600) and the table where they are absent.
+        """Create the file (mode 0600) where it is absent, and bring its tables into today's shape.
 
         Raises:
-            StoreError: the database cannot be reached or written.
+            StoreError: the database cannot be reached or written, or a newer version has shaped it.
         """
         path = self._url.database
-        try:
-            if self._url.get_backend_name() == "sqlite" and path and path != ":memory:":
+        with _failures_as("the appointment store cannot be opened"):
+            if self._is_sqlite and path and path != ":memory:":
                 _make_private(Path(path))
-            async with self._engine.begin() as connection:
-                await connection.execute(CreateTable(_SEATS, if_not_exists=True))
-                await connection.execute(CreateIndex(_BY_START, if_not_exists=True))
-        except (OSError, SQLAlchemyError) as error:
-            raise StoreError("the appointment store cannot be opened") from error
+            async with self._engine.connect() as connection:
+                if await connection.run_sync(is_current):
+                    return
+            await self._migrate()
 
-    async def create(self, start: datetime, tier: Tier = Tier.BASIS) -> NewAppointment:
+    async def create(
+        self, start: datetime, tier: Tier = Tier.BASIS, *, organisation: str | None = None, limit: int | None = None
+    ) -> NewAppointment:
         """Store an appointment with two fresh locators.
 
         The secret of its codes is drawn by the caller and never comes near a store.
 
         Args:
             start: planned start, an aware instant; kept to the second.
-            tier: what the organisation has booked.
+            tier: decides the features of the room.
+            organisation: name of the one that makes it; None for the command line on this machine.
+            limit: how many appointments of the organisation may exist, this one included. Requests side by side
+                may exceed it by as many as they are.
 
         Raises:
             StoreError: the database failed, or no free locator was found.
+            TooManyAppointments: the limit is reached.
         """
         appointment = Appointment(secrets.token_bytes(ROOM_ID_BYTES), tier, start.replace(microsecond=0))
+        new_id = secrets.token_bytes(APPOINTMENT_ID_BYTES)
+        owner = self._owner(organisation)
+        values = {
+            "id": new_id,
+            "room_id": appointment.room_id,
+            "organisation_hash": owner,
+            "tier": tier.value,
+            "start_unix": int(appointment.start.timestamp()),
+        }
         for _ in range(MAX_DRAWS):
             organiser, participant = self._draw(), self._draw()
             if organiser == participant:
                 continue
-            rows = [
-                self._row(organiser, appointment, Role.ORGANISER),
-                self._row(participant, appointment, Role.PARTICIPANT),
+            seats = [
+                {"locator_hash": self._hash(locator), "appointment_id": new_id, "role": role.value}
+                for locator, role in ((organiser, Role.ORGANISER), (participant, Role.PARTICIPANT))
             ]
-            try:
-                async with self._engine.begin() as connection:
-                    await connection.execute(insert(_SEATS), rows)
-            except IntegrityError:
-                continue  # a locator is taken: draw both anew
-            except SQLAlchemyError as error:
-                raise StoreError("the appointment cannot be stored") from error
-            return NewAppointment(appointment, organiser, participant)
+            with _failures_as("the appointment cannot be stored"):
+                try:
+                    async with self._engine.begin() as connection:
+                        if limit is not None:
+                            await _check_limit(connection, owner, limit)
+                        await connection.execute(insert(APPOINTMENTS), values)
+                        await connection.execute(insert(SEATS), seats)
+                except IntegrityError:
+                    continue  # a locator is taken: draw both anew
+            return NewAppointment(appointment, organiser, participant, new_id)
         raise StoreError(f"no free locator in {MAX_DRAWS} draws")
 
     async def find(self, locator: str) -> Seat | None:
@@ -145,31 +168,106 @@ class AppointmentStore:
         Raises:
             StoreError: the database failed.
         """
-        query = select(_SEATS).where(_SEATS.c.locator_hash == self._hash(locator))
-        try:
+        query = (
+            select(APPOINTMENTS.c.room_id, APPOINTMENTS.c.tier, APPOINTMENTS.c.start_unix, SEATS.c.role)
+            .select_from(SEATS.join(APPOINTMENTS))
+            .where(SEATS.c.locator_hash == self._hash(locator))
+        )
+        with _failures_as("the appointments cannot be read"):
             async with self._engine.connect() as connection:
                 row = (await connection.execute(query)).mappings().one_or_none()
-        except SQLAlchemyError as error:
-            raise StoreError("the appointments cannot be read") from error
         if row is None:
             return None
-        start = datetime.fromtimestamp(row["start_unix"], UTC)
-        return Seat(Appointment(row["room_id"], Tier(row["tier"]), start), Role(row["role"]))
+        return Seat(Appointment(row["room_id"], Tier(row["tier"]), _instant(row["start_unix"])), Role(row["role"]))
+
+    async def list_planned(
+        self, organisation: str | None, *, since: datetime, count: int = MAX_LISTED, after: Position | None = None
+    ) -> list[PlannedAppointment]:
+        """List appointments of an organisation by their planned start.
+
+        Args:
+            organisation: whose; None for those of the command line on this machine.
+            since: earlier ones are left out; an aware instant.
+            count: at most so many, and at most 1000.
+            after: begin behind this position.
+
+        Raises:
+            StoreError: the database failed.
+        """
+        query: Select[bytes, str, int] = (
+            select(APPOINTMENTS.c.id, APPOINTMENTS.c.tier, APPOINTMENTS.c.start_unix)
+            .where(_belongs_to(self._owner(organisation)), _starts_since(since))
+            .order_by(APPOINTMENTS.c.start_unix, APPOINTMENTS.c.id)
+            .limit(min(count, MAX_LISTED))
+        )
+        if after is not None:
+            start, last = int(after.start.timestamp()), after.id
+            later = APPOINTMENTS.c.start_unix > start
+            query = query.where(or_(later, and_(APPOINTMENTS.c.start_unix == start, APPOINTMENTS.c.id > last)))
+        with _failures_as("the appointments cannot be read"):
+            async with self._engine.connect() as connection:
+                rows = (await connection.execute(query)).all()
+        return [PlannedAppointment(row.id, Tier(row.tier), _instant(row.start_unix)) for row in rows]
+
+    async def move(
+        self, appointment_id: bytes, organisation: str | None, start: datetime, *, since: datetime
+    ) -> PlannedAppointment:
+        """Give an appointment another planned start; its codes and its room stay.
+
+        Args:
+            appointment_id: which.
+            organisation: whose it must be; None for the command line on this machine.
+            start: an aware instant; kept to the second.
+            since: what was planned earlier has ended and cannot be moved: its codes must not come back to life.
+
+        Raises:
+            StoreError: the database failed.
+            UnknownAppointment: the organisation has none of this id, or it has ended.
+        """
+        kept = start.astimezone(UTC).replace(microsecond=0)
+        statement = (
+            update(APPOINTMENTS)
+            .where(APPOINTMENTS.c.id == appointment_id, _belongs_to(self._owner(organisation)), _starts_since(since))
+            .values(start_unix=int(kept.timestamp()))
+            .returning(APPOINTMENTS.c.tier)
+        )
+        with _failures_as("the appointment cannot be moved"):
+            async with self._engine.begin() as connection:
+                tier = (await connection.execute(statement)).scalar_one_or_none()
+        if tier is None:
+            raise UnknownAppointment
+        return PlannedAppointment(appointment_id, Tier(tier), kept)
+
+    async def cancel(self, appointment_id: bytes, organisation: str | None) -> None:
+        """Delete an appointment; from now on its codes are unknown.
+
+        In an SQLite file, copies of the rows may stay in the write-ahead log until `delete_started_before`.
+
+        Raises:
+            StoreError: the database failed.
+            UnknownAppointment: the organisation has none of this id.
+        """
+        statement = delete(APPOINTMENTS).where(
+            APPOINTMENTS.c.id == appointment_id, _belongs_to(self._owner(organisation))
+        )
+        with _failures_as("the appointment cannot be deleted"):
+            async with self._engine.begin() as connection:
+                deleted = (await connection.execute(statement)).rowcount
+        if not deleted:
+            raise UnknownAppointment
 
     async def delete_started_before(self, instant: datetime) -> int:
-        """Delete the appointments with an earlier planned start. Returns how many seats they had.
+        """Delete the appointments with an earlier planned start, and their seats. Returns how many there were.
 
         Raises:
             StoreError: the database failed, or somebody reads it for so long that the deleted rows stay in its log.
         """
-        statement = delete(_SEATS).where(_SEATS.c.start_unix < int(instant.timestamp()))
-        try:
+        statement = delete(APPOINTMENTS).where(APPOINTMENTS.c.start_unix < int(instant.timestamp()))
+        with _failures_as("old appointments cannot be deleted"):
             async with self._engine.begin() as connection:
                 deleted = (await connection.execute(statement)).rowcount
-            if self._url.get_backend_name() == "sqlite":
+            if self._is_sqlite:
                 await self._empty_log()
-        except SQLAlchemyError as error:
-            raise StoreError("old appointments cannot be deleted") from error
         return deleted
 
     async def close(self) -> None:
@@ -184,17 +282,55 @@ class AppointmentStore:
         if busy:
             raise StoreError("deleted appointments stay in the write-ahead log for now")
 
-    def _row(self, locator: str, appointment: Appointment, role: Role) -> dict[str, bytes | str | int]:
-        return {
-            "locator_hash": self._hash(locator),
-            "room_id": appointment.room_id,
-            "role": role.value,
-            "tier": appointment.tier.value,
-            "start_unix": int(appointment.start.timestamp()),
-        }
+    async def _migrate(self) -> None:
+        """Take the missing steps, all or none. Whoever else does so at the same moment waits."""
+        async with self._engine.connect() as connection:
+            if self._is_sqlite:
+                # Python's driver begins no transaction for a change of tables: we begin it, and at once for writing.
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
+                await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                await connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            try:
+                await connection.run_sync(migrate)
+            except UnknownSchema as error:
+                raise StoreError("a newer version of redconnect has changed the database") from error
+            await connection.commit()
+
+    def _owner(self, organisation: str | None) -> bytes | None:
+        if organisation is None:
+            return None
+        return hmac.digest(self._key, _ORGANISATION_PREFIX + organisation.encode(), hashlib.sha256)
 
     def _hash(self, locator: str) -> bytes:
         return hmac.digest(self._key, locator.encode(), hashlib.sha256)
+
+
+@contextlib.contextmanager
+def _failures_as(message: str) -> Iterator[None]:
+    """Tell every failure of the database as a StoreError; where nobody listens, the driver raises an OSError."""
+    try:
+        yield
+    except (OSError, SQLAlchemyError) as error:
+        raise StoreError(message) from error
+
+
+async def _check_limit(connection: AsyncConnection, owner: bytes | None, limit: int) -> None:
+    query = select(func.count()).select_from(APPOINTMENTS).where(_belongs_to(owner))
+    if (await connection.execute(query)).scalar_one() >= limit:
+        raise TooManyAppointments
+
+
+def _belongs_to(owner: bytes | None) -> ColumnElement[bool]:
+    return APPOINTMENTS.c.organisation_hash == owner  # None becomes IS NULL
+
+
+def _starts_since(instant: datetime) -> ColumnElement[bool]:
+    return APPOINTMENTS.c.start_unix >= int(instant.timestamp())
+
+
+def _instant(unix: int) -> datetime:
+    return datetime.fromtimestamp(unix, UTC)
 
 
 def _make_private(path: Path) -> None:
@@ -208,5 +344,6 @@ def _configure_sqlite(connection: SqliteConnection, _entry: ConnectionPoolEntry)
     try:
         cursor.execute("PRAGMA journal_mode=WAL")  # the command line writes while the service reads
         cursor.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten
+        cursor.execute("PRAGMA foreign_keys=ON")  # seats go with their appointment
     finally:
         cursor.close()

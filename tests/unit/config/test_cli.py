@@ -13,9 +13,12 @@ import yaml
 from typer.testing import CliRunner
 
 from config.cli import app
+from config.load import load_settings
 from config.schema import Settings
 from config.state import State
+from signaling.appointments import Tier
 from signaling.codes import AccessCode
+from signaling.organisations import Organisation, OrganisationBook
 from stun.credentials import CredentialBook
 from stun.registry import IntegrityAlgorithm
 
@@ -162,6 +165,62 @@ def test_an_appointment_for_people_is_plain_text_in_a_pipe() -> None:
     assert "Organiser    " in out
     assert "\nBetreff: Ihre Videosprechstunde am " in out
     assert "\x1b" not in out
+
+
+def test_appointments_of_this_machine_are_listed_moved_and_cancelled() -> None:
+    later = f"{datetime.now(UTC).year + 1}-12-01 14:30"
+    first = json.loads(run("appointment", "create", "--start", later, "--json")[1])
+    second = json.loads(run("appointment", "create", "--start", "now", "--plus", "--json")[1])
+    assert [line[:32] for line in run("appointment", "list")[1].splitlines()] == [second["id"], first["id"]]
+    status, out, err = run("appointment", "move", first["id"], "--start", "now", "--json")
+    assert (status, err) == (0, "")
+    assert json.loads(out)["start"] != first["start"]
+    assert run("appointment", "cancel", second["id"]) == (0, "", "")
+    listed = json.loads(run("appointment", "list", "--json")[1])
+    assert [entry["id"] for entry in listed] == [first["id"]]
+    status, out, err = run("appointment", "cancel", second["id"])
+    assert (status, out) == (1, "")
+    assert err.startswith("redconnect: there is no such appointment")
+
+
+def test_a_drawn_token_is_the_one_whose_hash_the_settings_get() -> None:
+    status, out, err = run("organisation", "token", "practice", "--tier", "plus")
+    assert (status, err) == (0, "")
+    token = out.split()[1]
+    settings = out[out.index("signaling:") :]
+    Path("redconnect.yaml").write_text(settings, encoding="utf-8")
+    assert run("check-config") == (0, "ok\n", "")
+    known = load_settings(None, {}).signaling.organisations
+    assert OrganisationBook(known).authenticate(f"Bearer {token}") == Organisation("practice", Tier.PLUS)
+    assert out.count(token) == 1
+    assert run("organisation", "token", "practice")[1] != out
+    assert token not in "".join(path.read_text() for path in Path().iterdir() if path.is_file())
+
+
+@pytest.mark.parametrize("name", ["", "a b", "ä", "x" * 65, "a\nb"])
+def test_an_organisation_has_a_plain_name(name: str) -> None:
+    status, out, err = run("organisation", "token", name)
+    assert (status, out) == (2, "")
+    assert err.startswith("redconnect: NAME takes")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--server", "https://video.example.org"], "--server needs --token-file"),
+        (["--token-file", "token"], "--token-file needs --server"),
+        (["--server", "https://x.example", "--token-file", "t", "--config", "c.yaml"], "takes no --config"),
+        (["--server", "https://video.example.org", "--token-file", "none"], "none: No such file"),
+        (["--server", "http://video.example.org", "--token-file", "token"], "must not travel unencrypted"),
+    ],
+)
+def test_a_server_and_a_token_come_together(arguments: list[str], message: str) -> None:
+    Path("token").touch(mode=0o600)
+    Path("token").write_text("t" * 43)
+    status, out, err = run("appointment", "list", *arguments)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
 
 
 def test_an_appointment_that_is_over_is_refused() -> None:

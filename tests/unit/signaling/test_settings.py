@@ -1,6 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
+from signaling.appointments import Tier
 from signaling.settings import IceSettings, OperatorSettings, SignalingSettings
 
 
@@ -63,3 +64,36 @@ def test_what_no_imprint_can_show_is_refused(wrong: dict[str, str]) -> None:
 
 def test_an_address_may_have_lines() -> None:
     assert OperatorSettings(address="Musterweg 1\n12345 Musterstadt\n").address == "Musterweg 1\n12345 Musterstadt"
+
+
+def organisations(*hashes: list[str]) -> dict[str, object]:
+    return {"organisations": {f"practice-{number}": {"tokens_sha256": known} for number, known in enumerate(hashes)}}
+
+
+def test_organisations_are_known_by_hashes_of_tokens() -> None:
+    settings = SignalingSettings.model_validate(organisations(["a" * 64, "b" * 64], ["c" * 64]))
+    assert settings.organisations["practice-0"].tier is Tier.BASIS
+    assert SignalingSettings().organisations == {}
+
+
+@pytest.mark.parametrize("digest", ["a" * 63, "A" * 64, "g" * 64, "a" * 64 + "\n", "a" * 43])
+def test_what_is_no_hash_is_refused(digest: str) -> None:
+    with pytest.raises(ValidationError):
+        SignalingSettings.model_validate(organisations([digest]))
+
+
+@pytest.mark.parametrize("hashes", [[["a" * 64], ["a" * 64]], [["a" * 64, "a" * 64]]])
+def test_a_token_belongs_to_one_organisation_once(hashes: list[list[str]]) -> None:
+    with pytest.raises(ValidationError, match="a token twice"):
+        SignalingSettings.model_validate(organisations(*hashes))
+
+
+def test_an_organisation_without_a_token_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        SignalingSettings.model_validate(organisations([]))
+
+
+@pytest.mark.parametrize("name", ["", "a b", "ä", "x" * 65, "a/b"])
+def test_the_name_of_an_organisation_is_plain(name: str) -> None:
+    with pytest.raises(ValidationError):
+        SignalingSettings.model_validate({"organisations": {name: {"tokens_sha256": ["a" * 64]}}})

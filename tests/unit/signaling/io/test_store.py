@@ -6,9 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from signaling.appointments import Role, Tier
+from signaling.appointments import PlannedAppointment, Role, Tier
 from signaling.codes import AccessCode, InvalidCode, secret_from
-from signaling.io.store import MAX_DRAWS, AppointmentStore, StoreError
+from signaling.io.store import (
+    MAX_DRAWS,
+    AppointmentStore,
+    Position,
+    StoreError,
+    TooManyAppointments,
+    UnknownAppointment,
+)
 from tests.unit.signaling.io.bench import KEY, START
 
 
@@ -20,18 +27,23 @@ def bytes_of_files(folder: Path) -> bytes:
     return b"".join(file.read_bytes() for file in folder.iterdir())
 
 
-async def test_both_seats_of_an_appointment_are_found(store: AppointmentStore) -> None:
-    new = await store.create(START, Tier.PLUS)
-    organiser = await store.find(new.organiser_locator)
-    participant = await store.find(new.participant_locator)
+def unix_bytes(instant: datetime) -> bytes:
+    """As SQLite writes the number."""
+    return int(instant.timestamp()).to_bytes(4)
+
+
+async def test_both_seats_of_an_appointment_are_found(any_store: AppointmentStore) -> None:
+    new = await any_store.create(START, Tier.PLUS)
+    organiser = await any_store.find(new.organiser_locator)
+    participant = await any_store.find(new.participant_locator)
     assert organiser == (new.appointment, Role.ORGANISER)
     assert participant == (new.appointment, Role.PARTICIPANT)
     assert new.appointment.start == START
     assert new.appointment.tier is Tier.PLUS
 
 
-async def test_an_unknown_locator_leads_nowhere(store: AppointmentStore) -> None:
-    assert await store.find("000000") is None
+async def test_an_unknown_locator_leads_nowhere(any_store: AppointmentStore) -> None:
+    assert await any_store.find("000000") is None
 
 
 async def test_another_key_knows_no_code(store: AppointmentStore, tmp_path: Path) -> None:
@@ -74,21 +86,28 @@ async def test_no_file_contains_a_locator_or_a_secret(store: AppointmentStore, t
             assert private.encode() not in stored
 
 
-async def test_the_table_has_only_the_columns_that_were_promised(store: AppointmentStore, tmp_path: Path) -> None:
+async def test_the_tables_have_only_the_columns_that_were_promised(store: AppointmentStore, tmp_path: Path) -> None:
     await store.close()
     connection = sqlite3.connect(tmp_path / "appointments.db")
     try:
-        columns = {row[1] for row in connection.execute("PRAGMA table_info(seat)")}
+        columns = {
+            table: {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+            for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+        }
         journal = connection.execute("PRAGMA journal_mode").fetchone()
     finally:
         connection.close()
-    assert columns == {"locator_hash", "room_id", "role", "tier", "start_unix"}
+    assert columns == {
+        "appointment": {"id", "room_id", "organisation_hash", "tier", "start_unix"},
+        "seat": {"locator_hash", "appointment_id", "role"},
+        "alembic_version": {"version_num"},
+    }
     assert journal == ("wal",)
 
 
-async def test_a_taken_locator_is_drawn_again(tmp_path: Path) -> None:
+async def test_a_taken_locator_is_drawn_again(database_url: str) -> None:
     draws = iter(["000000", "000001", "000000", "000002", "000003", "000003", "000004", "000005"])
-    store = AppointmentStore(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}", KEY, draw=lambda: next(draws))
+    store = AppointmentStore(database_url, KEY, draw=lambda: next(draws))
     await store.open()
     await store.create(START)
     second = await store.create(START)
@@ -97,11 +116,9 @@ async def test_a_taken_locator_is_drawn_again(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_a_broken_source_of_entropy_ends_in_an_error(tmp_path: Path) -> None:
+async def test_a_broken_source_of_entropy_ends_in_an_error(database_url: str) -> None:
     calls = itertools.count()
-    store = AppointmentStore(
-        f"sqlite+aiosqlite:///{tmp_path / 'a.db'}", KEY, draw=lambda: "000000" if next(calls) >= 0 else ""
-    )
+    store = AppointmentStore(database_url, KEY, draw=lambda: "000000" if next(calls) >= 0 else "")
     await store.open()
     with pytest.raises(StoreError, match="no free locator"):
         await store.create(START)
@@ -109,18 +126,23 @@ async def test_a_broken_source_of_entropy_ends_in_an_error(tmp_path: Path) -> No
     await store.close()
 
 
-async def test_old_appointments_are_deleted_and_new_ones_kept(store: AppointmentStore) -> None:
-    old = await store.create(START - timedelta(seconds=1))
-    new = await store.create(START)
-    assert await store.delete_started_before(START) == 2
-    assert await store.find(old.organiser_locator) is None
-    assert await store.find(new.organiser_locator) is not None
+async def test_old_appointments_are_deleted_and_new_ones_kept(any_store: AppointmentStore) -> None:
+    old = await any_store.create(START - timedelta(seconds=1))
+    new = await any_store.create(START)
+    assert await any_store.delete_started_before(START) == 1
+    assert await any_store.find(old.organiser_locator) is None
+    assert await any_store.find(new.organiser_locator) is not None
 
 
 async def test_nothing_of_a_deleted_appointment_is_left_in_any_file(store: AppointmentStore, tmp_path: Path) -> None:
-    old = await store.create(START - timedelta(days=2))
-    new = await store.create(START)
-    assert old.appointment.room_id in bytes_of_files(tmp_path), "this test reads the right files"
+    old = await store.create(START - timedelta(days=2), Tier.PLUS, organisation="practice")
+    new = await store.create(START, organisation="other")
+    # The moved start is what no other row has: its bytes, too, must be gone.
+    moved = START - timedelta(days=3, seconds=12345)
+    await store.move(old.id, "practice", moved, since=START - timedelta(days=9))
+    stored = bytes_of_files(tmp_path)
+    for part in (old.appointment.room_id, old.id, store._owner("practice"), unix_bytes(moved)):
+        assert part is not None and part in stored, "this test reads the right files"
     assert await store.find(old.organiser_locator) is not None
     await store.delete_started_before(START)
     assert set(modes_of_files(tmp_path)) == {"appointments.db", "appointments.db-wal", "appointments.db-shm"}, (
@@ -129,6 +151,8 @@ async def test_nothing_of_a_deleted_appointment_is_left_in_any_file(store: Appoi
     left = bytes_of_files(tmp_path)
     assert new.appointment.room_id in left
     assert old.appointment.room_id not in left
+    for part in (old.id, store._owner("practice"), unix_bytes(moved), unix_bytes(old.appointment.start)):
+        assert part is not None and part not in left
     for locator in (old.organiser_locator, old.participant_locator):
         assert store._hash(locator) not in left
 
@@ -150,10 +174,10 @@ async def test_a_reader_that_keeps_deleted_rows_in_the_log_is_an_error_until_it_
     await store.close()
 
 
-async def test_opening_twice_keeps_what_is_there(store: AppointmentStore) -> None:
-    new = await store.create(START)
-    await store.open()
-    assert await store.find(new.participant_locator) is not None
+async def test_opening_twice_keeps_what_is_there(any_store: AppointmentStore) -> None:
+    new = await any_store.create(START)
+    await any_store.open()
+    assert await any_store.find(new.participant_locator) is not None
 
 
 async def test_a_file_that_is_no_database_is_a_store_error_without_parameters(tmp_path: Path) -> None:
@@ -184,8 +208,8 @@ def test_a_short_key_is_refused() -> None:
         AppointmentStore("sqlite+aiosqlite:///:memory:", bytes(31))
 
 
-async def test_a_start_is_kept_to_the_second(store: AppointmentStore) -> None:
-    new = await store.create(datetime(2026, 11, 22, 9, 0, 0, 999_999, tzinfo=UTC))
+async def test_a_start_is_kept_to_the_second(any_store: AppointmentStore) -> None:
+    new = await any_store.create(datetime(2026, 11, 22, 9, 0, 0, 999_999, tzinfo=UTC))
     assert new.appointment.start == START
 
 
@@ -195,3 +219,122 @@ async def test_drawn_locators_can_be_typed(store: AppointmentStore) -> None:
         AccessCode.compose(new.organiser_locator, "00000")
     except InvalidCode:
         pytest.fail("a drawn locator is no locator")
+
+
+async def test_an_organisation_sees_its_own_appointments_by_their_start(any_store: AppointmentStore) -> None:
+    late = await any_store.create(START + timedelta(hours=2), Tier.PLUS, organisation="practice")
+    early = await any_store.create(START, organisation="practice")
+    await any_store.create(START, organisation="other")
+    await any_store.create(START)
+    assert await any_store.list_planned("practice", since=START) == [
+        PlannedAppointment(early.id, Tier.BASIS, START),
+        PlannedAppointment(late.id, Tier.PLUS, START + timedelta(hours=2)),
+    ]
+    assert await any_store.list_planned("practice", since=START + timedelta(seconds=1)) == [
+        PlannedAppointment(late.id, Tier.PLUS, START + timedelta(hours=2))
+    ]
+    assert len(await any_store.list_planned(None, since=START)) == 1
+    assert await any_store.list_planned("nobody", since=START) == []
+
+
+async def test_pages_of_the_list_neither_repeat_nor_lose_an_appointment(any_store: AppointmentStore) -> None:
+    made = {(await any_store.create(START, organisation="practice")).id for _ in range(5)}
+    made.add((await any_store.create(START + timedelta(days=1), organisation="practice")).id)
+    seen: list[bytes] = []
+    after = None
+    while page := await any_store.list_planned("practice", since=START, count=2, after=after):
+        assert len(page) == 2
+        seen += [planned.id for planned in page]
+        after = Position(page[-1].start, page[-1].id)
+    assert len(seen) == 6
+    assert set(seen) == made
+
+
+async def test_a_moved_appointment_keeps_codes_and_room(any_store: AppointmentStore) -> None:
+    new = await any_store.create(START, Tier.PLUS, organisation="practice")
+    later = START + timedelta(days=7)
+    moved = await any_store.move(new.id, "practice", later, since=START)
+    assert moved == PlannedAppointment(new.id, Tier.PLUS, later)
+    seat = await any_store.find(new.participant_locator)
+    assert seat is not None
+    assert (seat.appointment.room_id, seat.appointment.start) == (new.appointment.room_id, later)
+
+
+async def test_an_ended_appointment_cannot_be_moved_back_to_life(any_store: AppointmentStore) -> None:
+    new = await any_store.create(START, organisation="practice")
+    with pytest.raises(UnknownAppointment):
+        await any_store.move(new.id, "practice", START + timedelta(days=9), since=START + timedelta(seconds=1))
+    seat = await any_store.find(new.organiser_locator)
+    assert seat is not None
+    assert seat.appointment.start == START
+
+
+async def test_a_cancelled_appointment_takes_its_codes_along(any_store: AppointmentStore) -> None:
+    new, kept = [await any_store.create(START, organisation="practice") for _ in range(2)]
+    await any_store.cancel(new.id, "practice")
+    assert await any_store.find(new.organiser_locator) is None
+    assert await any_store.find(new.participant_locator) is None
+    assert await any_store.find(kept.participant_locator) is not None
+    with pytest.raises(UnknownAppointment):
+        await any_store.cancel(new.id, "practice")
+
+
+@pytest.mark.parametrize("stranger", ["other", None])
+async def test_nobody_moves_or_cancels_what_another_made(any_store: AppointmentStore, stranger: str | None) -> None:
+    new = await any_store.create(START, organisation="practice")
+    with pytest.raises(UnknownAppointment):
+        await any_store.cancel(new.id, stranger)
+    with pytest.raises(UnknownAppointment):
+        await any_store.move(new.id, stranger, START + timedelta(days=1), since=START)
+    assert await any_store.list_planned("practice", since=START) == [PlannedAppointment(new.id, Tier.BASIS, START)]
+
+
+async def test_an_organisation_has_a_limit_of_its_own(any_store: AppointmentStore) -> None:
+    for _ in range(2):
+        await any_store.create(START, organisation="practice", limit=2)
+    with pytest.raises(TooManyAppointments):
+        await any_store.create(START, organisation="practice", limit=2)
+    await any_store.create(START, organisation="other", limit=2)
+    assert len(await any_store.list_planned("practice", since=START)) == 2
+
+
+async def test_the_name_of_an_organisation_is_not_stored(store: AppointmentStore, tmp_path: Path) -> None:
+    await store.create(START, organisation="practice-of-somebody")
+    await store.close()
+    stored = bytes_of_files(tmp_path)
+    owner = store._owner("practice-of-somebody")
+    assert owner is not None and owner in stored
+    assert b"practice-of-somebody" not in stored
+
+
+async def test_nothing_of_a_cancelled_appointment_is_left_after_the_next_deletion(
+    store: AppointmentStore, tmp_path: Path
+) -> None:
+    new = await store.create(START, organisation="practice")
+    await store.cancel(new.id, "practice")
+    await store.delete_started_before(START - timedelta(days=9))
+    left = bytes_of_files(tmp_path)
+    for part in (new.id, new.appointment.room_id, store._hash(new.organiser_locator)):
+        assert part not in left
+
+
+async def test_a_database_that_does_not_answer_is_a_store_error(unused_tcp_port: int) -> None:
+    store = AppointmentStore(f"postgresql+asyncpg://nobody@127.0.0.1:{unused_tcp_port}/none", KEY)
+    with pytest.raises(StoreError):
+        await store.open()
+    with pytest.raises(StoreError):
+        await store.find("ABCDEF")
+    with pytest.raises(StoreError):
+        await store.create(START)
+    with pytest.raises(StoreError):
+        await store.list_planned(None, since=START)
+    with pytest.raises(StoreError):
+        await store.delete_started_before(START)
+    await store.close()
+
+
+async def test_a_wrong_password_is_a_store_error(postgres: str) -> None:
+    store = AppointmentStore(f"{postgres}postgres".replace(":only-", ":not-"), KEY)
+    with pytest.raises(StoreError):
+        await store.open()
+    await store.close()

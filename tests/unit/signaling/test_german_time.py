@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.german_time import StartError, format_clock, format_date, format_short, parse_start
+from signaling.german_time import StartError, format_clock, format_date, format_short, parse_start
 
 NOW = datetime(2026, 10, 1, 12, 0, 0, 5, tzinfo=UTC)
 
