@@ -310,6 +310,7 @@ class _Installation:
             relay_ports=self._relay_ports(),
             registry=self._registry,
             ssl_context=self._https() if settings.https else None,
+            bus_key=self._state.locator_key,
         )
         try:
             await signaling.start()
@@ -320,6 +321,8 @@ class _Installation:
             raise CannotStart(f"cannot listen on TCP port {settings.port} for the pages: {reason}") from error
         stack.push_async_callback(signaling.stop)
         self._checks["signaling"] = lambda: signaling.ready
+        if signaling.on_bus is not None:
+            self._checks["bus"] = lambda: bool(signaling.on_bus)
 
     def _https(self) -> ssl.SSLContext:
         certificate = self._certificate = self._state.certificate(_HTTP_ALPN)

@@ -10,9 +10,11 @@ from config.state import State
 
 
 def encode_settings(settings: Settings) -> dict[str, Any]:
-    """The settings as JSON values, secrets in the clear; the database and its key are left out."""
+    """The settings as JSON values, secrets in the clear; the database, its key and Redis are left out."""
     secrets = SecretSettings(turn_secret=settings.secrets.turn_secret)
-    reduced = settings.model_copy(update={"database_url": SecretStr(""), "secrets": secrets})
+    signaling = settings.signaling.model_copy(update={"redis_url": SecretStr("")})
+    update = {"database_url": SecretStr(""), "secrets": secrets, "signaling": signaling}
+    reduced = settings.model_copy(update=update)
     revealed: dict[str, Any] = _reveal(reduced.model_dump())
     return revealed
 

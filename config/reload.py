@@ -41,6 +41,7 @@ _NEEDS_RESTART: Final[frozenset[Key]] = frozenset(
         "signaling.port",
         "signaling.https",
         "signaling.max_clients",
+        "signaling.redis_url",
     )
 )
 

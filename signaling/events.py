@@ -15,6 +15,7 @@ class Departure(StrEnum):
     DISPLACED = "displaced"
     EVICTED = "evicted"
     DRAINED = "drained"
+    MOVED = "moved"  # another node has the room now
 
 
 @dataclass(frozen=True, slots=True)

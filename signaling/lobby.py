@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from signaling import events
-from signaling.appointments import EntryWindow, Expired, Seat, TooEarly, features_of
+from signaling.appointments import Appointment, EntryRefused, EntryWindow, Expired, Seat, TooEarly, features_of
 from signaling.ice_servers import IceServer
 from signaling.messages import (
     Drain,
@@ -34,9 +34,9 @@ from signaling.messages import (
     parse_client_message,
 )
 from signaling.rate_limiter import AddressLimiter, Pace, RateExceeded, TokenBucket
-from signaling.room import Claim, Pairing, Room, SeatCrowded, SeatTaken
+from signaling.room import Claim, ClaimRecord, Pairing, Room, SeatCrowded, SeatTaken
 from signaling.settings import SignalingSettings
-from signaling.transmit import CLOSE_GOING_AWAY, CLOSE_NORMAL, CLOSE_POLICY, Close, Lookup, Transmit
+from signaling.transmit import CLOSE_GOING_AWAY, CLOSE_NORMAL, CLOSE_POLICY, Close, Forward, Lookup, Transmit
 
 JOIN_DEADLINE_SECONDS = 10.0
 OVERLOAD_RETRY_SECONDS = 5
@@ -59,17 +59,30 @@ class _Client:
     resume: str | None = None
     looking_up: bool = False
     place: _Place | None = None
+    unjoined: bool = True  # counts among the sockets of its address that have no seat
+    lent: bool = False  # another lobby has its seat; its messages are checked here and handed on
+    guest: bool = False  # another lobby has its socket, and counts it
+
+
+class Joining(NamedTuple):
+    """What another lobby must know of a client to seat it: whom to count it for, and its token."""
+
+    address: bytes
+    resume: str | None
 
 
 class Lobby:
     """Seats clients, tells them about each other, and hands blobs from one to the other."""
 
-    def __init__(self, settings: SignalingSettings, entropy: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, settings: SignalingSettings, entropy: Callable[[int], bytes], *, note_changes: bool = False
+    ) -> None:
         """Set an empty lobby up.
 
         Args:
             settings: the bounds.
             entropy: returns so many unpredictable bytes.
+            note_changes: whether `poll_change` names rooms whose claims have changed. Then it must be drained.
         """
         self._entropy = entropy
         self._draining = False
@@ -84,6 +97,8 @@ class Lobby:
         self._lookups: deque[Lookup] = deque()
         self._outbox: deque[Transmit | Close] = deque()
         self._events: deque[events.Event] = deque()
+        self._changes: dict[bytes, None] | None = {} if note_changes else None
+        self._forwards: deque[Forward] = deque()
         self._pace: Pace | None = None
         self.configure(settings)
 
@@ -134,9 +149,11 @@ class Lobby:
             return
         place = record.place
         match message:
+            case Leave() | RelayToPeer() | Paired() if record.lent:
+                self._forwards.append(Forward(client, text))
             case Leave():
                 self._leave(client, place, now)
-            case Join() if place is None and not record.looking_up:
+            case Join() if place is None and not record.looking_up and not record.lent:
                 self._start_lookup(client, record, message, now)
             case RelayToPeer() if place is not None:
                 self._relay(place, message)
@@ -168,6 +185,11 @@ class Lobby:
         if seat is None:
             self._refuse_join(client, Error(code=ErrorCode.UNKNOWN_CODE))
             return
+        self._admit(client, record, seat, ice, now=now, utc=utc)
+
+    def _admit(
+        self, client: int, record: _Client, seat: Seat, ice: tuple[IceServer, ...], *, now: float, utc: datetime
+    ) -> None:
         window = self._window(seat.appointment.start)
         try:
             window.admit(utc)
@@ -207,13 +229,130 @@ class Lobby:
         """Send every client away, because the server is about to stop. Nobody is let in again."""
         self._draining = True
         for client in list(self._clients):
-            self._send(client, Drain())
-            self._outbox.append(Close(client, CLOSE_GOING_AWAY))
-            self._drop(client)
+            self._send_elsewhere(client)
         for room in list(self._rooms.values()):
             for claim in room.claims():
                 room.remove(claim)
                 self._end_claim(room, claim, events.Departure.DRAINED, now)
+
+    # --- what comes from other lobbies, and goes to them (docs/nodes.md) ---
+
+    def has_room(self, room_id: bytes) -> bool:
+        """Tell whether there is a claim on this room here."""
+        return room_id in self._rooms
+
+    def room_ids(self) -> list[bytes]:
+        """List the rooms that are here."""
+        return list(self._rooms)
+
+    def is_open(self, seat: Seat, utc: datetime) -> bool:
+        """Tell whether the code of this seat opens its room at `utc` (an aware instant)."""
+        try:
+            self._window(seat.appointment.start).admit(utc)
+        except EntryRefused:
+            return False
+        return True
+
+    def lend(self, client: int, now: float) -> Joining | None:
+        """Let another lobby seat a client that has been looked up; its socket goes on to count here.
+
+        Returns:
+            What the other lobby must know; None if the client has gone meanwhile.
+        """
+        record = self._end_lookup(client, now, good=True)
+        if record is None:
+            return None
+        self._count_out(record)
+        record.lent = True
+        return Joining(record.address, record.resume)
+
+    def arrive(self, joining: Joining, seat: Seat, ice: tuple[IceServer, ...], *, now: float, utc: datetime) -> int:
+        """Seat a client whose socket another lobby has, or tell it why not.
+
+        Args:
+            joining: as the other lobby's `lend` returned it.
+            seat: what its locator led to there.
+            ice: the servers to tell.
+            now: monotonic time, in seconds.
+            utc: wall-clock time, aware.
+
+        Returns:
+            The name of the client in this lobby.
+        """
+        client = self._next_client
+        self._next_client += 1
+        if self._draining:
+            self._send_elsewhere(client)
+        elif len(self._clients) >= self._settings.max_clients:
+            self._refuse_join(client, _overload())
+        else:
+            messages = TokenBucket(MESSAGE_PACE, now)
+            record = _Client(joining.address, messages, joining.resume, unjoined=False, guest=True)
+            self._clients[client] = record
+            self._admit(client, record, seat, ice, now=now, utc=utc)
+        return client
+
+    def take_back(self, client: int, seat: Seat, ice: tuple[IceServer, ...], *, now: float, utc: datetime) -> None:
+        """Seat a client here that was lent to a lobby which did not have its room any more."""
+        record = self._clients.get(client)
+        if record is not None and record.lent:
+            record.lent = False
+            self._admit(client, record, seat, ice, now=now, utc=utc)
+
+    def refuse_lent(self, client: int) -> None:
+        """Tell a client that was lent to come again, because no lobby could be found for it."""
+        if client in self._clients:
+            self._refuse_join(client, _overload())
+
+    def send_elsewhere(self, client: int, now: float) -> None:
+        """Tell a client to connect again with its token; its claim, if it has one here, is held."""
+        if client in self._clients:
+            record = self._send_elsewhere(client)
+            if record is not None and record.place is not None:
+                self._hold(record.place, now)
+
+    def snapshot(self, room_id: bytes) -> tuple[ClaimRecord, ...]:
+        """Describe the claims on a room, for whichever lobby has it next. Empty: there is no such room."""
+        room = self._rooms.get(room_id)
+        return tuple(ClaimRecord.of(claim) for claim in room.claims()) if room is not None else ()
+
+    def restore(self, appointment: Appointment, claims: tuple[ClaimRecord, ...], now: float) -> None:
+        """Take over a room that is not here, with every claim held from now on.
+
+        Claims beyond `claims_per_seat` are left out.
+        """
+        room = Room(appointment, self._settings.claims_per_seat, now)
+        for claim in room.restore(claims):
+            if appointment.room_id not in self._rooms:
+                self._rooms[appointment.room_id] = room
+                self._events.append(events.RoomOpened(appointment.tier))
+            self._holds[claim.pid] = (now + self._settings.seat_hold_seconds, _Place(room, claim))
+            self._note(room)
+            if len(self._holds) > self._settings.max_clients:
+                self._end_oldest_hold(events.Departure.DISPLACED, now)
+
+    def give_up(self, room_id: bytes, now: float) -> None:
+        """Forget a room that another lobby has taken over, and send its clients there."""
+        room = self._rooms.get(room_id)
+        if room is None:
+            return
+        for claim in room.claims():
+            if claim.client is not None:
+                self._send_elsewhere(claim.client)
+            room.remove(claim)
+            self._end_claim(room, claim, events.Departure.MOVED, now)
+
+    def poll_forward(self) -> Forward | None:
+        """Return the next message of a client that was lent."""
+        return self._forwards.popleft() if self._forwards else None
+
+    def poll_change(self) -> bytes | None:
+        """Return the id of the next room whose claims have changed since it was last returned here."""
+        if not self._changes:
+            return None
+        room_id = next(iter(self._changes))
+        del self._changes[room_id]
+        return room_id
 
     # --- what comes out ---
 
@@ -270,6 +409,7 @@ class Lobby:
             if claim is not None:
                 self._resume(room, claim, now)
                 claim.address, claim.client = record.address, client
+                self._note(room)
                 return _Place(room, claim)
         if room is None:
             room = Room(seat.appointment, self._settings.claims_per_seat, now)
@@ -283,6 +423,7 @@ class Lobby:
             self._rooms[seat.appointment.room_id] = room
             self._events.append(events.RoomOpened(seat.appointment.tier))
         self._events.append(events.SeatClaimed(seat.role, resumed=False))
+        self._note(room)
         return _Place(room, claim)
 
     def _resume(self, room: Room, claim: Claim, now: float) -> None:
@@ -346,6 +487,7 @@ class Lobby:
     def _report(self, place: _Place, message: Paired, now: float) -> None:
         pairing, rivals = place.room.report(place.claim, message.peer, ok=message.ok)
         if pairing is Pairing.CONFIRMED:
+            self._note(place.room)
             self._events.append(events.PairingConfirmed(place.room.appointment.tier))
         elif pairing is Pairing.FAILED:
             self._events.append(events.PairingFailed())
@@ -368,6 +510,7 @@ class Lobby:
     def _end_claim(self, room: Room, claim: Claim, departure: events.Departure, now: float) -> None:
         """Forget what the lobby knows of a claim that its room has removed."""
         self._holds.pop(claim.pid, None)
+        self._note(room)
         self._events.append(events.ClaimEnded(departure))
         if len(room) == 0 and self._rooms.pop(room.appointment.room_id, None) is not None:
             self._events.append(events.RoomClosed(room.appointment.tier, now - room.opened_at, room.paired))
@@ -382,6 +525,15 @@ class Lobby:
         self._outbox.append(Close(client, CLOSE_POLICY))
         self.disconnect(client, now)
 
+    def _send_elsewhere(self, client: int) -> _Client | None:
+        self._send(client, Drain())
+        self._outbox.append(Close(client, CLOSE_GOING_AWAY))
+        return self._drop(client)
+
+    def _note(self, room: Room) -> None:
+        if self._changes is not None:
+            self._changes[room.appointment.room_id] = None
+
     def _close_with_error(self, client: int, error: Error) -> None:
         self._send(client, error)
         self._outbox.append(Close(client, CLOSE_POLICY))
@@ -391,13 +543,16 @@ class Lobby:
         self._join_deadlines.pop(client, None)
         record = self._clients.pop(client, None)
         if record is not None:
-            if record.place is None:
-                self._count_out(record)
-            self._events.append(events.ClientDisconnected())
+            self._count_out(record)
+            if not record.guest:
+                self._events.append(events.ClientDisconnected())
         return record
 
     def _count_out(self, record: _Client) -> None:
         """Take a client that has a seat, or has gone without one, out of the count of its address."""
+        if not record.unjoined:
+            return
+        record.unjoined = False
         self._unjoined[record.address] -= 1
         if self._unjoined[record.address] == 0:
             del self._unjoined[record.address]

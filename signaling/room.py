@@ -2,9 +2,10 @@
 
 import hmac
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import NamedTuple, Self
 
 from signaling.appointments import Appointment, Role
 
@@ -46,6 +47,21 @@ class Claim:
     client: int | None
     confirmed: bool = False
     verified: set[str] = field(default_factory=set)  # pids in this room: bounded by its claims
+
+
+class ClaimRecord(NamedTuple):
+    """A claim as it is handed to another lobby: without its socket, and without reports about peers."""
+
+    pid: str
+    role: Role
+    address: bytes
+    token: str
+    confirmed: bool
+
+    @classmethod
+    def of(cls, claim: Claim) -> Self:
+        """Describe a claim."""
+        return cls(claim.pid, claim.role, claim.address, claim.token, claim.confirmed)
 
 
 class Room:
@@ -99,6 +115,28 @@ class Room:
             self.remove(displaced)
         self._claims[claim.pid] = claim
         return displaced
+
+    def restore(self, records: Iterable[ClaimRecord]) -> list[Claim]:
+        """Put claims on the seats of an empty room, none of them with a socket.
+
+        What no room could hold is left out: a pid or token twice, too many claims on a seat, two confirmed ones.
+
+        Returns:
+            The claims that are there now, in the order of their silence.
+        """
+        tokens: set[str] = set()
+        for record in records:
+            seat = list(self._seat(record.role))
+            crowded = len(seat) >= self._claims_per_seat
+            rivals = record.confirmed and any(other.confirmed for other in seat)
+            if crowded or rivals or record.pid in self._claims or record.token in tokens:
+                continue
+            tokens.add(record.token)
+            self._claims[record.pid] = Claim(
+                record.pid, record.role, record.address, record.token, client=None, confirmed=record.confirmed
+            )
+        self.paired = any(claim.confirmed for claim in self._claims.values())
+        return self.claims()
 
     def reclaim(self, claim: Claim) -> list[Claim]:
         """Take a claim from its socket, if it has one, for the next that showed its token.

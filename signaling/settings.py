@@ -1,9 +1,10 @@
 """Settings of the signaling endpoint and its pages."""
 
 import ipaddress
+import re
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstraints, model_validator
 
 from signaling.appointments import Tier
 from signaling.ice_servers import parse_host
@@ -22,6 +23,22 @@ def _is_host(value: str) -> str:
     return parse_host(value) if value else ""
 
 
+_REDIS_URL = re.compile(  # no query: it could switch anything in the client library
+    r"rediss?://(?:[^\s/?#@]*@)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?(?:/[0-9]{1,3})?"
+    r"|unix://(?:[^\s/?#@]*@)?/[^\s?#]+",
+    re.ASCII,
+)
+
+
+def _is_redis_url(value: SecretStr) -> SecretStr:
+    url = value.get_secret_value()
+    match = _REDIS_URL.fullmatch(url)
+    if url and (match is None or not 1 <= int(match["port"] or 6379) <= 65535):  # no word of it: it holds a password
+        raise ValueError("does not look like redis://host:6379/0, rediss://… or unix:///path")
+    return value
+
+
+RedisUrl = Annotated[SecretStr, AfterValidator(_is_redis_url)]
 HostText = Annotated[str, AfterValidator(_is_host)]
 
 
@@ -119,6 +136,12 @@ class SignalingSettings(BaseModel, frozen=True, extra="forbid"):
     api_requests_per_minute: int = Field(120, ge=1, le=60_000, description="requests of one organisation to the API")
     max_appointments_per_organisation: int = Field(
         10_000, ge=1, le=1_000_000, description="appointments of one organisation that exist at a time"
+    )
+    redis_url: RedisUrl = Field(
+        SecretStr(""),
+        max_length=1024,
+        description="Redis 7 through which several signaling nodes share their rooms; they must share database_url and"
+        " secrets.locator_key, too. Empty: this process is alone",
     )
     ice: IceSettings = IceSettings()
     operator: OperatorSettings = OperatorSettings()

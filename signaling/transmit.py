@@ -21,6 +21,13 @@ class Close(NamedTuple):
     code: int
 
 
+class Forward(NamedTuple):
+    """A message of a client whose seat another lobby has; it follows the protocol."""
+
+    client: int
+    text: str
+
+
 class Lookup(NamedTuple):
     """The appointment of this locator is wanted, for this client."""
 

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -23,6 +24,9 @@ from signaling.io.websocket import WebSocketEndpoint
 from signaling.lobby import Lobby
 from signaling.settings import SignalingSettings
 
+if TYPE_CHECKING:
+    from signaling.io.redis_bus import RedisBus
+
 STOP_TIMEOUT_SECONDS = 3.0
 REQUEST_GRACE_SECONDS = 0.25  # waited for up to twice by aiohttp, after the endpoint's own two seconds
 PURGE_INTERVAL_SECONDS = 3600.0
@@ -33,7 +37,7 @@ _logger = logging.getLogger(__name__)
 class SignalingService:
     """Pages, WebSocket and API of one process."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all of it comes from outside, by name
         self,
         settings: SignalingSettings,
         store: AppointmentStore,
@@ -44,6 +48,7 @@ class SignalingService:
         ssl_context: ssl.SSLContext | None = None,
         web_root: Path = WEB_ROOT,
         clocks: Clocks | None = None,
+        bus_key: bytes = b"",
     ) -> None:
         """Prepare the service; nothing is opened before `start`.
 
@@ -56,6 +61,7 @@ class SignalingService:
             ssl_context: serves https instead of http.
             web_root: the folder of the page.
             clocks: the clocks to go by; the system's by default.
+            bus_key: a secret that all nodes share, at least 32 bytes; needed with `redis_url` only.
         """
         self._settings = settings
         self._relay_ports = relay_ports
@@ -66,7 +72,7 @@ class SignalingService:
         self._metrics = SignalingMetrics(registry)
         self._endpoint = WebSocketEndpoint(
             settings,
-            Lobby(settings, secrets.token_bytes),
+            Lobby(settings, secrets.token_bytes, note_changes=bool(settings.redis_url.get_secret_value())),
             store,
             issuer=issuer,
             ports=relay_ports,
@@ -75,6 +81,7 @@ class SignalingService:
         )
         self._pages: InfoPages | None = None
         self._api = AppointmentApi(settings, store, metrics=self._metrics, clocks=self._clocks)
+        self._bus = self._build_bus(bus_key, registry) if settings.redis_url.get_secret_value() else None
         self._runner: GuardedRunner | None = None
         self._purging: asyncio.Task[None] | None = None
         self._stopping = False
@@ -83,6 +90,11 @@ class SignalingService:
     def ready(self) -> bool:
         """Whether new clients are welcome and all that should run runs."""
         return self._purging is not None and not self._purging.done() and not self._stopping
+
+    @property
+    def on_bus(self) -> bool | None:
+        """Whether this node can reach the others; None if it is to be alone."""
+        return None if self._bus is None else self._bus.connected and not self._bus.failed
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -109,6 +121,8 @@ class SignalingService:
             await self._runner.cleanup()
             self._runner = None
             raise
+        if self._bus is not None:
+            await self._bus.start()
         self._purging = asyncio.create_task(self._purge_forever(), name="signaling purge")
 
     def configure(self, settings: SignalingSettings, issuer: CredentialIssuer, relay_ports: RelayPorts) -> None:
@@ -119,6 +133,8 @@ class SignalingService:
         if self._pages is not None:
             self._pages.configure(settings, relay_ports)
         self._api.configure(settings)
+        if self._bus is not None:
+            self._bus.configure(settings.seat_hold_seconds)
 
     @property
     def http(self) -> Callable[[], asyncio.Protocol]:
@@ -142,6 +158,8 @@ class SignalingService:
             async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
                 await self._stop_serving()
         finally:
+            if self._bus is not None:
+                await self._bus.stop()
             await self._stop_purging()
 
     async def purge(self) -> None:
@@ -154,6 +172,20 @@ class SignalingService:
             _logger.error("old appointments were not deleted: %r", error)  # noqa: TRY400 - it is tried again
         else:
             _logger.debug("%d old appointments deleted", deleted)
+
+    def _build_bus(self, key: bytes, registry: CollectorRegistry) -> "RedisBus":
+        from signaling.io.bus_metrics import BusMetrics  # noqa: PLC0415 - a node that is alone needs neither
+        from signaling.io.redis_bus import RedisBus  # noqa: PLC0415
+
+        bus = RedisBus(
+            self._settings.redis_url.get_secret_value(),
+            key,
+            self._endpoint,
+            hold_seconds=self._settings.seat_hold_seconds,
+            metrics=BusMetrics(registry),
+        )
+        self._endpoint.use_bus(bus)
+        return bus
 
     async def _purge_forever(self) -> None:
         while True:

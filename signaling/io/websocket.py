@@ -3,11 +3,15 @@
 import asyncio
 import logging
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from aiohttp import WSMsgType, web
 
+from signaling.appointments import Seat
 from signaling.events import Event, RoomClosed, RoomOpened
+from signaling.exchange import Exchange, Place, Placement, Post, Release, Save
 from signaling.ice_servers import CredentialIssuer, InvalidHost, RelayPorts, list_ice_servers, resolve_host
 from signaling.io.clocks import Clocks
 from signaling.io.metrics import SignalingMetrics
@@ -15,6 +19,7 @@ from signaling.io.outbound import OutboundQueue, QueueOverflow
 from signaling.io.store import AppointmentStore, StoreError
 from signaling.lobby import Lobby
 from signaling.messages import MAX_MESSAGE_BYTES
+from signaling.node_messages import NodeId, NodeMessage
 from signaling.rate_limiter import address_key
 from signaling.settings import SignalingSettings
 from signaling.transmit import CLOSE_NORMAL, Close, Lookup, Transmit
@@ -42,6 +47,30 @@ class _Connection:
             self.transport.abort()
 
 
+class BusError(Exception):
+    """The bus cannot answer, or does not say what a bus says."""
+
+
+class Bus(Protocol):
+    """What joins several nodes; see `signaling.io.redis_bus`."""
+
+    def name_address(self, address: bytes) -> bytes:
+        """Name an address for counting, the same on every node, without telling it."""
+        ...
+
+    def submit(self, command: Post | Save | Release) -> None:
+        """Do what the exchange asks for, in order."""
+        ...
+
+    def place(self, room_id: bytes) -> asyncio.Future[Placement]:
+        """Ask for the home of a room. The future may raise BusError."""
+        ...
+
+    async def leave(self) -> None:
+        """Let other nodes have the rooms of this one."""
+        ...
+
+
 class WebSocketEndpoint:
     """Joins the lobby to sockets, store and clocks."""
 
@@ -58,7 +87,8 @@ class WebSocketEndpoint:
     ) -> None:
         """Prepare the endpoint. `handle` is an aiohttp handler."""
         self._settings = settings
-        self._lobby = lobby
+        self._exchange = Exchange(lobby)
+        self._bus: Bus | None = None
         self._store = store
         self._issuer = issuer
         self._ports = ports
@@ -75,7 +105,11 @@ class WebSocketEndpoint:
         self._settings = settings
         self._issuer = issuer
         self._ports = ports
-        self._lobby.configure(settings)
+        self._exchange.configure(settings)
+
+    def use_bus(self, bus: Bus) -> None:
+        """Share rooms with other nodes; before the first client comes."""
+        self._bus = bus
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one WebSocket from its handshake to its end.
@@ -98,7 +132,10 @@ class WebSocketEndpoint:
         )
         await socket.prepare(request)
         connection = _Connection(socket, request.transport, host)
-        client = self._lobby.connect(_limiter_key(request), self._clocks.monotonic())
+        address = _limiter_key(request)
+        if self._bus is not None:  # other nodes count it, too, and need not know it for that
+            address = self._bus.name_address(address)
+        client = self._exchange.connect(address, self._clocks.monotonic())
         self._connections[client] = connection
         self._empty.clear()
         try:
@@ -109,7 +146,7 @@ class WebSocketEndpoint:
                     await self._read(client, connection)
                 finally:
                     # The others learn it now, not when the last byte to this socket has found its end.
-                    self._lobby.disconnect(client, self._clocks.monotonic())
+                    self._exchange.disconnect(client, self._clocks.monotonic())
                     self._drain()
                     connection.outbound.close(CLOSE_NORMAL)
         finally:
@@ -123,13 +160,17 @@ class WebSocketEndpoint:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._lobby.handle_timeout(self._clocks.monotonic())
+        self._exchange.handle_timeout(self._clocks.monotonic())
         self._drain()
 
     async def close(self) -> None:
         """Send everybody away and wait a bounded time until they are gone."""
         self._closing = True
-        self._lobby.drain(self._clocks.monotonic())
+        if self._bus is not None:
+            # First the rooms, then the clients: whoever comes to another node finds its seat there.
+            self._exchange.leave_bus()
+            await self._bus.leave()
+        self._exchange.drain(self._clocks.monotonic())
         self._drain()
         if self._timer is not None:
             self._timer.cancel()
@@ -148,14 +189,14 @@ class WebSocketEndpoint:
             message = await connection.socket.receive()
             now = self._clocks.monotonic()
             if message.type is WSMsgType.TEXT:
-                self._lobby.receive_text(client, message.data, now)
+                self._exchange.receive_text(client, message.data, now)
             elif message.type is WSMsgType.BINARY:
-                self._lobby.receive_binary(client, now)
+                self._exchange.receive_binary(client, now)
             else:
                 return
             self._drain()
             # Only this client's lookup can be here: whoever causes one takes it in the same step.
-            while (lookup := self._lobby.poll_lookup()) is not None:
+            while (lookup := self._exchange.poll_lookup()) is not None:
                 await self._look_up(lookup, connection.host)
 
     async def _write(self, connection: _Connection) -> None:
@@ -175,20 +216,86 @@ class WebSocketEndpoint:
         except (StoreError, TimeoutError) as error:
             self._metrics.count_store_failure()
             _logger.error("a join failed on the store: %r", error)  # noqa: TRY400 - one line a join is enough
-            self._lobby.fail_lookup(lookup.client, self._clocks.monotonic())
+            self._exchange.fail_lookup(lookup.client, self._clocks.monotonic())
         else:
-            utc = self._clocks.utc_now()
-            ice = list_ice_servers(host, self._ports, self._issuer, int(utc.timestamp())) if seat else ()
-            self._lobby.finish_lookup(lookup.client, seat, ice, now=self._clocks.monotonic(), utc=utc)
+            await self._finish_lookup(lookup.client, seat, host)
+        self._drain()
+
+    async def _finish_lookup(self, client: int, seat: Seat | None, host: str) -> None:
+        placement = None
+        if seat is not None and self._bus is not None and self._exchange.wants_home(seat, self._clocks.utc_now()):
+            try:
+                async with asyncio.timeout(LOOKUP_TIMEOUT_SECONDS):
+                    placement = await self._bus.place(seat.appointment.room_id)
+            except (BusError, TimeoutError) as error:
+                _logger.warning("a join failed on the bus: %s", type(error).__name__)
+                self._exchange.fail_lookup(client, self._clocks.monotonic())
+                return
+        utc = self._clocks.utc_now()
+        ice = list_ice_servers(host, self._ports, self._issuer, int(utc.timestamp())) if seat else ()
+        self._exchange.finish_lookup(client, seat, ice, placement, now=self._clocks.monotonic(), utc=utc)
+
+    # --- the bus ---
+
+    def on_bus_joined(self, node: NodeId) -> None:
+        """Begin anew on the bus."""
+        self._exchange.join_bus(node, self._clocks.monotonic())
+        self._drain()
+
+    def on_bus_lost(self) -> None:
+        """Go on alone."""
+        self._exchange.lose_bus()
+
+    def on_node_lost(self, node: NodeId) -> None:
+        """Another node is gone."""
+        self._exchange.lose_node(node, self._clocks.monotonic())
+        self._drain()
+
+    def on_room_lost(self, room_id: bytes) -> None:
+        """Another node has this room."""
+        self._exchange.lose_room(room_id, self._clocks.monotonic())
+        self._drain()
+
+    def on_room_forgotten(self, room_id: bytes) -> None:
+        """The bus does not know this room any more."""
+        self._exchange.save_again(room_id)
+        self._drain()
+
+    def on_node_message(self, sender: NodeId, message: NodeMessage) -> None:
+        """Another node has said something."""
+        self._exchange.receive(sender, message, now=self._clocks.monotonic(), utc=self._clocks.utc_now())
+        self._drain()
+
+    def linked_nodes(self) -> Iterable[NodeId]:
+        """Name the nodes whose end matters here."""
+        return self._exchange.nodes()
+
+    def local_rooms(self) -> Iterable[bytes]:
+        """Name the rooms that are here."""
+        return self._exchange.lobby.room_ids()
+
+    def _command(self, bus: Bus, command: Post | Save | Release | Place) -> None:
+        if not isinstance(command, Place):
+            bus.submit(command)
+            return
+        client, room_id = command
+        bus.place(room_id).add_done_callback(lambda future: self._finish_placement(client, room_id, future))
+
+    def _finish_placement(self, client: int, room_id: bytes, future: asyncio.Future[Placement]) -> None:
+        placement = None if future.cancelled() or future.exception() is not None else future.result()
+        now, utc = self._clocks.monotonic(), self._clocks.utc_now()
+        self._exchange.finish_placement(client, room_id, placement, now=now, utc=utc)
         self._drain()
 
     def _drain(self) -> None:
         """Send and report all that the lobby has to say, then sleep until its deadline."""
-        while (output := self._lobby.poll_transmit()) is not None:
+        while self._bus is not None and (command := self._exchange.poll_command()) is not None:
+            self._command(self._bus, command)
+        while (output := self._exchange.poll_transmit()) is not None:
             self._send(output)
-        while (event := self._lobby.poll_event()) is not None:
+        while (event := self._exchange.poll_event()) is not None:
             self._observe(event)
-        self._sleep_until(self._lobby.poll_timeout())
+        self._sleep_until(self._exchange.poll_timeout())
 
     def _send(self, output: Transmit | Close) -> None:
         connection = self._connections.get(output.client)
@@ -202,7 +309,7 @@ class WebSocketEndpoint:
         except QueueOverflow:
             self._metrics.count_slow_reader()
             connection.abort()
-            self._lobby.disconnect(output.client, self._clocks.monotonic())
+            self._exchange.disconnect(output.client, self._clocks.monotonic())
 
     def _observe(self, event: Event) -> None:
         self._metrics.observe(event)

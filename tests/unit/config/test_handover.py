@@ -19,13 +19,15 @@ def test_a_worker_gets_the_settings_with_their_secrets() -> None:
     assert decode_settings(json.loads(json.dumps(encode_settings(settings)))) == settings
 
 
-def test_a_worker_never_gets_the_database_or_its_key() -> None:
-    settings = Settings.model_validate({"secrets": {"locator_key": "l" * 32}}).model_copy(
+def test_a_worker_never_gets_the_database_its_key_or_redis() -> None:
+    values = {"secrets": {"locator_key": "l" * 32}, "signaling": {"redis_url": "redis://:redis-password@host"}}
+    settings = Settings.model_validate(values).model_copy(
         update={"database_url": type(Settings().database_url)(DATABASE)}
     )
     state = State(Path("/x"), b"t" * 32, b"l" * 32, Path("/x/c.pem"), Path("/x/k.pem"), True, DATABASE)  # noqa: FBT003
     handed_over = json.dumps([encode_settings(settings), encode_state(state)])
     assert "database-password" not in handed_over
+    assert "redis-password" not in handed_over
     assert "l" * 32 not in handed_over
     assert (b"l" * 32).hex() not in handed_over
 

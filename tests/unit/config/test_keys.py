@@ -34,7 +34,7 @@ def test_a_range_and_a_choice_are_told_in_words() -> None:
 def test_passwords_in_a_mapping_are_secret_too() -> None:
     secret = {".".join(path) for path, field in leaves() if is_secret(field)}
     own = {"relay.users", "relay.secrets", "relay.realms"}
-    assert secret == {"database_url", "secrets.turn_secret", "secrets.locator_key", *own}
+    assert secret == {"database_url", "signaling.redis_url", "secrets.turn_secret", "secrets.locator_key", *own}
 
 
 def test_a_list_of_texts_is_not_a_text() -> None:

@@ -97,3 +97,28 @@ def test_an_organisation_without_a_token_is_refused() -> None:
 def test_the_name_of_an_organisation_is_plain(name: str) -> None:
     with pytest.raises(ValidationError):
         SignalingSettings.model_validate({"organisations": {name: {"tokens_sha256": ["a" * 64]}}})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "redis://localhost",
+        "redis://:geheim@10.0.0.7:6380/2",
+        "rediss://user:geheim@redis.example.org:6379",
+        "redis://[2001:db8::1]:6379/0",
+        "unix:///run/redis/redis.sock",
+    ],
+)
+def test_a_redis_url_is_taken_as_operators_write_it(url: str) -> None:
+    assert SignalingSettings.model_validate({"redis_url": url}).redis_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["localhost:6379", "http://geheim@host", "redis://geheim@h:0", "redis://geheim@h:65536", "redis://geheim@h?db=1"],
+)
+def test_a_wrong_redis_url_is_refused_without_a_word_of_it(url: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        SignalingSettings.model_validate({"redis_url": url})
+    assert "geheim" not in str(caught.value.errors(include_input=False))
