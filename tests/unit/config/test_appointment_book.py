@@ -11,6 +11,7 @@ from config import appointment_book
 from config.appointment_book import AppointmentBook, BookError, LocalBook, RemoteBook, check_server, read_token
 from config.schema import Settings
 from signaling.appointments import Role, Tier
+from signaling.io.app import WEB_ROOT
 from signaling.io.store import AppointmentStore
 from signaling.organisations import hash_token
 from tests.unit.signaling.io.bench import KEY, Bench
@@ -28,11 +29,8 @@ async def store(tmp_path: Path) -> AsyncIterator[AppointmentStore]:
 
 
 @pytest.fixture
-async def bench(store: AppointmentStore, tmp_path: Path) -> AsyncIterator[Bench]:
-    root = tmp_path / "web"
-    root.mkdir()
-    (root / "index.html").write_text("<!doctype html>")
-    async with Bench(store, root, organisations=ORGANISATIONS) as bench:
+async def bench(store: AppointmentStore) -> AsyncIterator[Bench]:
+    async with Bench(store, WEB_ROOT, organisations=ORGANISATIONS) as bench:
         bench.clock.utc = datetime.now(UTC)
         yield bench
 
