@@ -1,12 +1,14 @@
 """Settings of the signaling endpoint and its pages."""
 
 import ipaddress
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
 
 from signaling.appointments import Tier
 from signaling.ice_servers import parse_host
+
+Feature = Literal["screen"]
 
 MIN_CREDENTIAL_REST_SECONDS = 3600  # what is left of a TURN credential when its entry window closes
 
@@ -39,6 +41,29 @@ class IceSettings(BaseModel, frozen=True, extra="forbid"):
         description="validity of a TURN credential, which a client gets once when it joins: at least an hour longer "
         "than entry_opens_minutes and entry_closes_hours together",
     )
+
+
+class BasisSettings(BaseModel, frozen=True, extra="forbid"):
+    """What the rooms of the tier basis can do beyond talking."""
+
+    features: tuple[Feature, ...] = Field((), description="screen: participants may share their screens")
+
+
+class PlusSettings(BaseModel, frozen=True, extra="forbid"):
+    """What the rooms of the tier plus can do beyond talking."""
+
+    features: tuple[Feature, ...] = Field(("screen",), description="screen: participants may share their screens")
+
+
+class TierSettings(BaseModel, frozen=True, extra="forbid"):
+    """What an organisation gets with its tier. After a reload it holds for whoever joins from then on."""
+
+    basis: BasisSettings = BasisSettings()
+    plus: PlusSettings = PlusSettings()
+
+    def features_of(self, tier: Tier) -> tuple[str, ...]:
+        """Name what rooms of a tier can do beyond talking."""
+        return (self.plus if tier is Tier.PLUS else self.basis).features
 
 
 OrganisationName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
@@ -93,6 +118,7 @@ class SignalingSettings(BaseModel, frozen=True, extra="forbid"):
     max_appointments_per_organisation: int = Field(
         10_000, ge=1, le=1_000_000, description="appointments of one organisation that exist at a time"
     )
+    tiers: TierSettings = TierSettings()
     ice: IceSettings = IceSettings()
 
     @model_validator(mode="after")

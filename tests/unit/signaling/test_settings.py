@@ -76,3 +76,18 @@ def test_an_organisation_without_a_token_is_refused() -> None:
 def test_the_name_of_an_organisation_is_plain(name: str) -> None:
     with pytest.raises(ValidationError):
         SignalingSettings.model_validate({"organisations": {name: {"tokens_sha256": ["a" * 64]}}})
+
+
+def test_only_plus_shares_the_screen_unless_told_otherwise() -> None:
+    tiers = SignalingSettings().tiers
+    assert tiers.features_of(Tier.PLUS) == ("screen",)
+    assert tiers.features_of(Tier.BASIS) == ()
+    other = SignalingSettings.model_validate({"tiers": {"basis": {"features": ["screen"]}, "plus": {"features": []}}})
+    assert other.tiers.features_of(Tier.BASIS) == ("screen",)
+    assert other.tiers.features_of(Tier.PLUS) == ()
+
+
+@pytest.mark.parametrize("tiers", [{"basis": {"features": ["recording"]}}, {"gold": {"features": []}}])
+def test_a_feature_or_tier_that_there_is_not_is_refused(tiers: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        SignalingSettings.model_validate({"tiers": tiers})
