@@ -23,9 +23,6 @@ class Tier(StrEnum):
     PLUS = "plus"
 
 
-_FEATURES: dict[Tier, tuple[str, ...]] = {Tier.BASIS: (), Tier.PLUS: ("screen",)}
-
-
 class EntryRefused(Exception):
     """The code is known, but its time is not now."""
 
@@ -103,8 +100,3 @@ class EntryWindow(NamedTuple):
             raise TooEarly
         if now >= self.closes_at:
             raise Expired
-
-
-def features_of(tier: Tier) -> tuple[str, ...]:
-    """Name what rooms of a tier can do beyond talking."""
-    return _FEATURES[tier]

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from signaling import events
-from signaling.appointments import Appointment, EntryRefused, EntryWindow, Expired, Seat, TooEarly, features_of
+from signaling.appointments import Appointment, EntryRefused, EntryWindow, Expired, Seat, TooEarly
 from signaling.ice_servers import IceServer
 from signaling.messages import (
     Drain,
@@ -443,7 +443,7 @@ class Lobby:
             pid=claim.pid,
             role=claim.role,
             tier=appointment.tier,
-            features=features_of(appointment.tier),
+            features=self._settings.tiers.features_of(appointment.tier),
             start=appointment.start,
             end=window.closes_at,
             resume=claim.token,

@@ -2,12 +2,14 @@
 
 import ipaddress
 import re
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstraints, model_validator
 
 from signaling.appointments import Tier
 from signaling.ice_servers import parse_host
+
+Feature = Literal["screen"]
 
 MIN_CREDENTIAL_REST_SECONDS = 3600  # what is left of a TURN credential when its entry window closes
 
@@ -85,6 +87,29 @@ class OperatorSettings(BaseModel, frozen=True, extra="forbid"):
     phone: str = Field("", max_length=40, pattern=r"^(\+?[0-9 ()/.-]{3,39})?$", description="telephone number")
 
 
+class BasisSettings(BaseModel, frozen=True, extra="forbid"):
+    """What the rooms of the tier basis can do beyond talking."""
+
+    features: tuple[Feature, ...] = Field((), description="screen: participants may share their screens")
+
+
+class PlusSettings(BaseModel, frozen=True, extra="forbid"):
+    """What the rooms of the tier plus can do beyond talking."""
+
+    features: tuple[Feature, ...] = Field(("screen",), description="screen: participants may share their screens")
+
+
+class TierSettings(BaseModel, frozen=True, extra="forbid"):
+    """What an organisation gets with its tier. After a reload it holds for whoever joins from then on."""
+
+    basis: BasisSettings = BasisSettings()
+    plus: PlusSettings = PlusSettings()
+
+    def features_of(self, tier: Tier) -> tuple[str, ...]:
+        """Name what rooms of a tier can do beyond talking."""
+        return (self.plus if tier is Tier.PLUS else self.basis).features
+
+
 OrganisationName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 TokenHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -143,6 +168,7 @@ class SignalingSettings(BaseModel, frozen=True, extra="forbid"):
         description="Redis 7 through which several signaling nodes share their rooms; they must share database_url and"
         " secrets.locator_key, too. Empty: this process is alone",
     )
+    tiers: TierSettings = TierSettings()
     ice: IceSettings = IceSettings()
     operator: OperatorSettings = OperatorSettings()
 

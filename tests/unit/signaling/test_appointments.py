@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from signaling.appointments import Appointment, EntryWindow, Expired, Tier, TooEarly, features_of
+from signaling.appointments import Appointment, EntryWindow, Expired, Tier, TooEarly
 
 START = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 WINDOW = EntryWindow.around(START, opens_minutes=30, closes_hours=24)
@@ -40,8 +40,3 @@ def test_a_start_without_time_zone_is_refused() -> None:
 def test_a_room_id_has_sixteen_bytes() -> None:
     with pytest.raises(ValueError, match="16 bytes"):
         Appointment(bytes(15), Tier.BASIS, START)
-
-
-def test_only_plus_shares_the_screen() -> None:
-    assert features_of(Tier.PLUS) == ("screen",)
-    assert features_of(Tier.BASIS) == ()

@@ -7,6 +7,7 @@ from signaling import events
 from signaling.appointments import Role, Tier
 from signaling.lobby import JOIN_DEADLINE_SECONDS, MAX_UNJOINED_PER_ADDRESS, OVERLOAD_RETRY_SECONDS
 from signaling.messages import ErrorCode, MessageFault
+from signaling.settings import SignalingSettings
 from tests.unit.signaling.harness import START, Harness
 
 
@@ -24,6 +25,13 @@ def test_a_seat_is_described_as_the_protocol_says(harness: Harness) -> None:
     assert (joined["start"], joined["end"]) == ("2026-11-22T09:00:00Z", "2026-11-23T09:00:00Z")
     assert joined["ice"] == [{"urls": ["stun:example.org:3478"]}]
     assert len(harness.inbox[client]) == 1, "nobody else is there"
+
+
+def test_the_features_of_a_tier_are_those_of_the_settings_at_the_join(harness: Harness) -> None:
+    organiser, participant = harness.plan(1)
+    assert harness.joined(harness.join(organiser))["features"] == []
+    harness.lobby.configure(SignalingSettings.model_validate({"tiers": {"basis": {"features": ["screen"]}}}))
+    assert harness.joined(harness.join(participant))["features"] == ["screen"]
 
 
 def test_both_learn_of_each_other_whoever_comes_first(harness: Harness) -> None:

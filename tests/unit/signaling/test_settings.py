@@ -122,3 +122,18 @@ def test_a_wrong_redis_url_is_refused_without_a_word_of_it(url: str) -> None:
     with pytest.raises(ValidationError) as caught:
         SignalingSettings.model_validate({"redis_url": url})
     assert "geheim" not in str(caught.value.errors(include_input=False))
+
+
+def test_only_plus_shares_the_screen_unless_told_otherwise() -> None:
+    tiers = SignalingSettings().tiers
+    assert tiers.features_of(Tier.PLUS) == ("screen",)
+    assert tiers.features_of(Tier.BASIS) == ()
+    other = SignalingSettings.model_validate({"tiers": {"basis": {"features": ["screen"]}, "plus": {"features": []}}})
+    assert other.tiers.features_of(Tier.BASIS) == ("screen",)
+    assert other.tiers.features_of(Tier.PLUS) == ()
+
+
+@pytest.mark.parametrize("tiers", [{"basis": {"features": ["recording"]}}, {"gold": {"features": []}}])
+def test_a_feature_or_tier_that_there_is_not_is_refused(tiers: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        SignalingSettings.model_validate({"tiers": tiers})

@@ -1,3 +1,4 @@
+import asyncio
 import itertools
 import sqlite3
 import stat
@@ -338,3 +339,9 @@ async def test_a_wrong_password_is_a_store_error(postgres: str) -> None:
     with pytest.raises(StoreError):
         await store.open()
     await store.close()
+
+
+async def test_many_who_make_appointments_at_once_do_not_hinder_each_other(any_store: AppointmentStore) -> None:
+    made = await asyncio.gather(*(any_store.create(START, organisation="practice", limit=1000) for _ in range(40)))
+    assert len({new.id for new in made}) == 40
+    assert len(await any_store.list_planned("practice", since=START)) == 40
