@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.support.browser import Participant, watch_both
@@ -30,6 +31,23 @@ def test_the_bar_has_its_buttons_in_the_agreed_order_and_the_screen_in_plus_only
     expect(bar(doctor.page)).to_have_text(["Kamera", "Mikrofon", "Bildschirm", "Vollbild", "Auflegen"])
     enter(service.create_appointment().organiser_link, patient)
     expect(bar(patient.page)).to_have_text(["Kamera", "Mikrofon", "Vollbild", "Auflegen"])
+
+
+@pytest.mark.parametrize("viewport", [(360, 740), (740, 360)])
+def test_every_button_of_the_bar_is_on_a_phone_however_it_is_held(
+    service: Service, invite: Callable[..., Participant], viewport: tuple[int, int]
+) -> None:
+    doctor = invite(viewport=viewport)
+    enter(service.create_appointment("now", "--plus").organiser_link, doctor)
+    boxes = [button.bounding_box() for button in bar(doctor.page).all()]
+    assert len(boxes) == 5
+    for box in boxes:
+        assert box is not None
+        assert min(box["width"], box["height"]) >= 44
+        assert box["x"] >= 0
+        assert box["y"] >= 0
+        assert box["x"] + box["width"] <= viewport[0]
+        assert box["y"] + box["height"] <= viewport[1]
 
 
 def test_a_shared_screen_takes_the_place_of_the_camera_without_a_new_offer_and_gives_it_back(
@@ -153,14 +171,15 @@ def test_keys_switch_microphone_camera_and_full_screen_until_they_are_switched_o
 ) -> None:
     enter(service.create_appointment().organiser_link, doctor)
     page = doctor.page
-    for key, device in (("m", "microphone"), ("k", "camera")):
+    for key, device, name in (("m", "microphone", "Mikrofon"), ("k", "camera", "Kamera")):
         button = expect(page.get_by_test_id(f"{device}-button"))
         button.to_have_attribute("aria-keyshortcuts", key.upper())
         page.keyboard.press(key)
         button.to_have_attribute("aria-pressed", "false")
-        expect(page.locator("#announcer")).to_have_text(f"{'Mikrofon' if device == 'microphone' else 'Kamera'} aus")
+        expect(page.locator("#announcer")).to_contain_text(f"{name} aus")
         page.keyboard.press(key)
         button.to_have_attribute("aria-pressed", "true")
+        expect(page.locator("#announcer")).to_contain_text(f"{name} an")
     full = expect(page.get_by_test_id("full-screen-button"))
     page.keyboard.press("f")
     full.to_have_attribute("aria-pressed", "true")

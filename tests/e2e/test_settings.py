@@ -38,6 +38,12 @@ PLUG = """
     return (await enumerate.call(this)).filter(({ deviceId }) => !window.__pulled.has(deviceId));
   };
 """
+# What an earlier talk has left: devices that are not plugged in today.
+GONE = """
+  if (location.protocol.startsWith("http")) {
+    localStorage.setItem("redconnect.preferences", JSON.stringify({ camera: "gone", microphone: "gone" }));
+  }
+"""
 # A camera that opens for nobody who asks for it by its name.
 BUSY = """
   const ask = MediaDevices.prototype.getUserMedia;
@@ -186,6 +192,14 @@ def test_choice_and_mute_state_hold_in_the_next_talk_and_nothing_of_the_talk_is_
     expect(page.get_by_test_id("camera-button")).to_have_attribute("aria-pressed", "true")
     open_settings(doctor)
     expect(page.get_by_test_id("camera-select")).to_have_value(another)
+
+
+def test_if_the_remembered_devices_are_gone_others_do(service: Service, invite: Callable[..., Participant]) -> None:
+    doctor = invite(script=GONE)
+    enter(service.create_appointment().organiser_link, doctor)
+    for device in ("camera", "microphone"):
+        expect(doctor.page.get_by_test_id(f"{device}-button")).to_have_attribute("aria-pressed", "true")
+    expect(doctor.page.get_by_test_id("device-notice")).to_be_hidden()
 
 
 def test_a_phone_chooses_between_front_and_rear_camera_only(
