@@ -312,9 +312,13 @@ class Lobby:
                 self._hold(record.place, now)
 
     def snapshot(self, room_id: bytes) -> tuple[ClaimRecord, ...]:
-        """Describe the claims on a room, for whichever lobby has it next. Empty: there is no such room."""
+        """Describe the claims on a room, for whichever lobby has it next. Empty: there is no such room.
+
+        Those without a socket come first, as they will have been silent for longest.
+        """
         room = self._rooms.get(room_id)
-        return tuple(ClaimRecord.of(claim) for claim in room.claims()) if room is not None else ()
+        claims = sorted(room.claims(), key=lambda claim: claim.client is not None) if room is not None else ()
+        return tuple(ClaimRecord.of(claim) for claim in claims)
 
     def restore(self, appointment: Appointment, claims: tuple[ClaimRecord, ...], now: float) -> None:
         """Take over a room that is not here, with every claim held from now on.
@@ -464,6 +468,7 @@ class Lobby:
 
     def _hold(self, place: _Place, now: float) -> None:
         place.room.detach(place.claim)
+        self._note(place.room)
         self._holds[place.claim.pid] = (now + self._settings.seat_hold_seconds, place)
         self._tell_others(place, present=False)
         if len(self._holds) > self._settings.max_clients:
