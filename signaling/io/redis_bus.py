@@ -44,6 +44,7 @@ CONNECT_TIMEOUT_SECONDS = 3.0
 COMMAND_TIMEOUT_SECONDS = 3.0  # for a batch of them; shorter than the lease
 RETRY_SECONDS = 0.5
 LEAVE_TIMEOUT_SECONDS = 0.3
+CANCEL_TIMEOUT_SECONDS = 0.1
 MAX_BATCH = 128
 MAX_QUEUED_COMMANDS = 32_768
 MAX_QUEUED_BYTES = 67_108_864
@@ -132,6 +133,7 @@ class RedisBus:
         self._numbers: OrderedDict[NodeId, int] = OrderedDict()  # the last text of each sender
         self._running: asyncio.Task[None] | None = None
         self._leaving = False
+        self._stopping = False
         self.configure(hold_seconds)
 
     @property
@@ -175,12 +177,12 @@ class RedisBus:
         if task is None:
             return
         await self._flush()
-        task.cancel()
-        try:
-            await task
-        except asyncio.CancelledError:
-            if not task.cancelled():
-                raise  # it was not the task that was cancelled, but whoever stops us
+        self._stopping = True  # the library may take a cancellation for the end of one of its own timeouts
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=CANCEL_TIMEOUT_SECONDS)
+        if not task.cancelled():
+            task.result()
 
     def submit(self, command: Post | Save | Release) -> None:
         """Queue a command. Without a connection it is dropped: who joins the bus begins anew."""
@@ -226,7 +228,7 @@ class RedisBus:
     # --- connections ---
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopping:
             try:
                 await self._connect_and_serve()
             except* (RedisError, OSError, TimeoutError, BusError) as group:
@@ -238,6 +240,7 @@ class RedisBus:
 
     async def _connect_and_serve(self) -> None:
         self._connections += 1
+        self._overflowed.clear()
         node = self._process + self._connections.to_bytes(NODE_ID_BYTES - _PROCESS_BYTES)
         inbox, commands = _connection_of(self._pool), _connection_of(self._pool)
         try:
@@ -359,7 +362,6 @@ class RedisBus:
         self._wake.set()
 
     async def _await_overflow(self) -> None:
-        self._overflowed.clear()
         await self._overflowed.wait()
         raise BusError("commands pile up")
 

@@ -167,8 +167,8 @@ class NodesMachine(RuleBasedStateMachine):
         self.cluster.advance(LONG_SECONDS)
         assert self.cluster.stored == {}
         for node in self.cluster.nodes:
-            tables = (node.lobby._clients, node.lobby._rooms, node.lobby._unjoined, node.lobby._holds)
-            assert not any(map(len, tables)), "something is left when all have gone"
+            for table in (node.lobby._clients, node.lobby._rooms, node.lobby._unjoined, node.lobby._holds):
+                assert len(table) == 0, "something is left when all have gone"
             assert not node.exchange.nodes()
 
     # --- helpers ---
