@@ -6,9 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := stun relay signaling config tests
 PYTEST := $(BIN)/python -m pytest
+AXE := tests/e2e/node_modules/.installed
 FUZZ_TARGETS := message attributes framing turn_server
 
-.PHONY: help setup run native test in-process processes check unit conformance e2e fuzz bench requirements clean
+.PHONY: help setup system-packages run native test in-process processes check unit conformance e2e fuzz bench requirements clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -26,8 +27,16 @@ $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
-setup: $(VENV)/.dev ## create .venv with everything that development needs
+setup: $(VENV)/.dev system-packages $(AXE) ## create .venv with everything that development needs
+
+system-packages:
 	@scripts/system-packages test
+
+# What the accessibility tests inject into the pages. No lock file: it would say where the package was fetched from.
+$(AXE): tests/e2e/package.json | system-packages
+	@npm install --prefix tests/e2e --no-package-lock --no-audit --no-fund --ignore-scripts --silent \
+	  || { echo "npm could not install axe-core, which the accessibility tests need" >&2; exit 1; }
+	@touch $@
 
 run: $(VENV)/.runtime ## start the service and print the links of a demo appointment
 	@$(BIN)/python -m config serve --demo
@@ -80,5 +89,5 @@ requirements: ## compile requirements/*.in to pinned and hashed *.txt, without a
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements/$$f.txt requirements/$$f.in; done
 
 clean: ## remove what the targets above created, but not var/ (secrets, appointments)
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info build loadtest/turnbench/turnbench
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info build loadtest/turnbench/turnbench tests/e2e/node_modules
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -31,7 +31,7 @@ from config.reload import ReloadFailed, applicable, differences
 from config.schema import Settings
 from config.state import State, StateError, open_state
 from signaling.appointments import Tier
-from signaling.ice_servers import RelayPorts
+from signaling.ice_servers import PortRange, RelayPorts
 from stun.credentials import issue_credential
 
 if TYPE_CHECKING:
@@ -335,4 +335,7 @@ class _Installation:
     def _relay_ports(self) -> RelayPorts:
         relay = self._settings.relay
         has_relay = "relay" in self._settings.services or bool(self._settings.signaling.ice.host)
-        return RelayPorts(relay.udp_ports, relay.tcp_ports, relay.tls_ports) if has_relay else RelayPorts()
+        if not has_relay:
+            return RelayPorts()
+        relayed = PortRange(relay.port_min, relay.port_max)
+        return RelayPorts(relay.udp_ports, relay.tcp_ports, relay.tls_ports, relayed)

@@ -24,12 +24,20 @@ class CredentialIssuer(Protocol):
         ...
 
 
+class PortRange(NamedTuple):
+    """Ports from the lowest to the highest, both included."""
+
+    lowest: int
+    highest: int
+
+
 class RelayPorts(NamedTuple):
     """The relay's ports by transport. Clients are told the first of each: more only slow ICE down."""
 
     udp: tuple[int, ...] = ()
     tcp: tuple[int, ...] = ()
     tls: tuple[int, ...] = ()
+    relayed: PortRange | None = None  # of the relayed transport addresses, over UDP; for those who mind a firewall
 
 
 class IceServer(BaseModel, frozen=True, extra="forbid"):
@@ -68,6 +76,20 @@ def parse_host(text: str) -> str:
     return text.lower()
 
 
+def parse_authority(text: str) -> tuple[str, int | None]:
+    """Read `HOST` or `HOST:PORT`, as a Host header has it; return the canonical host and the port.
+
+    Raises:
+        InvalidHost: it is neither.
+    """
+    match = _HOST_HEADER.fullmatch(text)
+    if match is None or not 1 <= int(match[3] or 80) <= 65535:
+        raise InvalidHost("the Host header is malformed")
+    if match[1] is not None and ":" not in match[1]:
+        raise InvalidHost("brackets around something that is no IPv6 address")
+    return parse_host(match[1] or match[2]), int(match[3]) if match[3] else None
+
+
 def resolve_host(configured: str, host_header: str) -> str:
     """Choose the relay's host: the configured one, else the one that the page was opened with.
 
@@ -78,12 +100,7 @@ def resolve_host(configured: str, host_header: str) -> str:
     Raises:
         InvalidHost: one of the two is no host.
     """
-    match = _HOST_HEADER.fullmatch(host_header)
-    if match is None or not 1 <= int(match[3] or 80) <= 65535:
-        raise InvalidHost("the Host header is malformed")
-    if match[1] is not None and ":" not in match[1]:
-        raise InvalidHost("brackets around something that is no IPv6 address")
-    requested = parse_host(match[1] or match[2])
+    requested, _port = parse_authority(host_header)
     return parse_host(configured) if configured else requested
 
 

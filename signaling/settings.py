@@ -24,6 +24,15 @@ def _is_host(value: str) -> str:
 HostText = Annotated[str, AfterValidator(_is_host)]
 
 
+def _is_plain(value: str) -> str:
+    if not all(character.isprintable() or character == "\n" for character in value):
+        raise ValueError("contains a character that cannot be printed")
+    return value.strip(" \n,")
+
+
+PlainText = Annotated[str, AfterValidator(_is_plain)]
+
+
 class IceSettings(BaseModel, frozen=True, extra="forbid"):
     """The STUN and TURN servers that seated clients are told."""
 
@@ -38,6 +47,24 @@ class IceSettings(BaseModel, frozen=True, extra="forbid"):
         description="validity of a TURN credential, which a client gets once when it joins: at least an hour longer "
         "than entry_opens_minutes and entry_closes_hours together",
     )
+
+
+class OperatorSettings(BaseModel, frozen=True, extra="forbid"):
+    """Who runs this service: stands in the imprint and beside the privacy notice. Where empty, the pages say so."""
+
+    name: PlainText = Field("", max_length=200, description="name of the person or company, with its legal form")
+    address: PlainText = Field(
+        "",
+        max_length=500,
+        description="postal address, not a post-office box; commas or line breaks separate its lines",
+    )
+    email: str = Field(
+        "",
+        max_length=254,
+        pattern=r"^([A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,253})?$",
+        description="e-mail address for participants, organisers and authorities",
+    )
+    phone: str = Field("", max_length=40, pattern=r"^(\+?[0-9 ()/.-]{3,39})?$", description="telephone number")
 
 
 class SignalingSettings(BaseModel, frozen=True, extra="forbid"):
@@ -68,6 +95,7 @@ class SignalingSettings(BaseModel, frozen=True, extra="forbid"):
         10, ge=1, le=1000, description="unknown locators from one address (/64 for IPv6)"
     )
     ice: IceSettings = IceSettings()
+    operator: OperatorSettings = OperatorSettings()
 
     @model_validator(mode="after")
     def _credentials_outlive_the_entry_window(self) -> Self:

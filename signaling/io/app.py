@@ -9,6 +9,7 @@ from types import MappingProxyType
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from signaling.info_pages import PAGES
 from signaling.io.assets import Asset, load_assets
 
 WEB_ROOT = Path(__file__).parent.parent / "web"
@@ -45,13 +46,17 @@ _logger = logging.getLogger(__name__)
 
 
 def build_app(
-    websocket: Callable[[web.Request], Awaitable[web.StreamResponse]], web_root: Path = WEB_ROOT
+    websocket: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    web_root: Path = WEB_ROOT,
+    *,
+    pages: Callable[[web.Request], Awaitable[web.StreamResponse]],
 ) -> web.Application:
     """Build the application.
 
     Args:
         websocket: serves `/ws`.
         web_root: the folder of the page; its files are read now.
+        pages: serves the pages that can be read without joining.
 
     Raises:
         FileNotFoundError: there is no page in `web_root`.
@@ -67,6 +72,8 @@ def build_app(
     app = web.Application(middlewares=[_answer_errors], client_max_size=MAX_REQUEST_BYTES)
     app.on_response_prepare.append(_add_headers)
     app.router.add_get("/ws", websocket, allow_head=False)
+    for path in PAGES:
+        app.router.add_get(path, pages)
     app.router.add_get("/{path:.*}", serve_asset)
     return app
 

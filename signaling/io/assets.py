@@ -1,13 +1,15 @@
 """The files of the page, read once: what is not in the table cannot be reached by any path."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 MAX_TOTAL_BYTES = 16_777_216
+MAX_TEMPLATE_BYTES = 131_072
 PAGE = "index.html"
 FOLDERS = ("css", "js", "img")
+TEMPLATES = "pages"  # not among the folders: nobody gets a page before it is filled in
 
 # Of our own, because the system's table calls modules what it likes, and nosniff then forbids them.
 _CONTENT_TYPES = {
@@ -54,6 +56,22 @@ def load_assets(root: Path) -> Mapping[str, Asset]:
                 raise ValueError(f"the files of the page are larger than {MAX_TOTAL_BYTES} bytes")
             assets[f"/{path.relative_to(root).as_posix()}"] = _asset(path.read_bytes(), kind)
     return assets
+
+
+def load_templates(root: Path, names: Iterable[str]) -> Mapping[str, str]:
+    """Read the templates of the pages that are filled in on the server, by their names.
+
+    Raises:
+        FileNotFoundError: one is not there.
+        ValueError: one is larger than 128 KiB, or is not UTF-8.
+    """
+    templates = {}
+    for name in names:
+        body = (root / TEMPLATES / f"{name}.html").read_bytes()
+        if len(body) > MAX_TEMPLATE_BYTES:
+            raise ValueError(f"the template {name} is larger than {MAX_TEMPLATE_BYTES} bytes")
+        templates[name] = body.decode()
+    return templates
 
 
 def _asset(body: bytes, content_type: str) -> Asset:

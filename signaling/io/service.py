@@ -15,6 +15,7 @@ from signaling.ice_servers import CredentialIssuer, RelayPorts
 from signaling.io.app import WEB_ROOT, build_app
 from signaling.io.clocks import Clocks
 from signaling.io.http import GuardedRunner
+from signaling.io.info_pages import InfoPages
 from signaling.io.metrics import SignalingMetrics
 from signaling.io.store import AppointmentStore, StoreError
 from signaling.io.websocket import WebSocketEndpoint
@@ -56,6 +57,7 @@ class SignalingService:
             clocks: the clocks to go by; the system's by default.
         """
         self._settings = settings
+        self._relay_ports = relay_ports
         self._store = store
         self._ssl_context = ssl_context
         self._web_root = web_root
@@ -70,6 +72,7 @@ class SignalingService:
             metrics=self._metrics,
             clocks=self._clocks,
         )
+        self._pages: InfoPages | None = None
         self._runner: GuardedRunner | None = None
         self._purging: asyncio.Task[None] | None = None
         self._stopping = False
@@ -91,7 +94,8 @@ class SignalingService:
             FileNotFoundError: there is no page.
             OSError: an address or the port cannot be listened on.
         """
-        app = build_app(self._endpoint.handle, self._web_root)
+        pages = self._pages = InfoPages(self._settings, self._relay_ports, self._web_root)
+        app = build_app(self._endpoint.handle, self._web_root, pages=pages.handle)
         self._runner = GuardedRunner(
             app, max_clients=self._settings.max_clients, shutdown_timeout=REQUEST_GRACE_SECONDS
         )
@@ -108,7 +112,10 @@ class SignalingService:
     def configure(self, settings: SignalingSettings, issuer: CredentialIssuer, relay_ports: RelayPorts) -> None:
         """Take other settings into use, save those of the listening sockets; clients stay."""
         self._settings = settings
+        self._relay_ports = relay_ports
         self._endpoint.configure(settings, issuer, relay_ports)
+        if self._pages is not None:
+            self._pages.configure(settings, relay_ports)
 
     @property
     def http(self) -> Callable[[], asyncio.Protocol]:

@@ -11,6 +11,7 @@ from config.assembly import _Installation
 from config.reload import ReloadFailed
 from config.schema import Settings
 from config.state import State, open_state
+from signaling.ice_servers import PortRange, RelayPorts
 
 
 @pytest.fixture(autouse=True)
@@ -101,3 +102,22 @@ async def test_the_certificate_of_the_pages_follows_the_settings(tmp_path: Path)
     installation._reload_again = True
     await installation._reload_as_asked()
     assert certificate.reloads == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, RelayPorts((3478, 3479), (3478, 3479), (5349, 5350), PortRange(49152, 65535))),
+        (
+            {"relay": {"udp_ports": [4000], "tcp_ports": [], "tls_ports": [443], "port_min": 50000, "port_max": 50999}},
+            RelayPorts((4000,), (), (443,), PortRange(50000, 50999)),
+        ),
+        ({"services": ["signaling"]}, RelayPorts()),
+    ],
+)
+def test_the_pages_are_told_the_ports_of_the_configured_relay(
+    tmp_path: Path, changes: dict[str, object], told: RelayPorts
+) -> None:
+    settings = Settings.model_validate({"state_dir": str(tmp_path), **changes})
+    installation = _Installation(settings, open_state(settings, datetime.now(UTC)), lambda: settings)
+    assert installation._relay_ports() == told

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signaling.ice_servers import InvalidHost, RelayPorts, list_ice_servers, parse_host, resolve_host
+from signaling.ice_servers import InvalidHost, RelayPorts, list_ice_servers, parse_authority, parse_host, resolve_host
 
 PORTS = RelayPorts(udp=(3478, 3479), tcp=(3478, 3479), tls=(5349, 5350))
 
@@ -118,3 +118,21 @@ def test_parse_host_refuses(host: str) -> None:
 def test_resolve_host_raises_nothing_but_its_own_error(text: str) -> None:
     with contextlib.suppress(InvalidHost):
         assert set(resolve_host("", text)) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-:")
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("Video.example.org", ("video.example.org", None)),
+        ("video.example.org:8443", ("video.example.org", 8443)),
+        ("[2001:DB8::1]:443", ("2001:db8::1", 443)),
+    ],
+)
+def test_an_authority_is_a_host_and_perhaps_a_port(text: str, read: tuple[str, int | None]) -> None:
+    assert parse_authority(text) == read
+
+
+@pytest.mark.parametrize("text", ["", "[::1", "a:0", "a:65536", "me@a", "a/b", '"><script>'])
+def test_what_is_no_authority_is_refused(text: str) -> None:
+    with pytest.raises(InvalidHost):
+        parse_authority(text)

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from signaling.settings import IceSettings, SignalingSettings
+from signaling.settings import IceSettings, OperatorSettings, SignalingSettings
 
 
 def test_every_key_has_a_default() -> None:
@@ -42,3 +42,24 @@ def test_the_longest_entry_window_has_a_credential_that_outlives_it() -> None:
 def test_a_public_url_that_no_browser_writes_as_an_origin_is_refused(url: str) -> None:
     with pytest.raises(ValidationError):
         SignalingSettings(public_url=url)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "Praxis\x1b[31m"},
+        {"name": "x" * 201},
+        {"address": "Weg 1\u202e"},
+        {"email": "praxis"},
+        {"email": "a@example.org?bcc=b@example.org"},
+        {"phone": "siehe Webseite"},
+        {"fax": "1"},
+    ],
+)
+def test_what_no_imprint_can_show_is_refused(wrong: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        OperatorSettings.model_validate(wrong)
+
+
+def test_an_address_may_have_lines() -> None:
+    assert OperatorSettings(address="Musterweg 1\n12345 Musterstadt\n").address == "Musterweg 1\n12345 Musterstadt"

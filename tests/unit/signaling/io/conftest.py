@@ -1,8 +1,11 @@
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from signaling.io.app import WEB_ROOT
+from signaling.io.assets import TEMPLATES
 from signaling.io.store import AppointmentStore
 from tests.unit.signaling.io.bench import KEY, Bench
 
@@ -15,6 +18,7 @@ def web_root(tmp_path: Path) -> Path:
     (root / "index.html").write_text("<!doctype html><html lang=de><title>Grüezi</title>")
     (root / "js" / "room.js").write_text("export const room = 1;\n")
     (root / "css" / "room.css").write_text("body { color: black }\n")
+    shutil.copytree(WEB_ROOT / TEMPLATES, root / TEMPLATES)
     return root
 
 

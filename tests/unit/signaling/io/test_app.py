@@ -31,6 +31,10 @@ EXPECTED_HEADERS = {
         ("HEAD", "/", 200),
         ("GET", "/js/room.js", 200),
         ("GET", "/css/room.css", 200),
+        ("GET", "/hilfe/firewall", 200),
+        ("HEAD", "/impressum", 200),
+        ("POST", "/datenschutz", 405),
+        ("GET", "/pages/layout.html", 404),
         ("GET", "/nothing", 404),
         ("GET", "/js/", 404),
         ("GET", "/js", 404),
@@ -124,7 +128,7 @@ async def test_a_failing_handler_is_told_without_detail_and_logged_without_addre
     async def fail(_request: web.Request) -> web.StreamResponse:
         raise RuntimeError("inside")
 
-    async with TestClient(TestServer(build_app(fail, web_root))) as client, client.get("/ws") as response:
+    async with TestClient(TestServer(build_app(fail, web_root, pages=fail))) as client, client.get("/ws") as response:
         assert response.status == 500
         assert await response.text() == "Das hat nicht geklappt. Bitte versuchen Sie es erneut."
         assert response.headers["X-Content-Type-Options"] == "nosniff"

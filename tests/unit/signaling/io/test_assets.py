@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from signaling.io import assets
-from signaling.io.assets import load_assets
+from signaling.io.assets import load_assets, load_templates
 
 
 def test_only_the_page_and_the_files_of_three_folders_are_served(web_root: Path) -> None:
@@ -31,3 +31,18 @@ def test_the_memory_is_bounded(web_root: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(assets, "MAX_TOTAL_BYTES", 10)
     with pytest.raises(ValueError, match="larger than"):
         load_assets(web_root)
+
+
+def test_no_template_is_served_as_it_stands(web_root: Path) -> None:
+    assert not [path for path in load_assets(web_root) if "pages" in path]
+
+
+def test_a_missing_template_is_told_at_the_start(web_root: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        load_templates(web_root, ["layout", "nothing"])
+
+
+def test_a_template_is_bounded(web_root: Path) -> None:
+    (web_root / "pages" / "long.html").write_text("x" * (assets.MAX_TEMPLATE_BYTES + 1))
+    with pytest.raises(ValueError, match="the template long is larger than"):
+        load_templates(web_root, ["long"])
