@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 AXE := tests/e2e/node_modules/.installed
 FUZZ_TARGETS := message attributes framing turn_server
 
-.PHONY: help setup system-packages run native test in-process processes check unit conformance e2e fuzz bench requirements clean
+.PHONY: help setup system-packages run native test in-process processes check unit conformance e2e e2e-pages e2e-talks fuzz bench requirements clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -47,7 +47,7 @@ native: $(VENV)/.dev ## compile the relay to machine code, two minutes; it is us
 
 test: setup ## every test, browsers included
 	@$(MAKE) --no-print-directory -j2 --output-sync=target in-process processes conformance
-	@$(PYTEST) tests/e2e
+	@$(MAKE) --no-print-directory -j2 --output-sync=target e2e-pages e2e-talks
 
 # What these tests import is interpreted; the processes of all others run the compiled relay.
 in-process: $(VENV)/.dev ## unit tests, random inputs, corpora
@@ -67,6 +67,17 @@ unit: $(VENV)/.dev ## unit tests only
 
 conformance: setup native ## by RFC section, with coturn's clients as the other end
 	@$(PYTEST) tests/conformance
+
+# Browser tests mostly wait for something, so two halves run side by side: one person before one page, and talks.
+E2E_PAGES := $(addprefix tests/e2e/test_,$(addsuffix .py,accessibility codes_in_the_page control_bar device_check \
+  device_logic entry_errors key_agreement room_machine settings))
+E2E_TALKS := $(filter-out $(E2E_PAGES),$(wildcard tests/e2e/test_*.py))
+
+e2e-pages: native
+	@$(PYTEST) $(E2E_PAGES)
+
+e2e-talks: native
+	@$(PYTEST) $(E2E_TALKS)
 
 e2e: setup native ## real browsers through the real service
 	@$(PYTEST) tests/e2e
