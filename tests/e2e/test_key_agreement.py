@@ -72,31 +72,39 @@ BENCH = """async () => {
 NAMES = "{ cpace, bytes, mapToCurve, unhex, hex, scalarOf, join }"
 
 
+def bench_in(browser: Browser, service: Service) -> Iterator[Run]:
+    """Runs the body of an async function in a page, with the names of the bench and an argument `v`."""
+    visitor = Participant(browser)
+    visitor.open(service.create_appointment().organiser_link.partition("#")[0])
+    visitor.page.evaluate(BENCH)
+    yield lambda body, argument=None: visitor.page.evaluate(
+        f"async (v) => {{ const {NAMES} = window.bench; {body} }}", argument
+    )
+    visitor.close()
+
+
+@pytest.fixture(scope="module")
+def run(browser: Browser, service: Service) -> Iterator[Run]:
+    yield from bench_in(browser, service)
+
+
 @pytest.fixture(scope="module", params=["chromium", "firefox"])
-def run(request: pytest.FixtureRequest, browser: Browser, playwright: Playwright, service: Service) -> Iterator[Run]:
-    """Runs the body of an async function in a page of each browser, with the names of the bench and an argument `v`."""
-
-    def use(chosen: Browser) -> Iterator[Run]:
-        visitor = Participant(chosen)
-        visitor.open(service.create_appointment().organiser_link.partition("#")[0])
-        visitor.page.evaluate(BENCH)
-        yield lambda body, argument=None: visitor.page.evaluate(
-            f"async (v) => {{ const {NAMES} = window.bench; {body} }}", argument
-        )
-        visitor.close()
-
+def run_in_both(
+    request: pytest.FixtureRequest, browser: Browser, playwright: Playwright, service: Service
+) -> Iterator[Run]:
+    """For what is the browser's own work: its cryptography."""
     if request.param == "chromium":
-        yield from use(browser)
+        yield from bench_in(browser, service)
     else:
         with firefox(playwright) as started:
-            yield from use(started)
+            yield from bench_in(started, service)
 
 
 # --- CPace ---
 
 
-def test_the_published_vector_of_cpace_comes_out_at_every_step(run: Run) -> None:
-    seen = run(
+def test_the_published_vector_of_cpace_comes_out_at_every_step(run_in_both: Run) -> None:
+    seen = run_in_both(
         """
       const secret = new TextEncoder().encode(v.PRS);
       const sid = unhex(v.sid_hex);
@@ -114,9 +122,9 @@ def test_the_published_vector_of_cpace_comes_out_at_every_step(run: Run) -> None
     assert seen == [*expected, True, VECTOR["ISK_ir_hex"]]
 
 
-def test_a_point_of_low_order_is_refused(run: Run) -> None:
+def test_a_point_of_low_order_is_refused(run_in_both: Run) -> None:
     points = [VECTOR["low_order_point_hex"], "00" * 32, "01" + "00" * 31]
-    seen = run(
+    seen = run_in_both(
         """
       const scalar = await cpace.drawScalar();
       const outcomes = [];
@@ -155,8 +163,8 @@ def test_lengths_stand_in_front_of_parts_in_leb128(run: Run) -> None:
 # --- the channel ---
 
 
-def test_two_who_share_the_secret_see_the_same_six_digits_and_then_hear_each_other_in_order(run: Run) -> None:
-    seen = run("""
+def test_two_who_share_the_secret_see_the_same_six_digits_and_then_hear_each_other_in_order(run_in_both: Run) -> None:
+    seen = run_in_both("""
       const scene = join();
       await scene.settled("verified");
       for (let number = 0; number < 20; number += 1) {
