@@ -46,7 +46,8 @@ native: $(VENV)/.dev ## compile the relay to machine code, two minutes; it is us
 	@$(BIN)/python -m config.build_native
 
 test: setup ## every test, browsers included
-	@$(MAKE) --no-print-directory -j2 --output-sync=target in-process processes conformance e2e-pages e2e-talks
+	@$(MAKE) --no-print-directory -j2 --output-sync=target in-process processes conformance
+	@$(MAKE) --no-print-directory -j2 --output-sync=target e2e-pages e2e-talks
 
 # What these tests import is interpreted; the processes of all others run the compiled relay.
 in-process: $(VENV)/.dev ## unit tests, random inputs, corpora
