@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.support.browser import Participant, watch_both
-from tests.support.service import Codes, Service
+from tests.support.browser import Participant, talk, watch_both
+from tests.support.service import Service
 
 # The picker of the browser cannot be driven. This screen is twice as high as it is wide, as no camera is.
 SCREEN = """
@@ -221,14 +221,3 @@ def enter(link: str, person: Participant) -> None:
     person.join("Dr. Anna Beispiel")
     for device in ("camera", "microphone"):
         expect(person.page.get_by_test_id(f"{device}-button")).to_have_attribute("aria-pressed", "true")
-
-
-def talk(codes: Codes, doctor: Participant, patient: Participant) -> None:
-    """Bring two people into a running consultation."""
-    doctor.open(codes.organiser_link)
-    doctor.join("Dr. Anna Beispiel")
-    patient.open(codes.participant_link)
-    patient.join("Petra Muster")
-    for participant in (doctor, patient):
-        participant.await_connected()
-        participant.await_growth("framesDecoded")

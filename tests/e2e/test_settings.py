@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.browser import CONNECT_MS, Participant, watch_both
-from tests.support.service import Codes, Service
+from tests.support.browser import CONNECT_MS, Participant, talk, watch_both
+from tests.support.service import Service
 
 # Keeps what the page sends to a loudspeaker, and how loud it is.
 LISTENER = """
@@ -221,17 +221,6 @@ def enter(link: str, person: Participant) -> None:
     person.join("Dr. Anna Beispiel")
     expect(person.page.get_by_test_id("local-video")).to_be_visible()
     person.page.wait_for_function("() => document.getElementById('local-video').srcObject !== null")
-
-
-def talk(codes: Codes, doctor: Participant, patient: Participant) -> None:
-    """Bring two people into a running consultation."""
-    doctor.open(codes.organiser_link)
-    doctor.join("Dr. Anna Beispiel")
-    patient.open(codes.participant_link)
-    patient.join("Petra Muster")
-    for participant in (doctor, patient):
-        participant.await_connected()
-        participant.await_growth("framesDecoded")
 
 
 def open_settings(person: Participant) -> Page:

@@ -11,6 +11,7 @@ from typing import Any, Final, Self, cast
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 
 from tests.support.lab import Lab
+from tests.support.service import Codes
 
 CHROMIUM: Final = "/usr/bin/chromium"
 FIREFOX: Final = "/usr/bin/firefox-esr"
@@ -313,3 +314,14 @@ def watch_both(first: Participant, second: Participant, seconds: int = 10) -> No
 def assert_no_standstill(samples: list[int]) -> None:
     """The decoded frames have grown from each sample to the next."""
     assert all(later > earlier for earlier, later in itertools.pairwise(samples)), f"the picture stood still: {samples}"
+
+
+def talk(codes: Codes, doctor: Participant, patient: Participant) -> None:
+    """Bring two people into a running consultation."""
+    doctor.open(codes.organiser_link)
+    doctor.join("Dr. Anna Beispiel")
+    patient.open(codes.participant_link)
+    patient.join("Petra Muster")
+    for participant in (doctor, patient):
+        participant.await_connected()
+        participant.await_growth("framesDecoded")
