@@ -1,6 +1,7 @@
 """The signaling service: builds lobby, application and listeners, and stops them in bounded time."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import ssl
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 STOP_TIMEOUT_SECONDS = 3.0
 REQUEST_GRACE_SECONDS = 0.25  # waited for up to twice by aiohttp, after the endpoint's own two seconds
 PURGE_INTERVAL_SECONDS = 3600.0
+PURGE_GRACE_SECONDS = 2.0  # a statement cut off leaves its connection to a thread that outlives the event loop
 
 _logger = logging.getLogger(__name__)
 
@@ -84,6 +86,7 @@ class SignalingService:
         self._bus = self._build_bus(bus_key, registry) if settings.redis_url.get_secret_value() else None
         self._runner: GuardedRunner | None = None
         self._purging: asyncio.Task[None] | None = None
+        self._purge_no_more = asyncio.Event()
         self._stopping = False
 
     @property
@@ -123,6 +126,7 @@ class SignalingService:
             raise
         if self._bus is not None:
             await self._bus.start()
+        self._purge_no_more.clear()
         self._purging = asyncio.create_task(self._purge_forever(), name="signaling purge")
 
     def configure(self, settings: SignalingSettings, issuer: CredentialIssuer, relay_ports: RelayPorts) -> None:
@@ -148,7 +152,7 @@ class SignalingService:
         return self._runner.server
 
     async def stop(self) -> None:
-        """Send every client away (`drain`, then 1001) and close, within three seconds.
+        """Send every client away (`drain`, then 1001) and close: three seconds, and two for a deletion that goes on.
 
         Raises:
             Exception: what ended the deletion of old appointments before its time, if anything did.
@@ -188,9 +192,11 @@ class SignalingService:
         return bus
 
     async def _purge_forever(self) -> None:
-        while True:
+        while not self._purge_no_more.is_set():
             await self.purge()
-            await asyncio.sleep(PURGE_INTERVAL_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PURGE_INTERVAL_SECONDS):
+                    await self._purge_no_more.wait()
 
     async def _stop_serving(self) -> None:
         runner, self._runner = self._runner, None
@@ -205,6 +211,8 @@ class SignalingService:
         task, self._purging = self._purging, None
         if task is None:
             return
+        self._purge_no_more.set()
+        await asyncio.wait([task], timeout=PURGE_GRACE_SECONDS)
         task.cancel()
         try:
             await task

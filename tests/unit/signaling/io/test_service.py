@@ -99,6 +99,31 @@ async def test_a_bug_in_the_deletion_ends_readiness_and_reaches_whoever_stops(we
     await store.close()
 
 
+class SlowStore(AppointmentStore):
+    """Says when a deletion has begun and when it was done."""
+
+    def __init__(self, url: str, key: bytes) -> None:
+        super().__init__(url, key)
+        self.began = asyncio.Event()
+        self.done = asyncio.Event()
+
+    async def delete_started_before(self, instant: datetime) -> int:
+        self.began.set()
+        deleted = await super().delete_started_before(instant)
+        self.done.set()
+        return deleted
+
+
+async def test_a_deletion_that_goes_on_is_not_cut_off_by_the_end(tmp_path: Path, web_root: Path) -> None:
+    store = SlowStore(f"sqlite+aiosqlite:///{tmp_path / 'appointments.db'}", KEY)
+    await store.open()
+    async with Bench(store, web_root):
+        await store.began.wait()
+        assert not store.done.is_set()
+    assert store.done.is_set()
+    await store.close()
+
+
 async def test_connections_are_bounded(
     store: AppointmentStore, web_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
