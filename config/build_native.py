@@ -1,4 +1,4 @@
-"""Compile `stun`, and the busy part of `relay`, with mypyc into `build/native` (docs/decisions/0019-compiled-twin.md).
+"""Compile `stun`, and the busy part of `relay`, into `build/native` (docs/decisions/0019-compiled-twin.md).
 
 `make native` runs it; it needs mypy, setuptools, a C compiler and Python's headers. Whatever is not compiled is copied,
 so that the tree holds both packages whole.
@@ -27,14 +27,16 @@ _INTERPRETED: Final = {
     "relay/settings.py",
     "relay/io/__init__.py",
     "relay/io/datapath/__init__.py",
+    "relay/io/datapath/datagrams.py",  # has a twin in C
 }
 _COMPILED_IO: Final = {"clients", "counts", "entropy", "poller", "service", "stream", "tcp_plane", "tls", "udp"}
 
 _SETUP: Final = """
 import sys
 from mypyc.build import mypycify
-from setuptools import setup
+from setuptools import Extension, setup
 modules = mypycify(sys.argv[1:], opt_level="2", debug_level="0")
+modules.append(Extension("relay.io.datapath.datagrams", ["relay/io/datapath/datagrams.c"]))
 setup(name="native", packages=[], ext_modules=modules, script_args=["--quiet", "build_ext", "--inplace"])
 """
 
@@ -73,7 +75,7 @@ def _compile(tree: Path) -> None:
 
 def _is_compiled(path: Path) -> bool:
     name = path.relative_to(native.ROOT)
-    if str(name) in _INTERPRETED:
+    if path.suffix != ".py" or str(name) in _INTERPRETED:
         return False
     return name.parent != Path("relay/io") or name.stem in _COMPILED_IO
 

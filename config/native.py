@@ -56,5 +56,6 @@ def digest() -> str:
 
 
 def sources() -> list[Path]:
-    """The modules of both packages."""
-    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    """The modules of both packages, and the twins that some of them have in C."""
+    folders = [ROOT / package for package in PACKAGES]
+    return sorted(path for folder in folders for pattern in ("*.py", "*.c") for path in folder.rglob(pattern))

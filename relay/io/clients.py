@@ -49,9 +49,10 @@ class ClientRelay(ABC):
         """
 
     @abstractmethod
-    def relay_one(self, view: memoryview, size: int, now: float) -> bool:
+    def relay_one(self, view: memoryview, size: int, head: int, now: float) -> bool:
         """Relay the ChannelData or STUN message in `view[:size]`, nothing being collected; it came alone.
 
+        `head` is its first four bytes as a number.
         Returns False, and has done nothing, if the control plane has to look at it.
         """
 

@@ -23,7 +23,7 @@ class _NoMedia(ClientRelay):
         """Leave every message to the control plane."""
         return False
 
-    def relay_one(self, view: memoryview, size: int, now: float) -> bool:  # noqa: ARG002
+    def relay_one(self, view: memoryview, size: int, head: int, now: float) -> bool:  # noqa: ARG002
         """Leave every message to the control plane."""
         return False
 

@@ -8,22 +8,14 @@ from typing import Final
 from relay.datapath import Drop
 from relay.five_tuple import FiveTuple, Transport
 from relay.io.clients import Buffer, ClientLink, ClientRelay
-from relay.io.datapath.segments import (
-    ANCILLARY_BYTES,
-    MAX_DATAGRAM,
-    Destination,
-    SocketAddress,
-    join_received,
-    segment_size,
-    send_run,
-)
+from relay.io.datapath.datagrams import DatagramSocket, Inbox
+from relay.io.datapath.segments import Destination, SocketAddress, send_run
 from relay.io.datapath.switchboard import socket_address
 from relay.io.poller import Poller
 from stun.address import TransportAddress
 
 RECEIVE_BUFFER_BYTES: Final = 4 << 20  # a burst of many clients must wait here, not get lost
-MAX_BATCH: Final = 64  # receive calls before other sockets have their turn; see relay.io.datapath.relay_socket
-PROBE_AFTER: Final = 8
+SLOTS: Final = 32  # datagrams or joined runs taken before other sockets have their turn
 # Services that answer a datagram with another one. A request that seems to come from there was forged to make the two
 # of us talk to each other, or to reflect our answer: echo, daytime, quote, chargen, DNS, TFTP, portmapper, NTP,
 # NetBIOS, SNMP, LDAP, RIP, SSDP, mDNS, memcached.
@@ -35,13 +27,12 @@ _UDP: Final = Transport.UDP
 class UdpLink(Destination):
     """How relayed messages reach one client of a listener."""
 
-    __slots__ = ("_sendto", "_sock")
+    __slots__ = ("_socket",)
     pads = False  # RFC 8656 §12.5 asks for it over streams only
 
-    def __init__(self, sock: socket.socket, address: SocketAddress) -> None:
+    def __init__(self, sock: DatagramSocket, address: SocketAddress) -> None:
         super().__init__(address)
-        self._sock = sock
-        self._sendto = sock.sendto
+        self._socket = sock
 
     def send(self, message: Buffer) -> None:
         """Send one message.
@@ -49,7 +40,7 @@ class UdpLink(Destination):
         Raises:
             OSError: it was not sent.
         """
-        self._sendto(message, self.address)
+        self._socket.send(message, 0, len(message), self.target)
 
     def send_burst(self, parts: list[Buffer], size: int) -> None:
         """Send messages of `size` bytes, the last may be shorter, in one system call if the kernel can cut them.
@@ -57,7 +48,7 @@ class UdpLink(Destination):
         Raises:
             OSError: at least one of them was not sent.
         """
-        send_run(self._sock, parts, size, self)
+        send_run(self._socket.sock, parts, size, self)
 
 
 class UdpListener:
@@ -91,26 +82,24 @@ class UdpListener:
         self._own_listeners = own_listeners
         self._relays: dict[SocketAddress, ClientRelay] = {}
         self._paths: dict[SocketAddress, FiveTuple] = {}  # of the same clients
-        self._buffer = bytearray(MAX_DATAGRAM)
-        self._view = memoryview(self._buffer)
-        self._windows = [self._buffer]
+        self._inbox = Inbox(SLOTS)
+        self._views = self._inbox.views
+        self._socket = DatagramSocket(sock, self._inbox)
         self._family = sock.family
         self._asking: TransportAddress | None = None  # the client whose message was passed up last
         self._asking_at: SocketAddress = ("", 0)
-        self._batch = 1
-        self._full_batches = 0  # since an empty socket was asked
         enlarge_receive_buffer(sock)
-        join_received(sock)
+        self._socket.join()
         poller.watch_alone(sock.fileno(), self._on_ready)
 
     def close(self) -> None:
         """Stop listening."""
         self._poller.forget_alone(self._sock.fileno())
-        self._sock.close()
+        self._socket.close()
 
     def link(self, client: TransportAddress) -> ClientLink:
         """How relayed messages reach a client."""
-        return UdpLink(self._sock, self._socket_address(client))
+        return UdpLink(self._socket, self._socket_address(client))
 
     def attach(self, path: FiveTuple, relay: ClientRelay) -> None:
         """Hand what this client sends to this relay."""
@@ -133,28 +122,16 @@ class UdpListener:
 
     def _on_ready(self, _events: int) -> None:
         now = time.monotonic()
-        receive, windows, view, relays = self._sock.recvmsg_into, self._windows, self._view, self._relays
-        for count in range(self._batch):
-            try:
-                size, ancillary, _, address = receive(windows, ANCILLARY_BYTES)
-            except BlockingIOError:
-                self._batch = count or 1
-                self._full_batches = 0
-                return
-            except OSError:
-                continue  # an error of an earlier answer: it has been read, the next datagram comes as usual
+        relays = self._relays
+        for slot, (size, segment, address, head) in enumerate(self._socket.receive()):
             relay = relays.get(address)
-            if ancillary and 0 < (segment := segment_size(ancillary)) < size:
-                self._take_run(size, segment, address, now)
-            elif relay is None or not relay.relay_one(view, size, now):
-                self._pass_up(0, size, address)
-        self._full_batches += 1
-        if self._full_batches >= PROBE_AFTER:
-            self._batch = min(2 * self._batch, MAX_BATCH)
+            if 0 < segment < size:
+                self._take_run(self._views[slot], size, segment, address, now)
+            elif relay is None or not relay.relay_one(self._views[slot], size, head, now):
+                self._pass_up(self._views[slot], 0, size, address)
 
-    def _take_run(self, size: int, segment: int, address: SocketAddress, now: float) -> None:
+    def _take_run(self, view: memoryview, size: int, segment: int, address: SocketAddress, now: float) -> None:
         """Take a run apart: it may mix channels, indications and requests."""
-        view = self._view
         relay = self._relays.get(address)
         if relay is not None and relay.take_run(view, size, segment, now):
             relay.flush()
@@ -165,16 +142,16 @@ class UdpListener:
                 if relay.from_client(view, start, end, now):
                     continue
                 relay.flush()  # in order, and before the control plane may close it
-            self._pass_up(start, end, address)
+            self._pass_up(view, start, end, address)
             relay = self._relays.get(address)
         if relay is not None:
             relay.flush()
 
-    def _pass_up(self, start: int, end: int, address: SocketAddress) -> None:
+    def _pass_up(self, view: memoryview, start: int, end: int, address: SocketAddress) -> None:
         if end - start < 4:
             self._drops[Drop.MALFORMED] += 1
             return
-        if 0x40 <= self._buffer[start] <= 0x7F:
+        if 0x40 <= view[start] <= 0x7F:
             self._drops[Drop.NO_ALLOCATION] += 1
             return
         path = self._paths.get(address)
@@ -185,7 +162,7 @@ class UdpListener:
                 return
             path = FiveTuple(_UDP, self.address, client)
         self._asking, self._asking_at = path.client, address
-        self._upcall(self._view[start:end].tobytes(), path)
+        self._upcall(view[start:end].tobytes(), path)
 
     def _socket_address(self, client: TransportAddress) -> SocketAddress:
         # Nearly always the client whose message is being dealt with.

@@ -6,9 +6,9 @@ import socket
 from relay.datapath import Drop, RelayAddress, Traffic
 from relay.five_tuple import FiveTuple, Transport
 from relay.io.clients import Buffer, ClientRelay
+from relay.io.datapath.datagrams import MAX_DATAGRAM
 from relay.io.datapath.plain import PlainDataPath
 from relay.io.datapath.relayed_client import RelayedClient
-from relay.io.datapath.segments import MAX_DATAGRAM
 from stun.address import TransportAddress
 from stun.attributes import DATA, XOR_PEER_ADDRESS
 from stun.demux import decode_channel_data, encode_channel_data

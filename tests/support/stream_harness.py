@@ -35,7 +35,8 @@ class RecordingRelay(ClientRelay):
         self.log = log
         self.takes = True
 
-    def relay_one(self, view: memoryview, size: int, now: float) -> bool:
+    def relay_one(self, view: memoryview, size: int, head: int, now: float) -> bool:
+        assert head == int.from_bytes(view[:4])
         taken = self.from_client(view, 0, size, now)
         if taken:
             self.flush()

@@ -111,7 +111,7 @@ class PlainDataPath:
         relay = self._relays.pop(handle)
         del self._board.relays[relay.relayed]
         self._poller.forget_closing(handle)
-        relay.sock.close()
+        relay.socket.close()
         client = relay.client
         client.forget(relay)
         if client.relay_v4 is None and client.relay_v6 is None:

@@ -4,24 +4,21 @@ import contextlib
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from relay.datapath import NO_TRAFFIC, Drop, Traffic
 from relay.errors import NotSent
 from relay.io.clients import Buffer
+from relay.io.datapath.datagrams import DatagramSocket
 from relay.io.datapath.icmp import IcmpError, collect_errors, encode_icmp_indication, read_error
 from relay.io.datapath.indications import HEADROOM, MAX_PAYLOAD, data_head_v4, data_head_v6
 from relay.io.datapath.limits import BURST_SECONDS
 from relay.io.datapath.routes import Channel, Permission, Route
 from relay.io.datapath.segments import (
-    ANCILLARY_BYTES,
     Destination,
     SocketAddress,
-    join_received,
     max_run,
-    segment_size,
-    send_one,
     send_run,
 )
 from relay.io.datapath.switchboard import Switchboard, socket_address
@@ -31,10 +28,6 @@ from stun.address import IPV4, IPV6, TransportAddress
 if TYPE_CHECKING:
     from relay.io.datapath.relayed_client import RelayedClient
 
-# Datagrams taken from one socket before the others have their turn. As many as came last time are expected, up to
-# this: to ask an empty socket costs a system call and an exception, and epoll tells again what was left behind.
-MAX_BATCH: Final = 64
-PROBE_AFTER: Final = 8  # full batches, since an empty socket was asked, until more is expected again
 _JOIN_AT: Final = 4  # datagrams at once, from which on the kernel is asked to join them: not before it pays
 # A burst of a peer must wait here, not get lost. The kernel gives less if net.core.rmem_max says so.
 RECEIVE_BUFFER_BYTES: Final = 1 << 20
@@ -88,10 +81,8 @@ class RelaySocket:
     """The relay's side of one relayed transport address."""
 
     __slots__ = (
-        "_batch",
         "_board",
         "_expires_at",
-        "_full_batches",
         "_joins",
         "_reports",
         "_reports_since",
@@ -106,8 +97,8 @@ class RelaySocket:
         "packets_to_peer",
         "permissions",
         "relayed",
-        "sendto",
         "sock",
+        "socket",
     )
 
     def __init__(
@@ -116,14 +107,12 @@ class RelaySocket:
         self._board = board
         self.by_peer: dict[SocketAddress, Channel] = {}
         self._expires_at = 0.0
-        self._batch = 1
-        self._full_batches = 0  # since an empty socket was asked
         self._joins = False
         self._reports = 0
         self._reports_since = 0.0
         self.client = client
         self.sock = sock
-        self.sendto: Callable[[Buffer, SocketAddress], object] = sock.sendto
+        self.socket = DatagramSocket(sock, board.inbox)
         self.handle = sock.fileno()
         self.is_v6 = sock.family == socket.AF_INET6
         self.relayed = relayed  # as peers see it
@@ -174,17 +163,17 @@ class RelaySocket:
             if not board.is_relayed_elsewhere(IPV6 if self.is_v6 else IPV4, to.address[1]):
                 raise NotSent(Drop.OWN_ADDRESS)
             if len(parts) == 1:
-                send_one(self.sock, parts[0], to.address)
+                self.socket.send(parts[0], 0, len(parts[0]), to.target)
             else:
                 self.send_run(parts, size, to)
             return
         if size > MAX_UDP_PAYLOAD:
             raise NotSent(Drop.SEND_FAILED)  # as the socket would have said
-        end = 0
+        view, end = board.views[0], HEADROOM
         for part in parts:
             start, end = end, end + len(part)
-            board.window[start:end] = part
-        other.deliver(end, size if len(parts) > 1 else 0, self.relayed, now)
+            view[start:end] = part
+        other.deliver(0, end - HEADROOM, size if len(parts) > 1 else 0, self.relayed, now)
 
     # Peer to client
 
@@ -193,37 +182,20 @@ class RelaySocket:
         now = time.monotonic()
         if events != READABLE:
             self._report_errors(now)
-        board = self._board
-        sock = self.sock
-        joins = self._joins
-        ancillary: list[tuple[int, int, bytes]] = []
-        for count in range(self._batch):
-            try:
-                if joins:
-                    size, ancillary, _, address = sock.recvmsg_into(board.windows, ANCILLARY_BYTES)
-                else:
-                    size, address = sock.recvfrom_into(board.window)
-            except BlockingIOError:
-                self._batch = count or 1
-                self._full_batches = 0
-                break
-            except OSError:
-                continue  # an ICMP error that has been read with this; what is ready behind it comes next
-            self.deliver(size, segment_size(ancillary) if ancillary else 0, address, now)
-        else:
-            self._full_batches += 1
-            if self._full_batches >= PROBE_AFTER:
-                self._batch = min(2 * self._batch, MAX_BATCH)
-        if self._batch >= _JOIN_AT and not joins:
-            self._joins = join_received(sock)
+        received = self.socket.receive()
+        for slot, (size, segment, address, _) in enumerate(received):
+            self.deliver(slot, size, segment, address, now)
+        if len(received) >= _JOIN_AT and not self._joins:
+            self._joins = self.socket.join()
 
-    def deliver(self, size: int, segment: int, address: SocketAddress, now: float) -> None:
-        """Relay the payloads in the window of the switchboard to the client, if their sender may do that.
+    def deliver(self, slot: int, size: int, segment: int, address: SocketAddress, now: float) -> None:
+        """Relay the payloads in a slot of the inbox to the client, if their sender may do that.
 
         A stranger is told nothing: an answer would show a port scanner that the address is alive.
 
         Args:
-            size: bytes in the window.
+            slot: where they lie.
+            size: bytes of all of them.
             segment: size of each payload, the last may be shorter; 0 if there is but one.
             address: who sent them.
             now: monotonic time, in seconds.
@@ -254,23 +226,24 @@ class RelaySocket:
             client.to_client_until_packets = max(client.to_client_until_packets, now) + count * rates.seconds_per_packet
         try:
             if count > 1:
-                self._send_run_to_client(size, segment, channel, permission, address[1])
+                self._send_run_to_client(slot, size, segment, channel, permission, address[1])
             else:
+                view = board.views[slot]
                 end = HEADROOM + size
                 if channel is not None:
                     start = HEADROOM - 4
-                    _CHANNEL_HEADER.pack_into(board.buffer, start, channel.number, size)
+                    _CHANNEL_HEADER.pack_into(view, start, channel.number, size)
                     pads = client.link.pads
                 else:
                     head = self._data_head(size, permission, address[1])
                     start = HEADROOM - len(head)
-                    board.buffer[start:HEADROOM] = head
+                    view[start:HEADROOM] = head
                     pads = True
                 if pads and size & 3:
                     padding = -size & 3
-                    board.buffer[end : end + padding] = bytes(padding)
+                    view[end : end + padding] = bytes(padding)
                     end += padding
-                client.link.send(board.view[start:end])
+                client.link.send(view[start:end])
         except OSError as error:
             board.count_failure(error, count)
             return
@@ -278,11 +251,11 @@ class RelaySocket:
         self.bytes_to_client += size
 
     def _send_run_to_client(
-        self, size: int, segment: int, channel: Channel | None, permission: Permission | None, port: int
+        self, slot: int, size: int, segment: int, channel: Channel | None, permission: Permission | None, port: int
     ) -> None:
         """Send each payload with a header in front of it, in as few bursts as they fit into."""
         link = self.client.link
-        window = self._board.window[:size]
+        window = self._board.views[slot][HEADROOM : HEADROOM + size]
         payloads = [window[at : at + segment] for at in range(0, size, segment)]
         count, rest = len(payloads), size % segment
         if channel is not None:

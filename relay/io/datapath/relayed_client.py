@@ -137,10 +137,10 @@ class RelayedClient(ClientRelay):
         self._begin(to, view[start:stop], now)
         return True
 
-    def relay_one(self, view: memoryview, size: int, now: float) -> bool:
+    def relay_one(self, view: memoryview, size: int, head: int, now: float) -> bool:
         """Relay the message in `view[:size]`, which came alone: `from_client` and `flush` without a run between."""
-        number, length = _CHANNEL_HEADER.unpack_from(view)
-        channel = self.channels.get(number)
+        length = head & 0xFFFF
+        channel = self.channels.get(head >> 16)
         if channel is None or channel.live_until <= now or channel.is_own or 4 + length > size:
             if not self.from_client(view, 0, size, now):
                 return False
@@ -153,14 +153,8 @@ class RelayedClient(ClientRelay):
                 return True
             self.to_peer_until = max(self.to_peer_until, now) + length * per_byte
         relay = channel.relay
-        payload = view[4 : 4 + length]
         try:
-            try:
-                relay.sendto(payload, channel.address)
-            except BlockingIOError:
-                raise
-            except OSError:  # see `segments.persistently`, which would cost a call here
-                relay.sendto(payload, channel.address)
+            relay.socket.send(view, 4, 4 + length, channel.target)
         except OSError as error:
             self._board.count_failure(error, 1)
         else:
@@ -234,12 +228,7 @@ class RelayedClient(ClientRelay):
             if to.is_own:
                 relay.hand_over(parts, self._size, to, self._now)
             elif count == 1:
-                try:
-                    relay.sendto(parts[0], to.address)
-                except BlockingIOError:
-                    raise
-                except OSError:  # see `segments.persistently`, which would cost a call here
-                    relay.sendto(parts[0], to.address)
+                relay.socket.send(parts[0], 0, len(parts[0]), to.target)
             else:
                 relay.send_run(parts, self._size, to)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Runs of datagrams in one system call: the kernel cuts what we send (UDP_SEGMENT) and joins what we receive (UDP_GRO).
+"""Runs of datagrams sent by one system call: the kernel cuts them (UDP_SEGMENT), as it joins what we receive (UDP_GRO).
 
 A run is datagrams of equal size, the last of which may be shorter, between the same two transport addresses. Most of
 what a datagram costs is its way through the system call, routing and the network stack; a run pays that once.
@@ -12,32 +12,28 @@ from functools import cache
 from typing import Final
 
 from relay.io.clients import Buffer
+from relay.io.datapath.datagrams import MAX_DATAGRAM, target
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 
 MAX_SEGMENTS: Final = 64  # of a run (UDP_MAX_SEGMENTS of the oldest kernels that cut)
 MAX_RUN: Final = 65507  # bytes of a run; to the kernel it is one datagram until it is cut
-MAX_DATAGRAM: Final = 65536  # bytes, of a buffer; no UDP payload and no joined run is larger
-ANCILLARY_BYTES: Final = socket.CMSG_SPACE(4)  # what receiving a joined run takes beside its payload
 
-_SOL_UDP: Final = 17  # this and the next two are missing in the socket module
+_SOL_UDP: Final = 17  # this and the next one are missing in the socket module
 _UDP_SEGMENT: Final = 103
-_UDP_GRO: Final = 104
 _CUT: Final = struct.Struct("=H")
-_JOINED: Final = struct.Struct("=i")
 # A segment does not fit the link (the error depends on the kernel), or the device or a transformation cannot do it.
 _CANNOT_CUT: Final = (errno.EINVAL, errno.EMSGSIZE, errno.EIO, errno.EOPNOTSUPP)
-
-Ancillary = list[tuple[int, int, bytes]]
 
 
 class Destination:
     """Where datagrams go, and the largest segment that the kernel cuts a run into on the way there."""
 
-    __slots__ = ("address", "max_segment")
+    __slots__ = ("address", "max_segment", "target")
 
     def __init__(self, address: SocketAddress) -> None:
         self.address = address
+        self.target = target(address)
         self.max_segment = MAX_DATAGRAM if kernel_cuts() else 0
 
 
@@ -50,27 +46,6 @@ def kernel_cuts() -> bool:
         except OSError:
             return False
     return True
-
-
-def join_received(sock: socket.SocketType) -> bool:
-    """Let the kernel join runs of datagrams that this socket receives; False if it cannot (before 5.0).
-
-    It is not asked to stop again: what had been joined by then would arrive without its segment size.
-    """
-    try:
-        sock.setsockopt(_SOL_UDP, _UDP_GRO, 1)
-    except OSError:
-        return False
-    return True
-
-
-def segment_size(ancillary: Ancillary) -> int:
-    """The size of the datagrams in a joined run, in bytes; 0 for a datagram that came alone."""
-    for level, kind, value in ancillary:
-        if level == _SOL_UDP and kind == _UDP_GRO:
-            size: int = _JOINED.unpack_from(value)[0]
-            return size
-    return 0
 
 
 def max_run(size: int) -> int:

@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING, Final
 
 from relay.datapath import Drop, Limits
 from relay.errors import NotSent
+from relay.io.datapath.datagrams import Inbox
 from relay.io.datapath.indications import HEADROOM, TAILROOM, TransactionIds
 from relay.io.datapath.limits import Rates
-from relay.io.datapath.segments import MAX_DATAGRAM, SocketAddress
+from relay.io.datapath.segments import SocketAddress
 
 if TYPE_CHECKING:
     from relay.io.datapath.relay_socket import RelaySocket
 
 _REMEMBERED_TEXTS: Final = 4096  # a peer is named several times in a row, and the C library's conversion is slow
+SLOTS: Final = 16  # datagrams or joined runs taken from one socket before the others have their turn
 _FAMILIES: Final = {4: socket.AF_INET, 16: socket.AF_INET6}
 
 IsRelayedElsewhere = Callable[[int, int], bool]  # address family (0x01, 0x02) and port
 
 
 class Switchboard:
-    """Everything runs on one thread and nothing is kept across packets, so one buffer serves all relay sockets."""
+    """Everything runs on one thread and nothing is kept across packets, so one inbox serves all relay sockets."""
 
     def __init__(
         self, own_relays: frozenset[bytes], is_relayed_elsewhere: IsRelayedElsewhere | None, limits: Limits
@@ -33,10 +35,8 @@ class Switchboard:
         self.relays: dict[SocketAddress, RelaySocket] = {}  # by the relayed transport address, as peers see it
         self.drops = dict.fromkeys(Drop, 0)
         self.ids = TransactionIds(int.from_bytes(os.urandom(4)))
-        self.buffer = bytearray(HEADROOM + MAX_DATAGRAM + TAILROOM)
-        self.view = memoryview(self.buffer)
-        self.window = self.view[HEADROOM : HEADROOM + MAX_DATAGRAM]  # where payloads of peers are received
-        self.windows = [self.window]
+        self.inbox = Inbox(SLOTS, HEADROOM, TAILROOM)  # where payloads of peers are received
+        self.views = self.inbox.views
 
     def count_failure(self, error: OSError, count: int) -> None:
         """Count messages that could not be sent, or of which at least one could not.

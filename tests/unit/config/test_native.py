@@ -35,6 +35,15 @@ def test_a_changed_source_makes_the_tree_stale(checkout: Path, package: str) -> 
     assert sys.path == ["elsewhere"]
 
 
+def test_so_does_a_changed_twin_in_c(checkout: Path) -> None:
+    twin = checkout / "relay" / "module.c"
+    twin.write_text("int value = 1;\n")
+    (native.TREE / native.STAMP).write_text(native.digest())
+    assert native.is_fresh()
+    twin.write_text("int value = 2;\n")
+    assert not native.is_fresh()
+
+
 def test_so_does_a_source_more_or_less_or_in_another_place(checkout: Path) -> None:
     module = checkout / "relay" / "module.py"
     module.rename(checkout / "relay" / "other.py")

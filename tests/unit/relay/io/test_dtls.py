@@ -80,7 +80,8 @@ class FakeRelay(ClientRelay):
         self.waiting: list[memoryview] = []
         self.bursts: list[list[bytes]] = []
 
-    def relay_one(self, view: memoryview, size: int, now: float) -> bool:
+    def relay_one(self, view: memoryview, size: int, head: int, now: float) -> bool:
+        assert head == int.from_bytes(view[:4])
         taken = self.from_client(view, 0, size, now)
         if taken:
             self.flush()

@@ -14,8 +14,9 @@ from relay.five_tuple import Transport
 from relay.io.clients import Buffer
 from relay.io.datapath.indications import MAX_PAYLOAD
 from relay.io.datapath.plain import PlainDataPath
-from relay.io.datapath.relay_socket import MAX_BATCH, RelaySocket
-from relay.io.datapath.segments import Destination, join_received, send_run
+from relay.io.datapath.relay_socket import RelaySocket
+from relay.io.datapath.segments import Destination, send_run
+from relay.io.datapath.switchboard import SLOTS
 from relay.io.poller import Poller
 from stun.attributes import DATA, XOR_PEER_ADDRESS
 from stun.demux import decode_channel_data, encode_channel_data
@@ -494,7 +495,7 @@ async def test_a_run_from_a_peer_reaches_the_client_in_one_burst(
         peer.send(payload, client.address)
     for payload in payloads:  # taken one by one, after which the kernel is asked to join them
         assert payload_of(await client.receive()) == payload
-    plane._relays[client.handle]._joins = join_received(plane._relays[client.handle].sock)
+    plane._relays[client.handle].socket.join()
     send_joined(peer, payloads, client.address)
     received = [await client.receive() for _ in payloads]
     assert [payload_of(message) for message in received] == payloads
@@ -513,7 +514,7 @@ async def test_a_run_that_grows_beyond_a_datagram_with_its_headers_leaves_in_two
 ) -> None:
     client.permit(peer.address)
     relay = plane._relays[client.handle]
-    relay._joins = join_received(relay.sock)
+    relay.socket.join()
     send_joined(peer, [bytes(1400)] * 46, client.address)
     for _ in range(46):
         assert payload_of(await client.receive()) == bytes(1400)
@@ -530,9 +531,9 @@ async def test_the_kernel_is_asked_to_join_only_where_datagrams_come_in_bursts(
         peer.send(b"alone", client.address)
         assert payload_of(await client.receive()) == b"alone"
     assert not relay._joins
-    for _ in range(4 * MAX_BATCH):
+    for _ in range(16 * SLOTS):
         peer.send(b"many", client.address)
-    for _ in range(4 * MAX_BATCH):
+    for _ in range(16 * SLOTS):
         assert payload_of(await client.receive()) == b"many"
     assert relay._joins
 
@@ -543,7 +544,7 @@ async def test_a_failed_burst_is_counted_packet_by_packet(
     client.permit(peer.address)
     client.link.failure = NotSent(Drop.CLIENT_SLOW)
     relay = plane._relays[client.handle]
-    relay._joins = join_received(relay.sock)
+    relay.socket.join()
     send_joined(peer, [b"1234"] * 5, client.address)
     await until_dropped(plane, Drop.CLIENT_SLOW, 5)
     assert client.traffic == Traffic(0, 0, 0, 0)
@@ -553,7 +554,7 @@ async def test_a_run_from_a_stranger_is_dropped_packet_by_packet(
     plane: PlainDataPath, client: Client, peer: UdpEndpoint
 ) -> None:
     relay = plane._relays[client.handle]
-    relay._joins = join_received(relay.sock)
+    relay.socket.join()
     send_joined(peer, [b"1234"] * 5, client.address)
     await until_dropped(plane, Drop.NO_PERMISSION, 5)
     assert client.link.inbox.empty()
@@ -839,9 +840,9 @@ async def test_no_payload_is_larger_than_udp_or_an_indication_can_carry(
     assert closed_plane.drops[Drop.SEND_FAILED] == 1
     assert one.traffic == Traffic(0, 0, 0, 0)
     own, stranger = closed_plane._relays[other.handle], closed_plane._relays[one.handle].relayed
-    own.deliver(MAX_PAYLOAD, 0, stranger, other.clock.now)
+    own.deliver(0, MAX_PAYLOAD, 0, stranger, other.clock.now)
     assert other.traffic.bytes_to_client == MAX_PAYLOAD
-    own.deliver(MAX_PAYLOAD + 1, 0, stranger, other.clock.now)
+    own.deliver(0, MAX_PAYLOAD + 1, 0, stranger, other.clock.now)
     assert closed_plane.drops[Drop.MALFORMED] == 1
     assert len(await other.receive()) % 4 == 0
     assert other.link.inbox.empty()

@@ -10,17 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.io.clients import Buffer
+from relay.io.datapath.datagrams import MAX_DATAGRAM
 from relay.io.datapath.segments import (
-    ANCILLARY_BYTES,
-    MAX_DATAGRAM,
     MAX_RUN,
     MAX_SEGMENTS,
     Destination,
     SocketAddress,
-    join_received,
     kernel_cuts,
     max_run,
-    segment_size,
     send_one,
     send_run,
 )
@@ -66,27 +63,14 @@ class Reluctant:
         return cast("socket.SocketType", self)
 
 
-def test_this_kernel_cuts_and_joins(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_this_kernel_cuts() -> None:
     assert kernel_cuts()  # or most of what follows would prove nothing
-    assert join_received(pair[1])
 
 
 def test_a_run_arrives_as_datagrams_where_nobody_joins(pair: tuple[socket.socket, socket.socket]) -> None:
     one, other = pair
     send_run(one, [b"head", b"1234", b"head", b"5678", b"head", b"9"], 8, Destination(other.getsockname()))
     assert [other.recv(100) for _ in range(3)] == [b"head1234", b"head5678", b"head9"]
-
-
-def test_a_joined_run_tells_the_size_of_its_datagrams(pair: tuple[socket.socket, socket.socket]) -> None:
-    one, other = pair
-    join_received(other)
-    buffer = bytearray(MAX_DATAGRAM)
-    send_run(one, [*[b"x" * 100] * 9, b"y"], 100, Destination(other.getsockname()))
-    size, ancillary, _, address = other.recvmsg_into([buffer], ANCILLARY_BYTES)
-    assert (size, segment_size(ancillary), address) == (901, 100, one.getsockname())
-    one.sendto(b"alone", other.getsockname())
-    size, ancillary, _, _ = other.recvmsg_into([buffer], ANCILLARY_BYTES)
-    assert (size, segment_size(ancillary)) == (5, 0)
 
 
 @given(st.integers(1, 65507))

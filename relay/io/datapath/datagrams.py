@@ -1,0 +1,137 @@
+"""UDP sockets of the packet path: several datagrams taken at once, and sent from where they lie.
+
+This is the portable form, out of the standard library. `datagrams.c` is its twin, built by `make native`, with the
+same names: there one system call takes all that waits, and addresses are neither formatted nor parsed per datagram.
+"""
+
+import socket
+import struct
+from typing import Final, NewType, cast
+
+Buffer = bytes | memoryview
+SocketAddress = tuple[str, int] | tuple[str, int, int, int]
+Target = NewType("Target", object)  # a peer's address in the form that sending is quickest with
+
+MAX_DATAGRAM: Final = 65536  # bytes, of a buffer; no UDP payload and no joined run is larger
+
+# Size in bytes; size of each datagram in a joined run, else 0; who sent it; its first four bytes as a number, which
+# mean nothing if it is shorter. The datagram lies in the view of the same place.
+Datagram = tuple[int, int, SocketAddress, int]
+
+_SOL_UDP: Final = 17  # this and the next one are missing in the socket module
+_UDP_GRO: Final = 104
+_ANCILLARY_BYTES: Final = socket.CMSG_SPACE(4)
+_JOINED: Final = struct.Struct("=i")
+_FIRST_BYTES: Final = struct.Struct("!I")
+_PROBE_AFTER: Final = 8  # full batches, since an empty socket was asked, until more is expected again
+
+
+def target(address: SocketAddress) -> Target:
+    """The form of a numeric address that `DatagramSocket.send` takes."""
+    return Target(address)
+
+
+class Inbox:
+    """Buffers that many sockets receive into, one after the other. Everything runs on one thread."""
+
+    __slots__ = ("headroom", "views", "windows")
+
+    def __init__(self, slots: int, headroom: int = 0, tailroom: int = 0) -> None:
+        """Make buffers for `slots` datagrams.
+
+        Args:
+            slots: how many are taken at once, at most 1024.
+            headroom: bytes to be left free in front of each datagram.
+            tailroom: bytes to be left free behind it, if it is as large as can be.
+
+        Raises:
+            ValueError: a number is negative or too large.
+        """
+        if not (1 <= slots <= 1024 and 0 <= headroom <= MAX_DATAGRAM and 0 <= tailroom <= MAX_DATAGRAM):
+            raise ValueError("an inbox of impossible size")
+        self.headroom = headroom
+        self.views = [memoryview(bytearray(headroom + MAX_DATAGRAM + tailroom)) for _ in range(slots)]
+        self.windows = [[view[headroom : headroom + MAX_DATAGRAM]] for view in self.views]
+
+
+class DatagramSocket:
+    """A bound UDP socket, not connected, that never blocks."""
+
+    __slots__ = ("_batch", "_full_batches", "_inbox", "_joins", "sock")
+
+    def __init__(self, sock: socket.SocketType, inbox: Inbox) -> None:
+        """Receive from a socket into an inbox; the socket belongs to this object from now on."""
+        self.sock = sock
+        self._inbox = inbox
+        self._joins = False
+        # As many as came last time are expected: to ask an empty socket costs a system call and an exception, and
+        # epoll tells again what was left behind.
+        self._batch = 1
+        self._full_batches = 0  # since an empty socket was asked
+
+    def join(self) -> bool:
+        """Let the kernel join runs of datagrams that this socket receives (UDP_GRO); False if it cannot (before 5.0).
+
+        It is not asked to stop again: what had been joined by then would arrive without its segment size.
+        """
+        try:
+            self.sock.setsockopt(_SOL_UDP, _UDP_GRO, 1)
+        except OSError:
+            return False
+        self._joins = True
+        return True
+
+    def receive(self) -> list[Datagram]:
+        """Take what waits, at most one datagram or run for each slot of the inbox.
+
+        Errors of earlier datagrams that the socket reports here are passed over: what is ready behind them comes next.
+        """
+        received: list[Datagram] = []
+        windows = self._inbox.windows
+        ancillary: list[tuple[int, int, bytes]] = []
+        for count in range(self._batch):
+            window = windows[len(received)]
+            try:
+                if self._joins:
+                    size, ancillary, _, address = self.sock.recvmsg_into(window, _ANCILLARY_BYTES)
+                else:
+                    size, address = self.sock.recvfrom_into(window[0])
+            except BlockingIOError:
+                self._batch = count or 1
+                self._full_batches = 0
+                return received
+            except OSError:
+                continue
+            segment = _segment_size(ancillary) if ancillary else 0
+            received.append((size, segment, address, _FIRST_BYTES.unpack_from(window[0])[0]))
+        self._full_batches += 1
+        if self._full_batches >= _PROBE_AFTER:
+            self._batch = min(2 * self._batch, len(windows))
+        return received
+
+    def send(self, data: Buffer, start: int, stop: int, to: Target) -> None:
+        """Send `data[start:stop]`; tried twice, because the ICMP error of an earlier datagram fails the next call.
+
+        Raises:
+            BlockingIOError: the buffer of the socket is full.
+            OSError: it was not sent.
+        """
+        part, address = data[start:stop], cast("SocketAddress", to)
+        try:
+            self.sock.sendto(part, address)
+        except BlockingIOError:
+            raise
+        except OSError:
+            self.sock.sendto(part, address)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.sock.close()
+
+
+def _segment_size(ancillary: list[tuple[int, int, bytes]]) -> int:
+    for level, kind, value in ancillary:
+        if level == _SOL_UDP and kind == _UDP_GRO:
+            size: int = _JOINED.unpack_from(value)[0]
+            return size
+    return 0
