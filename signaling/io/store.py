@@ -11,7 +11,20 @@ from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, delete, event, func, insert, make_url, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    event,
+    func,
+    insert,
+    make_url,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -31,6 +44,13 @@ from signaling.io.schema import APPOINTMENTS, SEATS, UnknownSchema, is_current, 
 MIN_KEY_BYTES = 32
 MAX_DRAWS = 8  # a billion locators: even eight collisions in a row mean a broken source of entropy
 MAX_LISTED = 1000  # appointments in one answer
+
+# Put together once: that costs as much as sending it, and every join asks.
+_FIND = (
+    select(APPOINTMENTS.c.room_id, APPOINTMENTS.c.tier, APPOINTMENTS.c.start_unix, SEATS.c.role)
+    .select_from(SEATS.join(APPOINTMENTS))
+    .where(SEATS.c.locator_hash == bindparam("hash"))
+)
 
 _MIGRATION_LOCK = 0x7265_6463_6F6E  # "redcon": for PostgreSQL, whose nodes may start at the same moment
 _ORGANISATION_PREFIX = b"organisation\0"  # no locator begins like this, so no two hashes mean different things
@@ -168,14 +188,9 @@ class AppointmentStore:
         Raises:
             StoreError: the database failed.
         """
-        query = (
-            select(APPOINTMENTS.c.room_id, APPOINTMENTS.c.tier, APPOINTMENTS.c.start_unix, SEATS.c.role)
-            .select_from(SEATS.join(APPOINTMENTS))
-            .where(SEATS.c.locator_hash == self._hash(locator))
-        )
         with _failures_as("the appointments cannot be read"):
             async with self._engine.connect() as connection:
-                row = (await connection.execute(query)).mappings().one_or_none()
+                row = (await connection.execute(_FIND, {"hash": self._hash(locator)})).mappings().one_or_none()
         if row is None:
             return None
         return Seat(Appointment(row["room_id"], Tier(row["tier"]), _instant(row["start_unix"])), Role(row["role"]))
