@@ -3,7 +3,7 @@
     .venv/bin/python -m tests.bench.seats
 
 A waiting seat has joined an appointment of its own; a connected one has its partner, both have verified each other
-and said as much as two pages say until their pictures come. All sockets are plain http and stay open.
+and said as much as two pages say until their pictures come. All sockets stay open.
 """
 
 import argparse
@@ -90,21 +90,22 @@ class _Crowd:
 
     async def _sit(self, locator: str) -> _Seat:
         headers = {"Origin": self._server.url}
-        seat = _Seat(await self._session.ws_connect(f"{self._server.url}/ws", headers=headers))
+        seat = _Seat(await self._session.ws_connect(f"{self._server.url}/ws", headers=headers, ssl=self._server.trust))
         self._stack.push_async_callback(seat.close)
         await seat.join(locator)
         return seat
 
 
-async def measure(*, talking: bool, steps: tuple[int, ...]) -> list[Memory]:
+async def measure(*, talking: bool, steps: tuple[int, ...], https: bool = False) -> list[Memory]:
     """Memory with no seat and with so many at each step.
 
     Args:
         talking: two in each room, else one.
         steps: numbers of seats, growing.
+        https: over TLS that ends in the service.
     """
     loop = asyncio.get_running_loop()
-    with run_signaling(steps[-1]) as server:
+    with run_signaling(steps[-1], https=https) as server:
         per_room = 2 if talking else 1
         rooms = await loop.run_in_executor(None, server.plan, steps[-1] // per_room + _WARMING_TALKS)
         async with _crowd(server) as warming:
@@ -130,20 +131,25 @@ async def measure(*, talking: bool, steps: tuple[int, ...]) -> list[Memory]:
 def print_memory(rounds: int, steps: tuple[int, ...] = STEPS) -> None:
     """Measure and print a Markdown table."""
     steps = tuple(count for count in steps if count <= raise_descriptor_limit() - _SPARE_DESCRIPTORS)
-    print("\n### Memory of the service, plain http\n")
+    print("\n### Memory of the service\n")
     print(f"| seats | RSS KiB | PSS KiB | each KiB | least and most of {rounds} | bar | met |")
     print("|---|--:|--:|--:|--:|--:|--:|")
-    for kind in ("waiting", "in a talk"):
-        runs = [asyncio.run(measure(talking=kind == "in a talk", steps=steps)) for _ in range(rounds)]
-        for at, count in enumerate((0, *steps)):
-            rss, pss = (statistics.median(part) for part in zip(*(run[at] for run in runs), strict=True))
-            cells = "|  |  |  |  |"
-            if count:
-                each = [(run[at].rss - run[0].rss) / count for run in runs]
-                middle = statistics.median(each)
-                met = "yes" if middle <= BAR_KIB else "no"
-                cells = f"| {middle:.1f} | {min(each):.1f}, {max(each):.1f} | ≤ {BAR_KIB:.0f} KiB | {met} |"
-            print(f"| {count} {kind} | {rss:.0f} | {pss:.0f} {cells}", flush=True)
+    _print_kind("waiting", rounds, steps, talking=False)
+    _print_kind("in a talk", rounds, steps, talking=True)
+    _print_kind("waiting, https", rounds, steps[:1], talking=False, https=True)
+
+
+def _print_kind(kind: str, rounds: int, steps: tuple[int, ...], *, talking: bool, https: bool = False) -> None:
+    runs = [asyncio.run(measure(talking=talking, steps=steps, https=https)) for _ in range(rounds)]
+    for at, count in enumerate((0, *steps)):
+        rss, pss = (statistics.median(part) for part in zip(*(run[at] for run in runs), strict=True))
+        cells = "|  |  |  |  |"
+        if count:
+            each = [(run[at].rss - run[0].rss) / count for run in runs]
+            middle = statistics.median(each)
+            bar = "| |" if https else f"≤ {BAR_KIB:.0f} KiB | {'yes' if middle <= BAR_KIB else 'no'} |"
+            cells = f"| {middle:.1f} | {min(each):.1f}, {max(each):.1f} | {bar}"
+        print(f"| {count} {kind} | {rss:.0f} | {pss:.0f} {cells}", flush=True)
 
 
 @asynccontextmanager

@@ -5,11 +5,12 @@ import hashlib
 import json
 import os
 import resource
+import ssl
 import tempfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from tests.support.service import Service, free_port, run_service
 
@@ -38,7 +39,8 @@ class SignalingServer:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.url: str = service.settings["signaling"]["public_url"]
-        self._port = service.settings["signaling"]["port"]
+        own = Path(service.settings["state_dir"]) / "certificate.pem"
+        self.trust = ssl.create_default_context(cafile=own)  # for https, by the name localhost
 
     @property
     def pid(self) -> int:
@@ -58,23 +60,23 @@ class SignalingServer:
         return memory(self.pid)
 
     def _plan_one(self) -> Locators:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self._port}/api/v1/appointments",
+        request = urllib.request.Request(  # noqa: S310 - this machine
+            f"{self.url}/api/v1/appointments",
             data=json.dumps({"start": "now"}).encode(),
             headers={"Authorization": f"Bearer {_TOKEN}", "Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - this machine
+        with urllib.request.urlopen(request, timeout=10, context=self.trust) as answer:  # noqa: S310 - this machine
             locators = json.load(answer)["locators"]
         return Locators(locators["organiser"], locators["participant"])
 
 
 @contextlib.contextmanager
-def run_signaling(clients: int, **signaling: Any) -> Iterator[SignalingServer]:  # noqa: ANN401 - settings
+def run_signaling(clients: int, *, https: bool = False) -> Iterator[SignalingServer]:
     """Start the service with relay and pages, as one process does for a practice, and with bounds for one address.
 
     Args:
         clients: sockets that will be open at a time.
-        signaling: more settings of that section.
+        https: serve the pages over TLS.
     """
     raise_descriptor_limit()  # the service inherits it
     port = free_port()
@@ -88,12 +90,12 @@ def run_signaling(clients: int, **signaling: Any) -> Iterator[SignalingServer]: 
         "signaling": {
             "listen_addresses": ["127.0.0.1"],
             "port": port,
-            "public_url": f"http://localhost:{port}",
+            "public_url": f"{'https' if https else 'http'}://localhost:{port}",
+            "https": https,
             "max_clients": clients + _SPARE_CLIENTS,
             "unknown_codes_per_minute": 1000,  # joins that are being looked up count as unknown
             "api_requests_per_minute": 60_000,
             "organisations": {"bench": {"tokens_sha256": [hashlib.sha256(_TOKEN.encode()).hexdigest()]}},
-            **signaling,
         },
     }
     with tempfile.TemporaryDirectory() as name, run_service(Path(name), settings) as service:

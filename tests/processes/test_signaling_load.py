@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from aiohttp import ClientSession
 
 from tests.bench import seats
 from tests.bench.signaling_server import SignalingServer, run_signaling
@@ -50,6 +51,14 @@ def test_the_floor_is_measured_with_as_many_sockets_and_messages(server: Signali
     with run_echo() as echo:
         counts = run_locust(echo, server.plan(TALKS), BLOBS, USERS)
     assert (counts.joins, counts.relayed) == (2 * TALKS, 2 * TALKS * BLOBS)
+
+
+async def test_no_socket_has_a_compressor_though_the_browser_offers_one(server: SignalingServer) -> None:
+    async with (
+        ClientSession() as session,
+        session.ws_connect(f"{server.url}/ws", headers={"Origin": server.url}, compress=15) as socket,
+    ):
+        assert socket.compress == 0
 
 
 @pytest.mark.parametrize("talking", [False, True], ids=["waiting", "in a talk"])
