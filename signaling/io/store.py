@@ -44,6 +44,7 @@ from signaling.io.schema import APPOINTMENTS, SEATS, UnknownSchema, is_current, 
 MIN_KEY_BYTES = 32
 MAX_DRAWS = 8  # a billion locators: even eight collisions in a row mean a broken source of entropy
 MAX_LISTED = 1000  # appointments in one answer
+MAX_CONNECTIONS = 8  # to the database; whoever finds all of them in use waits for one
 
 # Put together once: that costs as much as sending it, and every join asks.
 _FIND = (
@@ -113,9 +114,12 @@ class AppointmentStore:
         self._key = key
         self._draw = draw
         self._url = make_url(url)
-        # Parameters are hashes of locators: no log line or traceback may show them.
-        self._engine: AsyncEngine = create_async_engine(self._url, hide_parameters=True)
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
+        in_memory = self._is_sqlite and self._url.database in {None, "", ":memory:"}
+        # All of them stay open: to open one costs more than a query, and for SQLite each has a thread.
+        pool: dict[str, int] = {} if in_memory else {"pool_size": MAX_CONNECTIONS, "max_overflow": 0}
+        # Parameters are hashes of locators: no log line or traceback may show them.
+        self._engine: AsyncEngine = create_async_engine(self._url, hide_parameters=True, **pool)
         if self._is_sqlite:
             event.listen(self._engine.sync_engine, "connect", _configure_sqlite)
 
