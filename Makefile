@@ -13,7 +13,7 @@ FUZZ_TARGETS := message attributes framing turn_server
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 17
 
 $(VENV)/.runtime: requirements/runtime.txt pyproject.toml
 	@echo "setting up $(VENV), once" >&2
@@ -92,7 +92,7 @@ bench: setup native ## figures beside coturn, measured in the same run (needs ro
 	@scripts/system-packages bench
 	@$(BIN)/python -m tests.bench.compare_with_coturn
 
-bench-signaling: setup native ## CPU and memory of joins, messages and seats; seconds to the first picture; about ten minutes
+bench-signaling: setup ## CPU of joins and messages, memory of seats, time to the first picture; about fifteen minutes
 	@$(BIN)/python -m tests.bench.signaling
 
 requirements: ## compile requirements/*.in to pinned and hashed *.txt, without any index address
