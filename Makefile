@@ -4,16 +4,16 @@
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3.11) python3)
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := stun relay signaling config tests
+SOURCES := stun relay signaling config tests loadtest
 PYTEST := $(BIN)/python -m pytest
 AXE := tests/e2e/node_modules/.installed
 FUZZ_TARGETS := message attributes framing turn_server
 
-.PHONY: help setup system-packages run native test in-process processes check unit conformance e2e e2e-pages e2e-talks fuzz bench requirements clean
+.PHONY: help setup system-packages run native test in-process processes check unit conformance e2e e2e-pages e2e-talks fuzz bench bench-signaling requirements clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 17
 
 $(VENV)/.runtime: requirements/runtime.txt pyproject.toml
 	@echo "setting up $(VENV), once" >&2
@@ -91,6 +91,9 @@ fuzz: $(VENV)/.dev ## many more random inputs than a test run uses, then atheris
 bench: setup native ## figures beside coturn, measured in the same run (needs root for network namespaces)
 	@scripts/system-packages bench
 	@$(BIN)/python -m tests.bench.compare_with_coturn
+
+bench-signaling: setup ## CPU of joins and messages, memory of seats, time to the first picture; about fifteen minutes
+	@$(BIN)/python -m tests.bench.signaling
 
 requirements: ## compile requirements/*.in to pinned and hashed *.txt, without any index address
 	@$(PYTHON) -m venv $(VENV)/pip-tools

@@ -11,7 +11,20 @@ from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, delete, event, func, insert, make_url, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    event,
+    func,
+    insert,
+    make_url,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -31,6 +44,14 @@ from signaling.io.schema import APPOINTMENTS, SEATS, UnknownSchema, is_current, 
 MIN_KEY_BYTES = 32
 MAX_DRAWS = 8  # a billion locators: even eight collisions in a row mean a broken source of entropy
 MAX_LISTED = 1000  # appointments in one answer
+MAX_CONNECTIONS = 8  # to the database; whoever finds all of them in use waits for one
+
+# Put together once: that costs as much as sending it, and every join asks.
+_FIND = (
+    select(APPOINTMENTS.c.room_id, APPOINTMENTS.c.tier, APPOINTMENTS.c.start_unix, SEATS.c.role)
+    .select_from(SEATS.join(APPOINTMENTS))
+    .where(SEATS.c.locator_hash == bindparam("hash"))
+)
 
 _MIGRATION_LOCK = 0x7265_6463_6F6E  # "redcon": for PostgreSQL, whose nodes may start at the same moment
 _ORGANISATION_PREFIX = b"organisation\0"  # no locator begins like this, so no two hashes mean different things
@@ -93,9 +114,12 @@ class AppointmentStore:
         self._key = key
         self._draw = draw
         self._url = make_url(url)
-        # Parameters are hashes of locators: no log line or traceback may show them.
-        self._engine: AsyncEngine = create_async_engine(self._url, hide_parameters=True)
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
+        in_memory = self._is_sqlite and self._url.database in {None, "", ":memory:"}
+        # All of them stay open: to open one costs more than a query, and for SQLite each has a thread.
+        pool: dict[str, int] = {} if in_memory else {"pool_size": MAX_CONNECTIONS, "max_overflow": 0}
+        # Parameters are hashes of locators: no log line or traceback may show them.
+        self._engine: AsyncEngine = create_async_engine(self._url, hide_parameters=True, **pool)
         if self._is_sqlite:
             event.listen(self._engine.sync_engine, "connect", _configure_sqlite)
 
@@ -168,14 +192,9 @@ class AppointmentStore:
         Raises:
             StoreError: the database failed.
         """
-        query = (
-            select(APPOINTMENTS.c.room_id, APPOINTMENTS.c.tier, APPOINTMENTS.c.start_unix, SEATS.c.role)
-            .select_from(SEATS.join(APPOINTMENTS))
-            .where(SEATS.c.locator_hash == self._hash(locator))
-        )
         with _failures_as("the appointments cannot be read"):
             async with self._engine.connect() as connection:
-                row = (await connection.execute(query)).mappings().one_or_none()
+                row = (await connection.execute(_FIND, {"hash": self._hash(locator)})).mappings().one_or_none()
         if row is None:
             return None
         return Seat(Appointment(row["room_id"], Tier(row["tier"]), _instant(row["start_unix"])), Role(row["role"]))

@@ -6,10 +6,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from signaling.appointments import PlannedAppointment, Role, Tier
 from signaling.codes import AccessCode, InvalidCode, secret_from
 from signaling.io.store import (
+    MAX_CONNECTIONS,
     MAX_DRAWS,
     AppointmentStore,
     Position,
@@ -45,6 +47,18 @@ async def test_both_seats_of_an_appointment_are_found(any_store: AppointmentStor
 
 async def test_an_unknown_locator_leads_nowhere(any_store: AppointmentStore) -> None:
     assert await any_store.find("000000") is None
+
+
+async def test_many_lookups_at_once_wait_for_few_connections_that_stay_open(any_store: AppointmentStore) -> None:
+    new = await any_store.create(START)
+    opened: list[object] = []
+    event.listen(any_store._engine.sync_engine, "connect", lambda connection, _: opened.append(connection))
+    for _ in range(3):
+        found = await asyncio.gather(
+            *(any_store.find(new.organiser_locator) for _ in range(4 * MAX_CONNECTIONS)),
+        )
+        assert set(found) == {(new.appointment, Role.ORGANISER)}
+    assert len(opened) < MAX_CONNECTIONS, "one was there before"
 
 
 async def test_another_key_knows_no_code(store: AppointmentStore, tmp_path: Path) -> None:
