@@ -1,8 +1,8 @@
 """The lobby: every socket, room and deadline of the signaling endpoint, as one sans-IO state machine.
 
 The shell calls in (`connect`, `receive_text`, `receive_binary`, `finish_lookup`, `fail_lookup`, `disconnect`,
-`handle_timeout`, `drain`), and after each call drains `poll_lookup`, `poll_transmit`, `poll_event` and
-`poll_timeout`. `now` is monotonic time in seconds.
+`handle_timeout`, `renew`, `drain`), and after each call drains `poll_lookup`, `poll_renewal`, `poll_transmit`,
+`poll_event` and `poll_timeout`. `now` is monotonic time in seconds.
 """
 
 import base64
@@ -20,6 +20,7 @@ from signaling.messages import (
     Drain,
     Error,
     ErrorCode,
+    Ice,
     Join,
     Joined,
     Leave,
@@ -34,6 +35,7 @@ from signaling.messages import (
     parse_client_message,
 )
 from signaling.rate_limiter import AddressLimiter, Pace, RateExceeded, TokenBucket
+from signaling.renewals import Renewals
 from signaling.room import Claim, ClaimRecord, Pairing, Room, SeatCrowded, SeatTaken
 from signaling.settings import SignalingSettings
 from signaling.transmit import CLOSE_GOING_AWAY, CLOSE_NORMAL, CLOSE_POLICY, Close, Forward, Lookup, Transmit
@@ -44,6 +46,11 @@ MESSAGE_PACE = Pace(interval=1 / 50, burst=200)  # one client's messages: a burs
 MAX_LIMITED_ADDRESSES = 65_536
 MAX_UNJOINED_PER_ADDRESS = 64  # a page joins at once: even a hospital behind one address stays far below
 PID_BYTES = 9
+# A credential is renewed after a share of its life: late enough to be worth it, early enough to be of use for a while
+# longer. The share is drawn for each client, so that those who came at once, to a restarted server, part again.
+RENEWAL_EARLIEST_SHARE = 1 / 2
+RENEWAL_SPREAD_SHARE = 1 / 4
+RENEWAL_DRAW_BYTES = 2
 TOKEN_BYTES = 16
 
 
@@ -93,8 +100,10 @@ class Lobby:
         # `seat_hold_seconds` is new, a seat may be held as long as the old one said.
         self._join_deadlines: OrderedDict[int, float] = OrderedDict()
         self._holds: OrderedDict[str, tuple[float, _Place]] = OrderedDict()
+        self._renewals = Renewals()
         self._unjoined: Counter[bytes] = Counter()  # clients without a seat, by address
         self._lookups: deque[Lookup] = deque()
+        self._renewing: deque[int] = deque()
         self._outbox: deque[Transmit | Close] = deque()
         self._events: deque[events.Event] = deque()
         self._changes: dict[bytes, None] | None = {} if note_changes else None
@@ -205,6 +214,8 @@ class Lobby:
         else:
             self._count_out(record)
             self._welcome(client, record.place, window, ice)
+            if not record.guest:  # the lobby of its socket renews, which knows the host that the client asked for
+                self.expect_renewal(client, ice, now)
 
     def fail_lookup(self, client: int, now: float) -> None:
         """Tell a client to come again, because the appointments cannot be read."""
@@ -218,12 +229,19 @@ class Lobby:
             self._hold(record.place, now)
 
     def handle_timeout(self, now: float) -> None:
-        """Do what is due: close who has not joined, forget silent claims and old attempts."""
+        """Do what is due: close who has not joined, forget silent claims and old attempts, renew credentials."""
         while self._join_deadlines and next(iter(self._join_deadlines.values())) <= now:
             self._refuse_message(next(iter(self._join_deadlines)), MessageFault.NO_JOIN, now)
         while self._holds and next(iter(self._holds.values()))[0] <= now:
             self._end_oldest_hold(events.Departure.HOLD_EXPIRED, now)
         self._unknown_codes.expire(now)
+        self._renewing.extend(self._renewals.take(now))
+
+    def renew(self, client: int, ice: tuple[IceServer, ...], now: float) -> None:
+        """Tell a client its servers with a fresh credential, because `poll_renewal` has named it. It may be gone."""
+        if client in self._clients:
+            self._send(client, Ice(ice=ice))
+            self.expect_renewal(client, ice, now)
 
     def drain(self, now: float) -> None:
         """Send every client away, because the server is about to stop. Nobody is let in again."""
@@ -265,6 +283,16 @@ class Lobby:
         self._count_out(record)
         record.lent = True
         return Joining(record.address, record.resume)
+
+    def expect_renewal(self, client: int, ice: tuple[IceServer, ...], now: float) -> None:
+        """Renew what a client was told just now before it ends, if there is a credential in it.
+
+        The lobby calls this itself for its own seats; for a client that was lent, whoever sees it get its seat.
+        """
+        if any(server.credential is not None for server in ice):
+            draw = int.from_bytes(self._entropy(RENEWAL_DRAW_BYTES)) / 256**RENEWAL_DRAW_BYTES
+            share = RENEWAL_EARLIEST_SHARE + RENEWAL_SPREAD_SHARE * draw
+            self._renewals.schedule(client, now + share * self._settings.ice.credential_lifetime_seconds)
 
     def arrive(self, joining: Joining, seat: Seat, ice: tuple[IceServer, ...], *, now: float, utc: datetime) -> int:
         """Seat a client whose socket another lobby has, or tell it why not.
@@ -364,6 +392,10 @@ class Lobby:
         """Return the next locator to look up. The shell answers each within a bounded time."""
         return self._lookups.popleft() if self._lookups else None
 
+    def poll_renewal(self) -> int | None:
+        """Return the next client whose credential ends soon. The shell answers with `renew`."""
+        return self._renewing.popleft() if self._renewing else None
+
     def poll_transmit(self) -> Transmit | Close | None:
         """Return the next thing to do to a socket."""
         return self._outbox.popleft() if self._outbox else None
@@ -378,8 +410,7 @@ class Lobby:
         if self._holds:
             due.append(next(iter(self._holds.values()))[0])
         expiry = self._unknown_codes.next_expiry()
-        if expiry is not None:
-            due.append(expiry)
+        due += [at for at in (expiry, self._renewals.next_at()) if at is not None]
         return min(due, default=None)
 
     # --- joining and leaving ---
@@ -546,6 +577,7 @@ class Lobby:
 
     def _drop(self, client: int) -> _Client | None:
         self._join_deadlines.pop(client, None)
+        self._renewals.forget(client)
         record = self._clients.pop(client, None)
         if record is not None:
             self._count_out(record)

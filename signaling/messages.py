@@ -123,6 +123,13 @@ class RelayFromPeer(_Message):
     blob: Blob
 
 
+class Ice(_Message):
+    """The servers of `joined` with a fresh credential, before the last one ends."""
+
+    type: Literal["ice"] = "ice"
+    ice: tuple[IceServer, ...]
+
+
 class Drain(_Message):
     """The server is about to stop: connect again."""
 
@@ -139,7 +146,7 @@ class Error(_Message):
     limit: int | None = Field(None, ge=2)  # participants
 
 
-ServerMessage = Joined | Peer | RelayFromPeer | Drain | Error
+ServerMessage = Joined | Peer | RelayFromPeer | Ice | Drain | Error
 
 _CLIENT_MESSAGE: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
 

@@ -40,6 +40,7 @@ const MAX_FAILED_AGREEMENTS = 3; // of one appointment: somebody with a wrong se
  *   | { do: "call_message", message: Message }
  *   | { do: "resync_call" }
  *   | { do: "restart_ice" }
+ *   | { do: "renew_ice", servers: RTCIceServer[] }
  *   | { do: "probe_signaling" }
  *   | { do: "forget_session" }} Action
  *
@@ -244,6 +245,17 @@ export class RoomMachine {
       this.#do({ do: "start_media" });
     }
     this.#lookAround(now);
+  }
+
+  /**
+   * The credential of the seat is about to end, and here is the next one: the living connection and later ones use it.
+   *
+   * @param {RTCIceServer[]} servers
+   */
+  iceRenewed(servers) {
+    if (this.#phase !== "room") return;
+    this.#seat = { ...this.#seat, ice: servers };
+    if (this.#call !== "none" && this.#call !== "no_path") this.#do({ do: "renew_ice", servers });
   }
 
   /**

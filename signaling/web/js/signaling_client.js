@@ -10,6 +10,7 @@ const OPENING_TIMEOUT_MS = 10_000;
 const STEADY_AFTER_MS = 10_000; // a socket that lived this long starts the pauses anew
 const DRAIN_SPREAD_MS = 2_000;
 
+const MAX_ICE_SERVERS = 8;
 const MAX_FAILED_PROBES = 2; // in a row, then the present socket is taken for dead, too
 
 /** Errors that pass by themselves. */
@@ -37,6 +38,7 @@ export const PASSING_ERRORS = new Set(["overload", "rate_limited"]);
  * @property {(seat: Seat) => void} joined
  * @property {(peer: { pid: string, role: string, present: boolean }) => void} peer
  * @property {(from: string, blob: unknown) => void} relay
+ * @property {(servers: RTCIceServer[]) => void} ice the servers of the seat, with a fresh credential
  * @property {(refusal: Refusal, retryInMs: number | null) => void} refused with the pause before the next attempt by itself
  * @property {(retryInMs: number) => void} away the socket is lost; the pause before the next attempt
  */
@@ -244,6 +246,10 @@ export class SignalingClient {
         break;
       case "relay":
         if (typeof message.from === "string") this.#handlers.relay(message.from, message.blob);
+        break;
+      case "ice":
+        // What is in it the browser judges; nobody needs to hear of servers before there is a seat.
+        if (this.#joined && Array.isArray(message.ice) && message.ice.length <= MAX_ICE_SERVERS) this.#handlers.ice(message.ice);
         break;
       case "drain":
         this.#draining = true;

@@ -8,7 +8,7 @@ from signaling.lobby import Lobby
 from signaling.node_messages import Arrive, ClientText, Deliver, Gone, Shut, Stray
 from signaling.room import ClaimRecord
 from tests.unit.signaling.cluster import Client, Cluster, Node
-from tests.unit.signaling.harness import ICE, Harness
+from tests.unit.signaling.harness import ICE, Harness, credential_expiry
 
 STRANGER = b"s" * 12
 
@@ -164,3 +164,33 @@ def test_stored_claims_beyond_what_a_room_can_have_are_left_out(cluster: Cluster
     assert lobby.poll_change() == seat.appointment.room_id
     lobby.handle_timeout(cluster.now + cluster.settings.seat_hold_seconds)
     assert not lobby.has_room(seat.appointment.room_id)
+
+
+def test_the_node_of_the_socket_renews_credentials_and_the_home_of_the_room_does_not() -> None:
+    cluster = Cluster(turn=True, ice={"credential_lifetime_seconds": 100})
+    planned = Harness()
+    planned.plan(1)
+    cluster.seats = planned.seats
+    home, other, organiser, participant = pair(cluster)
+    assert [len(node.lobby._renewals) for node in (home, other)] == [1, 1]
+    cluster.advance(80)
+    for client in (organiser, participant):
+        assert [message["type"] for message in cluster.inbox[client] if "ice" in message] == ["joined", "ice"]
+        assert credential_expiry(cluster.inbox[client]) > cluster.now + 50
+
+
+def test_a_client_that_its_home_has_not_seated_is_told_no_fresh_credential() -> None:
+    cluster = Cluster(turn=True)
+    planned = Harness()
+    planned.plan(1)
+    cluster.seats = planned.seats
+    node = cluster.nodes[0]
+    client = node.exchange.connect(b"", cluster.now)
+    node.exchange.receive_text(client, '{"type": "join", "loc": "A00001"}', cluster.now)
+    assert node.exchange.poll_lookup() is not None
+    seat = cluster.seats["A00001"]
+    node.exchange.finish_lookup(client, seat, cluster.ice(), Placement(STRANGER), now=cluster.now, utc=cluster.utc)
+    assert client in node.exchange._lent
+    assert len(node.lobby._renewals) == 0
+    node.exchange.receive(STRANGER, Deliver(client, '{"type":"joined"}'), now=cluster.now, utc=cluster.utc)
+    assert len(node.lobby._renewals) == 1

@@ -1,14 +1,15 @@
 import json
+import random
 from datetime import timedelta
 
 import pytest
 
 from signaling import events
 from signaling.appointments import Role, Tier
-from signaling.lobby import JOIN_DEADLINE_SECONDS, MAX_UNJOINED_PER_ADDRESS, OVERLOAD_RETRY_SECONDS
+from signaling.lobby import JOIN_DEADLINE_SECONDS, MAX_UNJOINED_PER_ADDRESS, OVERLOAD_RETRY_SECONDS, Lobby
 from signaling.messages import ErrorCode, MessageFault
 from signaling.settings import SignalingSettings
-from tests.unit.signaling.harness import START, Harness
+from tests.unit.signaling.harness import START, Harness, credential_expiry
 
 
 @pytest.fixture
@@ -402,3 +403,62 @@ def test_no_event_carries_a_locator_pid_token_or_room(harness: Harness) -> None:
     told = json.dumps([repr(event) for event in harness.events])
     for private in ("A00001", "B00001", *(harness.joined(organiser)[key] for key in ("pid", "resume", "room"))):
         assert private not in told
+
+
+def test_a_credential_is_renewed_again_and_again_between_a_half_and_three_quarters_of_its_life() -> None:
+    harness = Harness(turn=True, ice={"credential_lifetime_seconds": 100})
+    client = harness.join(harness.plan(1)[0])
+    for _ in range(20):
+        harness.take(client)
+        due = harness.lobby.poll_timeout()
+        assert due is not None
+        assert 50 <= due - harness.now <= 75
+        harness.advance(due - harness.now)
+        (told,) = harness.inbox[client]
+        assert told["type"] == "ice"
+        assert told["ice"][1]["credential"] == "password"
+        assert credential_expiry([told]) == due + 100
+
+
+def test_those_who_came_together_are_renewed_apart() -> None:
+    harness = Harness(turn=True, ice={"credential_lifetime_seconds": 1000})
+    harness.lobby = Lobby(harness.settings, random.Random(1).randbytes)  # noqa: S311 - the same draws each time
+    clients = [harness.join(harness.plan(number)[0], address=f"192.0.2.{number}") for number in range(1, 201)]
+    harness.advance(499)
+    renewed_within = []
+    for _ in range(25):
+        before = sum(len(harness.inbox[client]) for client in clients)
+        harness.advance(10.1)
+        renewed_within.append(sum(len(harness.inbox[client]) for client in clients) - before)
+    assert sum(renewed_within) == 200
+    assert max(renewed_within) <= 20, "no twentieth part of the time sees more than a tenth of them"
+
+
+def test_nobody_is_renewed_without_a_seat_after_it_or_without_a_credential() -> None:
+    harness = Harness(turn=True, ice={"credential_lifetime_seconds": 10})
+    locator, _ = harness.plan(1)
+    harness.answer_lookups = False
+    waiting = harness.join(locator)
+    harness.advance(60)
+    assert harness.inbox[waiting] == []
+    harness.answer_lookups = True
+    left, lost = harness.join(locator), harness.join(locator)
+    harness.send(left, type="leave")
+    harness.disconnect(lost)
+    harness.advance(20)
+    assert "ice" not in {message["type"] for client in (left, lost) for message in harness.inbox[client]}
+    direct = Harness(ice={"credential_lifetime_seconds": 10})
+    client = direct.join(direct.plan(1)[0])
+    direct.advance(3600)
+    assert [message["type"] for message in direct.inbox[client]] == ["joined"]
+
+
+def test_whoever_goes_while_its_credential_is_made_is_sent_nothing() -> None:
+    harness = Harness(turn=True)
+    client = harness.join(harness.plan(1)[0])
+    harness.now += harness.settings.ice.credential_lifetime_seconds
+    harness.lobby.handle_timeout(harness.now)
+    harness.lobby.disconnect(client, harness.now)
+    assert harness.lobby.poll_renewal() == client
+    harness.lobby.renew(client, harness.ice(), harness.now)
+    assert harness.lobby.poll_transmit() is None
