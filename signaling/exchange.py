@@ -154,7 +154,7 @@ class Exchange:
                 self._announce(client, lent)
         else:
             if seat is not None and placement is not None:
-                self._settle(seat, placement, now)
+                self._settle(seat, placement, now=now, utc=utc)
             self._lobby.finish_lookup(client, seat, ice, now=now, utc=utc)
             if seat is not None and placement is not None:
                 self._release_if_empty(seat.appointment.room_id)
@@ -182,7 +182,7 @@ class Exchange:
             self._announce(client, lent)
         else:
             del self._lent[client]
-            self._settle(lent.seat, placement, now)
+            self._settle(lent.seat, placement, now=now, utc=utc)
             self._lobby.take_back(client, lent.seat, lent.ice, now=now, utc=utc)
             self._release_if_empty(room_id)
         self._route()
@@ -342,10 +342,10 @@ class Exchange:
     def _is_elsewhere(self, seat: Seat, placement: Placement) -> bool:
         return placement.home != self._id and not self._lobby.has_room(seat.appointment.room_id)
 
-    def _settle(self, seat: Seat, placement: Placement, now: float) -> None:
+    def _settle(self, seat: Seat, placement: Placement, *, now: float, utc: datetime) -> None:
         """Take a room over that has just come here."""
         if placement.claims and not self._lobby.has_room(seat.appointment.room_id):
-            self._lobby.restore(seat.appointment, placement.claims, now)
+            self._lobby.restore(seat.appointment, placement.claims, now=now, utc=utc)
 
     def _release_if_empty(self, room_id: bytes) -> None:
         """Take back what was claimed on the bus for a client that was not seated after all."""

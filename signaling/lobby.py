@@ -10,11 +10,11 @@ import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from signaling import events
-from signaling.appointments import Appointment, EntryRefused, EntryWindow, Expired, Seat, TooEarly
+from signaling.appointments import Appointment, EntryRefused, EntryWindow, Expired, Role, Seat, TooEarly
 from signaling.ice_servers import IceServer
 from signaling.messages import (
     Drain,
@@ -52,6 +52,11 @@ RENEWAL_EARLIEST_SHARE = 1 / 2
 RENEWAL_SPREAD_SHARE = 1 / 4
 RENEWAL_DRAW_BYTES = 2
 TOKEN_BYTES = 16
+
+
+class _BothClocks(NamedTuple):
+    now: float
+    utc: datetime
 
 
 class _Place(NamedTuple):
@@ -108,6 +113,8 @@ class Lobby:
         self._events: deque[events.Event] = deque()
         self._changes: dict[bytes, None] | None = {} if note_changes else None
         self._forwards: deque[Forward] = deque()
+        # Whoever takes a seat is told to us with both clocks; what follows from it is dated by the distance to that.
+        self._clocks: _BothClocks | None = None
         self._pace: Pace | None = None
         self.configure(settings)
 
@@ -199,6 +206,7 @@ class Lobby:
     def _admit(
         self, client: int, record: _Client, seat: Seat, ice: tuple[IceServer, ...], *, now: float, utc: datetime
     ) -> None:
+        self._clocks = _BothClocks(now, utc)
         window = self._window(seat.appointment.start)
         try:
             window.admit(utc)
@@ -250,7 +258,7 @@ class Lobby:
             self._send_elsewhere(client)
         for room in list(self._rooms.values()):
             for claim in room.claims():
-                room.remove(claim)
+                room.remove(claim, self._date(now))
                 self._end_claim(room, claim, events.Departure.DRAINED, now)
 
     # --- what comes from other lobbies, and goes to them (docs/nodes.md) ---
@@ -348,11 +356,12 @@ class Lobby:
         claims = sorted(room.claims(), key=lambda claim: claim.client is not None) if room is not None else ()
         return tuple(ClaimRecord.of(claim) for claim in claims)
 
-    def restore(self, appointment: Appointment, claims: tuple[ClaimRecord, ...], now: float) -> None:
+    def restore(self, appointment: Appointment, claims: tuple[ClaimRecord, ...], *, now: float, utc: datetime) -> None:
         """Take over a room that is not here, with every claim held from now on.
 
         Claims beyond `claims_per_seat` are left out.
         """
+        self._clocks = _BothClocks(now, utc)
         room = Room(appointment, self._settings.claims_per_seat, now)
         for claim in room.restore(claims):
             if appointment.room_id not in self._rooms:
@@ -371,7 +380,7 @@ class Lobby:
         for claim in room.claims():
             if claim.client is not None:
                 self._send_elsewhere(claim.client)
-            room.remove(claim)
+            room.remove(claim, self._date(now))
             self._end_claim(room, claim, events.Departure.MOVED, now)
 
     def poll_forward(self) -> Forward | None:
@@ -449,7 +458,7 @@ class Lobby:
         if room is None:
             room = Room(seat.appointment, self._settings.claims_per_seat, now)
         pid, token = _opaque(self._entropy(PID_BYTES)), _opaque(self._entropy(TOKEN_BYTES))
-        claim = Claim(pid, seat.role, record.address, token, client=None)
+        claim = Claim(pid, seat.role, record.address, token, client=None, waiting_since=self._date(now))
         displaced = room.add(claim)
         if displaced is not None:
             self._dismiss(room, displaced, _overload(), events.Departure.DISPLACED, now)
@@ -486,14 +495,14 @@ class Lobby:
         )
         self._send(client, joined)
         for other in room.present_beside(claim):
-            self._send(client, Peer(pid=other.pid, role=other.role, present=True))
+            self._send(client, _announce(other, claim))
         self._tell_others(place, present=True)
 
     def _leave(self, client: int, place: _Place | None, now: float) -> None:
         self._outbox.append(Close(client, CLOSE_NORMAL))
         self._drop(client)
         if place is not None:
-            place.room.remove(place.claim)
+            place.room.remove(place.claim, self._date(now))
             self._tell_others(place, present=False)
             self._end_claim(place.room, place.claim, events.Departure.LEFT, now)
 
@@ -507,7 +516,7 @@ class Lobby:
 
     def _end_oldest_hold(self, departure: events.Departure, now: float) -> None:
         _, (room, claim) = next(iter(self._holds.values()))
-        room.remove(claim)
+        room.remove(claim, self._date(now))
         self._end_claim(room, claim, departure, now)
 
     # --- pairing and relaying ---
@@ -595,10 +604,15 @@ class Lobby:
             del self._unjoined[record.address]
 
     def _tell_others(self, place: _Place, *, present: bool) -> None:
-        message = Peer(pid=place.claim.pid, role=place.claim.role, present=present)
         for other in place.room.present_beside(place.claim):
             if other.client is not None:
-                self._send(other.client, message)
+                self._send(other.client, _announce(place.claim, other, present=present))
+
+    def _date(self, now: float) -> datetime:
+        """Say what the wall clock shows at `now`: there is no claim to date before a seat was taken."""
+        if self._clocks is None:
+            raise RuntimeError("a claim has ended before there was one")
+        return self._clocks.utc + timedelta(seconds=now - self._clocks.now)
 
     def _send(self, client: int, message: ServerMessage) -> None:
         self._outbox.append(Transmit(client, encode_server_message(message)))
@@ -609,6 +623,13 @@ class Lobby:
             opens_minutes=self._settings.entry_opens_minutes,
             closes_hours=self._settings.entry_closes_hours,
         )
+
+
+def _announce(claim: Claim, to: Claim, *, present: bool = True) -> Peer:
+    """Tell a client about another one; an organiser also since when a participant waits, and nobody else."""
+    told = present and claim.role is Role.PARTICIPANT and to.role is Role.ORGANISER
+    since = Room.waiting_before(claim, to) if told else None
+    return Peer(pid=claim.pid, role=claim.role, present=present, since=since)
 
 
 def _overload() -> Error:

@@ -107,12 +107,16 @@ class Joined(_Message):
 
 
 class Peer(_Message):
-    """Another client of this room is here, or is gone."""
+    """Another client of this room is here, or is gone.
+
+    `since` is told to an organiser about a participant who has been waiting for longer than the organiser is here.
+    """
 
     type: Literal["peer"] = "peer"
     pid: OpaqueId
     role: Role
     present: bool
+    since: Instant | None = None
 
 
 class RelayFromPeer(_Message):

@@ -158,7 +158,7 @@ def test_stored_claims_beyond_what_a_room_can_have_are_left_out(cluster: Cluster
     records = [ClaimRecord(f"pid{number}", seat.role, b"", f"token{number}", confirmed=True) for number in range(3)]
     twice = ClaimRecord("pid0", seat.role, b"", "other", confirmed=False)
     many = [ClaimRecord(f"more{number}", seat.role, b"", f"m{number}", confirmed=False) for number in range(9)]
-    lobby.restore(seat.appointment, (*records, twice, *many), cluster.now)
+    lobby.restore(seat.appointment, (*records, twice, *many), now=cluster.now, utc=cluster.utc)
     restored = lobby.snapshot(seat.appointment.room_id)
     assert [claim.pid for claim in restored] == ["pid0", "more0", "more1", "more2"]
     assert lobby.poll_change() == seat.appointment.room_id
@@ -194,3 +194,16 @@ def test_a_client_that_its_home_has_not_seated_is_told_no_fresh_credential() -> 
     assert len(node.lobby._renewals) == 0
     node.exchange.receive(STRANGER, Deliver(client, '{"type":"joined"}'), now=cluster.now, utc=cluster.utc)
     assert len(node.lobby._renewals) == 1
+
+
+def test_a_wait_is_known_at_every_node_and_survives_the_one_that_has_the_room(cluster: Cluster) -> None:
+    home, other = cluster.nodes
+    waiting = cluster.join(home, "B00001")
+    cluster.advance(60)
+    cluster.kill(home)
+    cluster.advance(5)
+    back = cluster.join(other, "B00001", resume=cluster.inbox[waiting][0]["resume"])
+    cluster.advance(60)
+    organiser = cluster.join(cluster.nodes[0], "A00001")
+    assert cluster.inbox[organiser][1]["pid"] == cluster.inbox[back][0]["pid"]
+    assert cluster.inbox[organiser][1]["since"] == "2026-11-22T09:00:00Z"

@@ -462,3 +462,72 @@ def test_whoever_goes_while_its_credential_is_made_is_sent_nothing() -> None:
     assert harness.lobby.poll_renewal() == client
     harness.lobby.renew(client, harness.ice(), harness.now)
     assert harness.lobby.poll_transmit() is None
+
+
+def told_since(harness: Harness, client: int) -> list[str | None]:
+    """What each announcement of a peer told this client about the time of waiting."""
+    return [each.get("since") for each in harness.inbox[client] if each["type"] == "peer" and each["present"]]
+
+
+def test_the_organiser_is_told_since_when_the_participant_waits_and_the_participant_nothing(harness: Harness) -> None:
+    organiser, participant = harness.plan(1)
+    harness.utc -= timedelta(minutes=2)
+    first = harness.join(participant)
+    harness.advance(300)
+    second = harness.join(organiser)
+    assert told_since(harness, second) == ["2026-11-22T08:58:00Z"]
+    assert told_since(harness, first) == [None]
+
+
+def test_an_organiser_who_was_here_first_is_told_nothing_about_waiting(harness: Harness) -> None:
+    organiser, participant = harness.plan(1)
+    first = harness.join(organiser)
+    harness.advance(60)
+    harness.join(participant)
+    assert told_since(harness, first) == [None]
+
+
+def test_a_wait_survives_the_reloads_of_both(harness: Harness) -> None:
+    organiser, participant = harness.plan(1)
+    waiting = harness.join(participant)
+    harness.advance(60)
+    harness.disconnect(waiting)
+    harness.advance(5)
+    waiting = harness.join(participant, resume=harness.token(waiting))
+    harness.advance(60)
+    first = harness.join(organiser)
+    harness.disconnect(first)
+    second = harness.join(organiser, resume=harness.token(first))
+    harness.disconnect(waiting)
+    harness.join(participant, resume=harness.token(waiting))
+    assert told_since(harness, second) == ["2026-11-22T09:00:00Z"] * 2
+
+
+def test_after_a_talk_that_broke_off_nobody_has_waited(harness: Harness) -> None:
+    organiser, participant = harness.plan(1)
+    waiting = harness.join(participant)
+    harness.advance(60)
+    first = harness.join(organiser)
+    harness.pair(first, waiting)
+    harness.advance(600)
+    harness.disconnect(first)
+    harness.advance(3)
+    assert told_since(harness, harness.join(organiser, resume=harness.token(first))) == [None]
+
+
+def test_whoever_stays_when_the_other_has_gone_for_good_waits_from_then_on(harness: Harness) -> None:
+    organiser, participant = harness.plan(1)
+    first, waiting = harness.join(organiser), harness.join(participant)
+    harness.pair(first, waiting)
+    harness.advance(600)
+    harness.send(first, type="leave")
+    harness.advance(600)
+    assert told_since(harness, harness.join(organiser)) == ["2026-11-22T09:10:00Z"]
+
+
+def test_no_event_tells_since_when_anybody_waits(harness: Harness) -> None:
+    organiser, participant = harness.plan(1)
+    harness.join(participant)
+    harness.advance(60)
+    harness.join(organiser)
+    assert "2026" not in repr(harness.events)

@@ -153,6 +153,10 @@ def test_joined_is_written_as_the_protocol_says() -> None:
             Peer(pid="p", role=Role.PARTICIPANT, present=False),
             '{"type":"peer","pid":"p","role":"participant","present":false}',
         ),
+        (
+            Peer(pid="p", role=Role.PARTICIPANT, present=True, since=datetime(2026, 11, 22, 8, 58, 1, 9, tzinfo=UTC)),
+            '{"type":"peer","pid":"p","role":"participant","present":true,"since":"2026-11-22T08:58:01Z"}',
+        ),
         (RelayFromPeer(sender="p", blob="b"), '{"type":"relay","from":"p","blob":"b"}'),
         (Drain(), '{"type":"drain"}'),
         (
