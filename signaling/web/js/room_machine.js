@@ -48,6 +48,7 @@ const MAX_FAILED_AGREEMENTS = 3; // of one appointment: somebody with a wrong se
  * @property {string} role
  * @property {boolean} present
  * @property {boolean} [stale] seen before the last `joined`, not announced since
+ * @property {string | null} since UTC instant since which it waits for the own side, if it came first
  * @property {Hello | null} hello the last one
  * @property {boolean} verified has the same secret: what it says is sealed, and what is said to it, too
  * @property {string} safetyCode of the verified connection
@@ -65,6 +66,7 @@ const MAX_FAILED_AGREEMENTS = 3; // of one appointment: somebody with a wrong se
  * @property {Seat | null} seat
  * @property {"none" | "connecting" | "connected" | "interrupted" | "no_path"} call
  * @property {{ name: string, camera: boolean, microphone: boolean, safetyCode: string } | null} partner
+ * @property {string | null} waitingSince for an organiser: since when the verified participant waits, until the talk stands
  * @property {boolean} waitingHint
  * @property {boolean} rival somebody else claims the own seat
  * @property {boolean} signalingAway
@@ -136,6 +138,7 @@ export class RoomMachine {
       seat: this.#seat,
       call: this.#call,
       partner,
+      waitingSince: this.#waitingSince(),
       waitingHint: this.#hint,
       rival,
       signalingAway: this.#awayFromServer,
@@ -291,10 +294,10 @@ export class RoomMachine {
   }
 
   /**
-   * @param {{ pid: string, role: string, present: boolean }} announced
+   * @param {{ pid: string, role: string, present: boolean, since?: string | null }} announced
    * @param {number} now
    */
-  peer({ pid, role, present }, now) {
+  peer({ pid, role, present, since = null }, now) {
     if (this.#phase !== "room") return;
     const known = this.#peers.get(pid);
     if (pid === this.#partner?.pid) this.#gap = true;
@@ -302,7 +305,7 @@ export class RoomMachine {
       if (known === undefined && this.#peers.size >= MAX_PEERS) return;
       // A new socket of theirs: messages may be lost, and it may be somebody else. Nothing is said before it is known.
       const { hello = null, safetyCode = "" } = known ?? {};
-      const peer = { role, present, hello, safetyCode, verified: false, agreeAt: null };
+      const peer = { role, present, since, hello, safetyCode, verified: false, agreeAt: null };
       this.#peers.set(pid, peer);
       if (this.#isPartnerRole(peer)) this.#agree(pid, peer, now);
     } else if (known !== undefined) {
@@ -522,6 +525,15 @@ export class RoomMachine {
     this.#reset();
     this.#phase = "form";
     this.#problem = problem;
+  }
+
+  /** Somebody who has only guessed the locator waits for nobody. */
+  #waitingSince() {
+    const stands = this.#call === "connected" || this.#call === "interrupted";
+    if (this.#phase !== "room" || this.#seat.role !== "organiser" || stands) return null;
+    const waits = (peer) => peer !== undefined && peer.present && peer.verified && this.#isPartnerRole(peer);
+    const known = this.#partner ? [this.#peers.get(this.#partner.pid)] : [...this.#peers.values()];
+    return known.find(waits)?.since ?? null;
   }
 
   /** @param {Peer} peer */

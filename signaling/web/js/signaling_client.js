@@ -36,7 +36,8 @@ export const PASSING_ERRORS = new Set(["overload", "rate_limited"]);
  *
  * @typedef {object} SignalingHandlers
  * @property {(seat: Seat) => void} joined
- * @property {(peer: { pid: string, role: string, present: boolean }) => void} peer
+ * @property {(peer: { pid: string, role: string, present: boolean, since: string | null }) => void} peer `since`: UTC
+ *   instant since which it has been waiting for the one of this page
  * @property {(from: string, blob: unknown) => void} relay
  * @property {(servers: RTCIceServer[]) => void} ice the servers of the seat, with a fresh credential
  * @property {(refusal: Refusal, retryInMs: number | null) => void} refused with the pause before the next attempt by itself
@@ -241,7 +242,8 @@ export class SignalingClient {
         break;
       case "peer":
         if (typeof message.pid === "string" && typeof message.role === "string") {
-          this.#handlers.peer({ pid: message.pid, role: message.role, present: message.present === true });
+          const { pid, role, present, since } = message;
+          this.#handlers.peer({ pid, role, present: present === true, since: isInstant(since) ? since : null });
         }
         break;
       case "relay":
@@ -287,4 +289,12 @@ export class SignalingClient {
     this.#handlers.refused(refusal, pause);
     this.#retryAfter(pause);
   }
+}
+
+/**
+ * @param {unknown} value
+ * @returns {value is string} a UTC instant as the server writes it
+ */
+function isInstant(value) {
+  return typeof value === "string" && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/.test(value) && !Number.isNaN(Date.parse(value));
 }
