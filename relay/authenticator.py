@@ -76,7 +76,14 @@ class Authenticator:
         self._offers: dict[str, _Offer] = {}  # by name of the realm
 
     def authenticate(
-        self, request: Message, path: FiveTuple, unix_time: float, known: Identity | None = None
+        self,
+        request: Message,
+        path: FiveTuple,
+        unix_time: float,
+        known: Identity | None = None,
+        *,
+        holder: str | None = None,
+        grace_seconds: int = 0,
     ) -> Identity:
         """Verify a request in the order that RFC 8489 §9.2.4 demands, with one thing made explicit.
 
@@ -88,6 +95,9 @@ class Authenticator:
             path: where it came from, and where to.
             unix_time: seconds since 1970.
             known: who was authenticated on this path before. With the same values only the integrity is verified.
+            holder: whose allocation the request keeps alive (`holder_of`), None if it keeps none. Only that user's
+                time-limited name goes on to count after its expiry (docs/decisions/0022-expired-names.md).
+            grace_seconds: for how long it does.
 
         Raises:
             Unauthenticated: there are no credentials, or they are unknown, expired or wrong.
@@ -113,7 +123,8 @@ class Authenticator:
         try:
             if username is None:
                 username = credentials.by_userhash(userhash or b"")
-            keys = credentials.keys(username, unix_time, algorithm)
+            grace = grace_seconds if holder is not None and holder == holder_of(realm.name, username) else 0
+            keys = credentials.keys(username, unix_time - grace, algorithm)
         except CredentialError as error:
             raise Unauthenticated(error.reason.value) from error
         secret, key = _fitting_key(request, request.integrity, keys)
@@ -121,7 +132,7 @@ class Authenticator:
             until = float(self._nonces.verify(nonce, path.client, unix_time))
         except StaleNonceError as error:
             raise StaleNonce("stale_nonce") from error
-        if secret:
+        if secret:  # without the grace: within it every request is looked at anew, for it may be another kind
             until = min(until, credential_expiry(username))
         return Identity(username, key, realm, secret, shown, until, self)
 

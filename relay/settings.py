@@ -194,6 +194,13 @@ class RelaySettings(BaseModel, frozen=True, extra="forbid"):
     default_lifetime_seconds: int = Field(600, ge=60, le=3600, description="LIFETIME without a wish (RFC 8656 §7.2)")
     max_lifetime_seconds: int = Field(3600, ge=600, le=86_400, description="clamp of LIFETIME (RFC 8656 §7.2)")
     nonce_lifetime_seconds: int = Field(3600, ge=60, le=86_400, description="age after which a NONCE is stale (438)")
+    expired_user_grace_seconds: int = Field(
+        86_400,
+        ge=0,
+        le=604_800,
+        description="for how long after the expiry of its user name an allocation may be kept alive by that user; "
+        "browsers cannot change the name of a running one. 0: not at all",
+    )
     users: dict[str, SecretStr] = Field(
         default_factory=dict,
         description="static users and their passwords, for tests and fixed installations",

@@ -85,6 +85,8 @@ _BINDING_ANSWERED: Final = {transport: _ANSWERED[Method.BINDING, transport] for 
 _NO_CREDENTIALS: Final = Unauthenticated("no_credentials")
 _CHALLENGED: Final = (Unauthenticated, StaleNonce)
 _METHODS: Final = {int(method): method for method in Method}
+# What keeps a relayed talk alive, and begins nothing new.
+_KEEPS_ALIVE: Final = frozenset({int(Method.REFRESH), int(Method.CREATE_PERMISSION), int(Method.CHANNEL_BIND)})
 
 # Gets what lives on the five-tuple, expired or not; returns the attributes of the response, None if that follows later.
 _Handler = Callable[[Message, FiveTuple, Identity, Allocation | None, float], tuple[bytes, ...] | None]
@@ -267,8 +269,14 @@ class TurnServer:
         identity: Identity | None = None
         allocation = self._allocations.get(path)
         try:
+            keeps_alive = allocation is not None and method in _KEEPS_ALIVE and allocation.is_here(now)
             identity = self._authenticator.authenticate(
-                request, path, unix_time, None if allocation is None else allocation.identity
+                request,
+                path,
+                unix_time,
+                None if allocation is None else allocation.identity,
+                holder=allocation.holder if allocation is not None and keeps_alive else None,
+                grace_seconds=self._settings.expired_user_grace_seconds,
             )
             unknown = request.unknown_attributes(self._understood)
             if unknown:

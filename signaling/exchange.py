@@ -4,8 +4,9 @@ A room is at one node at a time, its home; the lobby there decides about it as i
 room is elsewhere is **lent**: its socket stays here, its messages go to the home, and what the home says comes back. At
 the home it is a **guest**: a client of the lobby like any other, whose socket is at another node.
 
-The shell calls in, and after each call drains `poll_lookup`, `poll_transmit`, `poll_event`, `poll_command` and
-`poll_timeout`. Without a bus (`join_bus` never called) every room is here. `now` is monotonic time in seconds.
+The shell calls in, and after each call drains `poll_lookup`, `poll_renewal`, `poll_transmit`, `poll_event`,
+`poll_command` and `poll_timeout`. Without a bus (`join_bus` never called) every room is here. `now` is monotonic
+time in seconds.
 """
 
 from collections import deque
@@ -70,6 +71,7 @@ class _Lent:
     seat: Seat
     ice: tuple[IceServer, ...]
     strays: int = 0
+    seated: bool = False
 
 
 class Exchange:
@@ -152,7 +154,7 @@ class Exchange:
                 self._announce(client, lent)
         else:
             if seat is not None and placement is not None:
-                self._settle(seat, placement, now)
+                self._settle(seat, placement, now=now, utc=utc)
             self._lobby.finish_lookup(client, seat, ice, now=now, utc=utc)
             if seat is not None and placement is not None:
                 self._release_if_empty(seat.appointment.room_id)
@@ -180,7 +182,7 @@ class Exchange:
             self._announce(client, lent)
         else:
             del self._lent[client]
-            self._settle(lent.seat, placement, now)
+            self._settle(lent.seat, placement, now=now, utc=utc)
             self._lobby.take_back(client, lent.seat, lent.ice, now=now, utc=utc)
             self._release_if_empty(room_id)
         self._route()
@@ -188,6 +190,11 @@ class Exchange:
     def handle_timeout(self, now: float) -> None:
         """Do what is due."""
         self._lobby.handle_timeout(now)
+        self._route()
+
+    def renew(self, client: int, ice: tuple[IceServer, ...], now: float) -> None:
+        """Tell a client of this node its servers with a fresh credential; see `Lobby.renew`."""
+        self._lobby.renew(client, ice, now)
         self._route()
 
     def leave_bus(self) -> None:
@@ -260,6 +267,10 @@ class Exchange:
         """Return the next locator to look up."""
         return self._lobby.poll_lookup()
 
+    def poll_renewal(self) -> int | None:
+        """Return the next client whose credential ends soon."""
+        return self._lobby.poll_renewal()
+
     def poll_transmit(self) -> Transmit | Close | None:
         """Return the next thing to do to a socket of this node."""
         return self._outbox.popleft() if self._outbox else None
@@ -312,6 +323,9 @@ class Exchange:
                 if len(text) > MAX_MESSAGE_BYTES:
                     return False
                 self._outbox.append(Transmit(client, text))
+                if not lent.seated:  # the first word of a home is `joined`, or why not: then `Shut` follows
+                    lent.seated = True
+                    self._lobby.expect_renewal(client, lent.ice, now)
             case Shut(code=code):
                 del self._lent[client]
                 self._outbox.append(Close(client, code))
@@ -328,10 +342,10 @@ class Exchange:
     def _is_elsewhere(self, seat: Seat, placement: Placement) -> bool:
         return placement.home != self._id and not self._lobby.has_room(seat.appointment.room_id)
 
-    def _settle(self, seat: Seat, placement: Placement, now: float) -> None:
+    def _settle(self, seat: Seat, placement: Placement, *, now: float, utc: datetime) -> None:
         """Take a room over that has just come here."""
         if placement.claims and not self._lobby.has_room(seat.appointment.room_id):
-            self._lobby.restore(seat.appointment, placement.claims, now)
+            self._lobby.restore(seat.appointment, placement.claims, now=now, utc=utc)
 
     def _release_if_empty(self, room_id: bytes) -> None:
         """Take back what was claimed on the bus for a client that was not seated after all."""

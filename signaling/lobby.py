@@ -1,8 +1,8 @@
 """The lobby: every socket, room and deadline of the signaling endpoint, as one sans-IO state machine.
 
 The shell calls in (`connect`, `receive_text`, `receive_binary`, `finish_lookup`, `fail_lookup`, `disconnect`,
-`handle_timeout`, `drain`), and after each call drains `poll_lookup`, `poll_transmit`, `poll_event` and
-`poll_timeout`. `now` is monotonic time in seconds.
+`handle_timeout`, `renew`, `drain`), and after each call drains `poll_lookup`, `poll_renewal`, `poll_transmit`,
+`poll_event` and `poll_timeout`. `now` is monotonic time in seconds.
 """
 
 import base64
@@ -10,16 +10,17 @@ import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from signaling import events
-from signaling.appointments import Appointment, EntryRefused, EntryWindow, Expired, Seat, TooEarly
+from signaling.appointments import Appointment, EntryRefused, EntryWindow, Expired, Role, Seat, TooEarly
 from signaling.ice_servers import IceServer
 from signaling.messages import (
     Drain,
     Error,
     ErrorCode,
+    Ice,
     Join,
     Joined,
     Leave,
@@ -34,6 +35,7 @@ from signaling.messages import (
     parse_client_message,
 )
 from signaling.rate_limiter import AddressLimiter, Pace, RateExceeded, TokenBucket
+from signaling.renewals import Renewals
 from signaling.room import Claim, ClaimRecord, Pairing, Room, SeatCrowded, SeatTaken
 from signaling.settings import SignalingSettings
 from signaling.transmit import CLOSE_GOING_AWAY, CLOSE_NORMAL, CLOSE_POLICY, Close, Forward, Lookup, Transmit
@@ -44,7 +46,17 @@ MESSAGE_PACE = Pace(interval=1 / 50, burst=200)  # one client's messages: a burs
 MAX_LIMITED_ADDRESSES = 65_536
 MAX_UNJOINED_PER_ADDRESS = 64  # a page joins at once: even a hospital behind one address stays far below
 PID_BYTES = 9
+# A credential is renewed after a share of its life: late enough to be worth it, early enough to be of use for a while
+# longer. The share is drawn for each client, so that those who came at once, to a restarted server, part again.
+RENEWAL_EARLIEST_SHARE = 1 / 2
+RENEWAL_SPREAD_SHARE = 1 / 4
+RENEWAL_DRAW_BYTES = 2
 TOKEN_BYTES = 16
+
+
+class _BothClocks(NamedTuple):
+    now: float
+    utc: datetime
 
 
 class _Place(NamedTuple):
@@ -93,12 +105,16 @@ class Lobby:
         # `seat_hold_seconds` is new, a seat may be held as long as the old one said.
         self._join_deadlines: OrderedDict[int, float] = OrderedDict()
         self._holds: OrderedDict[str, tuple[float, _Place]] = OrderedDict()
+        self._renewals = Renewals()
         self._unjoined: Counter[bytes] = Counter()  # clients without a seat, by address
         self._lookups: deque[Lookup] = deque()
+        self._renewing: deque[int] = deque()
         self._outbox: deque[Transmit | Close] = deque()
         self._events: deque[events.Event] = deque()
         self._changes: dict[bytes, None] | None = {} if note_changes else None
         self._forwards: deque[Forward] = deque()
+        # Whoever takes a seat is told to us with both clocks; what follows from it is dated by the distance to that.
+        self._clocks: _BothClocks | None = None
         self._pace: Pace | None = None
         self.configure(settings)
 
@@ -190,6 +206,7 @@ class Lobby:
     def _admit(
         self, client: int, record: _Client, seat: Seat, ice: tuple[IceServer, ...], *, now: float, utc: datetime
     ) -> None:
+        self._clocks = _BothClocks(now, utc)
         window = self._window(seat.appointment.start)
         try:
             window.admit(utc)
@@ -205,6 +222,8 @@ class Lobby:
         else:
             self._count_out(record)
             self._welcome(client, record.place, window, ice)
+            if not record.guest:  # the lobby of its socket renews, which knows the host that the client asked for
+                self.expect_renewal(client, ice, now)
 
     def fail_lookup(self, client: int, now: float) -> None:
         """Tell a client to come again, because the appointments cannot be read."""
@@ -218,12 +237,19 @@ class Lobby:
             self._hold(record.place, now)
 
     def handle_timeout(self, now: float) -> None:
-        """Do what is due: close who has not joined, forget silent claims and old attempts."""
+        """Do what is due: close who has not joined, forget silent claims and old attempts, renew credentials."""
         while self._join_deadlines and next(iter(self._join_deadlines.values())) <= now:
             self._refuse_message(next(iter(self._join_deadlines)), MessageFault.NO_JOIN, now)
         while self._holds and next(iter(self._holds.values()))[0] <= now:
             self._end_oldest_hold(events.Departure.HOLD_EXPIRED, now)
         self._unknown_codes.expire(now)
+        self._renewing.extend(self._renewals.take(now))
+
+    def renew(self, client: int, ice: tuple[IceServer, ...], now: float) -> None:
+        """Tell a client its servers with a fresh credential, because `poll_renewal` has named it. It may be gone."""
+        if client in self._clients:
+            self._send(client, Ice(ice=ice))
+            self.expect_renewal(client, ice, now)
 
     def drain(self, now: float) -> None:
         """Send every client away, because the server is about to stop. Nobody is let in again."""
@@ -232,7 +258,7 @@ class Lobby:
             self._send_elsewhere(client)
         for room in list(self._rooms.values()):
             for claim in room.claims():
-                room.remove(claim)
+                room.remove(claim, self._date(now))
                 self._end_claim(room, claim, events.Departure.DRAINED, now)
 
     # --- what comes from other lobbies, and goes to them (docs/nodes.md) ---
@@ -265,6 +291,16 @@ class Lobby:
         self._count_out(record)
         record.lent = True
         return Joining(record.address, record.resume)
+
+    def expect_renewal(self, client: int, ice: tuple[IceServer, ...], now: float) -> None:
+        """Renew what a client was told just now before it ends, if there is a credential in it.
+
+        The lobby calls this itself for its own seats; for a client that was lent, whoever sees it get its seat.
+        """
+        if any(server.credential is not None for server in ice):
+            draw = int.from_bytes(self._entropy(RENEWAL_DRAW_BYTES)) / 256**RENEWAL_DRAW_BYTES
+            share = RENEWAL_EARLIEST_SHARE + RENEWAL_SPREAD_SHARE * draw
+            self._renewals.schedule(client, now + share * self._settings.ice.credential_lifetime_seconds)
 
     def arrive(self, joining: Joining, seat: Seat, ice: tuple[IceServer, ...], *, now: float, utc: datetime) -> int:
         """Seat a client whose socket another lobby has, or tell it why not.
@@ -320,11 +356,12 @@ class Lobby:
         claims = sorted(room.claims(), key=lambda claim: claim.client is not None) if room is not None else ()
         return tuple(ClaimRecord.of(claim) for claim in claims)
 
-    def restore(self, appointment: Appointment, claims: tuple[ClaimRecord, ...], now: float) -> None:
+    def restore(self, appointment: Appointment, claims: tuple[ClaimRecord, ...], *, now: float, utc: datetime) -> None:
         """Take over a room that is not here, with every claim held from now on.
 
         Claims beyond `claims_per_seat` are left out.
         """
+        self._clocks = _BothClocks(now, utc)
         room = Room(appointment, self._settings.claims_per_seat, now)
         for claim in room.restore(claims):
             if appointment.room_id not in self._rooms:
@@ -343,7 +380,7 @@ class Lobby:
         for claim in room.claims():
             if claim.client is not None:
                 self._send_elsewhere(claim.client)
-            room.remove(claim)
+            room.remove(claim, self._date(now))
             self._end_claim(room, claim, events.Departure.MOVED, now)
 
     def poll_forward(self) -> Forward | None:
@@ -364,6 +401,10 @@ class Lobby:
         """Return the next locator to look up. The shell answers each within a bounded time."""
         return self._lookups.popleft() if self._lookups else None
 
+    def poll_renewal(self) -> int | None:
+        """Return the next client whose credential ends soon. The shell answers with `renew`."""
+        return self._renewing.popleft() if self._renewing else None
+
     def poll_transmit(self) -> Transmit | Close | None:
         """Return the next thing to do to a socket."""
         return self._outbox.popleft() if self._outbox else None
@@ -378,8 +419,7 @@ class Lobby:
         if self._holds:
             due.append(next(iter(self._holds.values()))[0])
         expiry = self._unknown_codes.next_expiry()
-        if expiry is not None:
-            due.append(expiry)
+        due += [at for at in (expiry, self._renewals.next_at()) if at is not None]
         return min(due, default=None)
 
     # --- joining and leaving ---
@@ -418,7 +458,7 @@ class Lobby:
         if room is None:
             room = Room(seat.appointment, self._settings.claims_per_seat, now)
         pid, token = _opaque(self._entropy(PID_BYTES)), _opaque(self._entropy(TOKEN_BYTES))
-        claim = Claim(pid, seat.role, record.address, token, client=None)
+        claim = Claim(pid, seat.role, record.address, token, client=None, waiting_since=self._date(now))
         displaced = room.add(claim)
         if displaced is not None:
             self._dismiss(room, displaced, _overload(), events.Departure.DISPLACED, now)
@@ -455,14 +495,14 @@ class Lobby:
         )
         self._send(client, joined)
         for other in room.present_beside(claim):
-            self._send(client, Peer(pid=other.pid, role=other.role, present=True))
+            self._send(client, _announce(other, claim))
         self._tell_others(place, present=True)
 
     def _leave(self, client: int, place: _Place | None, now: float) -> None:
         self._outbox.append(Close(client, CLOSE_NORMAL))
         self._drop(client)
         if place is not None:
-            place.room.remove(place.claim)
+            place.room.remove(place.claim, self._date(now))
             self._tell_others(place, present=False)
             self._end_claim(place.room, place.claim, events.Departure.LEFT, now)
 
@@ -476,7 +516,7 @@ class Lobby:
 
     def _end_oldest_hold(self, departure: events.Departure, now: float) -> None:
         _, (room, claim) = next(iter(self._holds.values()))
-        room.remove(claim)
+        room.remove(claim, self._date(now))
         self._end_claim(room, claim, departure, now)
 
     # --- pairing and relaying ---
@@ -546,6 +586,7 @@ class Lobby:
 
     def _drop(self, client: int) -> _Client | None:
         self._join_deadlines.pop(client, None)
+        self._renewals.forget(client)
         record = self._clients.pop(client, None)
         if record is not None:
             self._count_out(record)
@@ -563,10 +604,15 @@ class Lobby:
             del self._unjoined[record.address]
 
     def _tell_others(self, place: _Place, *, present: bool) -> None:
-        message = Peer(pid=place.claim.pid, role=place.claim.role, present=present)
         for other in place.room.present_beside(place.claim):
             if other.client is not None:
-                self._send(other.client, message)
+                self._send(other.client, _announce(place.claim, other, present=present))
+
+    def _date(self, now: float) -> datetime:
+        """Say what the wall clock shows at `now`: there is no claim to date before a seat was taken."""
+        if self._clocks is None:
+            raise RuntimeError("a claim has ended before there was one")
+        return self._clocks.utc + timedelta(seconds=now - self._clocks.now)
 
     def _send(self, client: int, message: ServerMessage) -> None:
         self._outbox.append(Transmit(client, encode_server_message(message)))
@@ -577,6 +623,13 @@ class Lobby:
             opens_minutes=self._settings.entry_opens_minutes,
             closes_hours=self._settings.entry_closes_hours,
         )
+
+
+def _announce(claim: Claim, to: Claim, *, present: bool = True) -> Peer:
+    """Tell a client about another one; an organiser also since when a participant waits, and nobody else."""
+    told = present and claim.role is Role.PARTICIPANT and to.role is Role.ORGANISER
+    since = Room.waiting_before(claim, to) if told else None
+    return Peer(pid=claim.pid, role=claim.role, present=present, since=since)
 
 
 def _overload() -> Error:

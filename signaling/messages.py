@@ -107,12 +107,16 @@ class Joined(_Message):
 
 
 class Peer(_Message):
-    """Another client of this room is here, or is gone."""
+    """Another client of this room is here, or is gone.
+
+    `since` is told to an organiser about a participant who has been waiting for longer than the organiser is here.
+    """
 
     type: Literal["peer"] = "peer"
     pid: OpaqueId
     role: Role
     present: bool
+    since: Instant | None = None
 
 
 class RelayFromPeer(_Message):
@@ -121,6 +125,13 @@ class RelayFromPeer(_Message):
     type: Literal["relay"] = "relay"
     sender: Annotated[OpaqueId, Field(serialization_alias="from")]
     blob: Blob
+
+
+class Ice(_Message):
+    """The servers of `joined` with a fresh credential, before the last one ends."""
+
+    type: Literal["ice"] = "ice"
+    ice: tuple[IceServer, ...]
 
 
 class Drain(_Message):
@@ -139,7 +150,7 @@ class Error(_Message):
     limit: int | None = Field(None, ge=2)  # participants
 
 
-ServerMessage = Joined | Peer | RelayFromPeer | Drain | Error
+ServerMessage = Joined | Peer | RelayFromPeer | Ice | Drain | Error
 
 _CLIENT_MESSAGE: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
 

@@ -5,6 +5,7 @@ bytes come from another process: they parse, or they raise `NodeMessageError`.
 """
 
 import struct
+from datetime import UTC
 from typing import Annotated, NamedTuple
 
 from pydantic import AwareDatetime, Base64Bytes, BaseModel, Field, TypeAdapter
@@ -95,6 +96,7 @@ class _StoredClaim(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=
     address: Annotated[Base64Bytes, Field(max_length=MAX_ADDRESS_BYTES)]
     token: OpaqueId
     confirmed: bool
+    since: AwareDatetime | None = None
 
 
 _STORED: TypeAdapter[tuple[_StoredClaim, ...]] = TypeAdapter(
@@ -138,7 +140,7 @@ def parse_node_message(data: bytes) -> NodeMessage:
                 return Shut(client, _parse_close_code(rest))
             case 3 | 6 if not rest:
                 return Gone(client) if kind == 3 else Stray(client)
-    except ValueError as error:  # of which pydantic's and Unicode's errors are kinds
+    except (ValueError, OverflowError) as error:  # pydantic's and Unicode's errors; an instant outside of UTC's years
         raise NodeMessageError(type(error).__name__) from None
     raise NodeMessageError(f"kind {kind} with {len(rest)} bytes")
 
@@ -147,7 +149,12 @@ def encode_claims(claims: tuple[ClaimRecord, ...]) -> bytes:
     """Write the claims of a room for the node that has it next."""
     stored = tuple(
         _StoredClaim.model_construct(
-            pid=claim.pid, role=claim.role, address=claim.address, token=claim.token, confirmed=claim.confirmed
+            pid=claim.pid,
+            role=claim.role,
+            address=claim.address,
+            token=claim.token,
+            confirmed=claim.confirmed,
+            since=claim.waiting_since,
         )
         for claim in claims
     )
@@ -163,10 +170,14 @@ def parse_claims(data: bytes) -> tuple[ClaimRecord, ...]:
     if len(data) > MAX_STORED_BYTES:
         raise NodeMessageError(f"{len(data)} bytes of claims")
     try:
-        stored = _STORED.validate_json(data)
-    except ValueError as error:
+        return tuple(map(_claim_record, _STORED.validate_json(data)))
+    except (ValueError, OverflowError) as error:  # in UTC an instant may lie before the year 1
         raise NodeMessageError(type(error).__name__) from None
-    return tuple(ClaimRecord(each.pid, each.role, each.address, each.token, each.confirmed) for each in stored)
+
+
+def _claim_record(stored: _StoredClaim) -> ClaimRecord:
+    since = None if stored.since is None else stored.since.astimezone(UTC)
+    return ClaimRecord(stored.pid, stored.role, stored.address, stored.token, stored.confirmed, since)
 
 
 _KINDS: dict[type[NodeMessage], int] = {Arrive: 1, ClientText: 2, Gone: 3, Deliver: 4, Shut: 5, Stray: 6}

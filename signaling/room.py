@@ -4,6 +4,7 @@ import hmac
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum, auto
 from typing import NamedTuple, Self
 
@@ -38,6 +39,8 @@ class Claim:
         token: takes the claim over from another socket.
         client: the open socket, or None while the claim is held.
         confirmed: it and a client of the other role have verified each other.
+        waiting_since: UTC instant from which it has had nobody to talk to; None while it has. A socket that comes and
+            goes changes nothing about it.
     """
 
     pid: str
@@ -46,6 +49,7 @@ class Claim:
     token: str = field(repr=False)
     client: int | None
     confirmed: bool = False
+    waiting_since: datetime | None = None
     verified: set[str] = field(default_factory=set)  # pids in this room: bounded by its claims
 
 
@@ -57,11 +61,12 @@ class ClaimRecord(NamedTuple):
     address: bytes
     token: str
     confirmed: bool
+    waiting_since: datetime | None = None
 
     @classmethod
     def of(cls, claim: Claim) -> Self:
         """Describe a claim."""
-        return cls(claim.pid, claim.role, claim.address, claim.token, claim.confirmed)
+        return cls(claim.pid, claim.role, claim.address, claim.token, claim.confirmed, claim.waiting_since)
 
 
 class Room:
@@ -112,7 +117,7 @@ class Room:
         displaced = None
         if len(seat) >= self._claims_per_seat:
             displaced = self._choose_displaced(claim, [other for other in seat if not other.confirmed])
-            self.remove(displaced)
+            self._forget(displaced)
         self._claims[claim.pid] = claim
         return displaced
 
@@ -132,9 +137,8 @@ class Room:
             if crowded or rivals or record.pid in self._claims or record.token in tokens:
                 continue
             tokens.add(record.token)
-            self._claims[record.pid] = Claim(
-                record.pid, record.role, record.address, record.token, client=None, confirmed=record.confirmed
-            )
+            pid, role, address, token, confirmed, since = record
+            self._claims[pid] = Claim(pid, role, address, token, client=None, confirmed=confirmed, waiting_since=since)
         self.paired = any(claim.confirmed for claim in self._claims.values())
         return self.claims()
 
@@ -155,10 +159,14 @@ class Room:
         # The order of the dict is the order of silence, which decides whom `add` displaces.
         self._claims[claim.pid] = self._claims.pop(claim.pid)
 
-    def remove(self, claim: Claim) -> None:
-        """Forget a claim."""
-        self._forget_reports(claim)
-        del self._claims[claim.pid]
+    def remove(self, claim: Claim, utc: datetime) -> None:
+        """Forget a claim at `utc`. Whoever talked to it waits from now on."""
+        self._forget(claim)
+        if not claim.confirmed:
+            return
+        for other in self._claims.values():
+            if other.role is not claim.role and other.confirmed and other.waiting_since is None:
+                other.waiting_since = utc
 
     def report(self, claim: Claim, peer: str, *, ok: bool) -> tuple[Pairing, list[Claim]]:
         """Take a client's word about a peer.
@@ -176,6 +184,7 @@ class Room:
         if claim.pid not in other.verified or (claim.confirmed and other.confirmed):
             return Pairing.NOTED, []
         claim.confirmed = other.confirmed = self.paired = True
+        claim.waiting_since = other.waiting_since = None
         return Pairing.CONFIRMED, self._evict_rivals(claim) + self._evict_rivals(other)
 
     def reachable(self, claim: Claim, peer: str) -> Claim | None:
@@ -188,6 +197,13 @@ class Room:
     def present_beside(self, claim: Claim) -> Iterator[Claim]:
         """List the other claims that have a socket, of both roles."""
         return (other for other in self._claims.values() if other is not claim and other.client is not None)
+
+    @staticmethod
+    def waiting_before(claim: Claim, other: Claim) -> datetime | None:
+        """Since when `claim` has been waiting, if `other` came later and they have not talked yet."""
+        if claim.waiting_since is None or other.waiting_since is None or other.waiting_since <= claim.waiting_since:
+            return None
+        return claim.waiting_since
 
     def claims(self) -> list[Claim]:
         """List every claim, held ones too."""
@@ -206,8 +222,12 @@ class Room:
     def _evict_rivals(self, claim: Claim) -> list[Claim]:
         rivals = [other for other in self._seat(claim.role) if other is not claim]
         for rival in rivals:
-            self.remove(rival)
+            self._forget(rival)
         return rivals
+
+    def _forget(self, claim: Claim) -> None:
+        self._forget_reports(claim)
+        del self._claims[claim.pid]
 
     def _forget_reports(self, claim: Claim) -> None:
         claim.verified.clear()

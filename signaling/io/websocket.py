@@ -291,11 +291,21 @@ class WebSocketEndpoint:
         """Send and report all that the lobby has to say, then sleep until its deadline."""
         while self._bus is not None and (command := self._exchange.poll_command()) is not None:
             self._command(self._bus, command)
+        while (client := self._exchange.poll_renewal()) is not None:
+            self._renew(client)
         while (output := self._exchange.poll_transmit()) is not None:
             self._send(output)
         while (event := self._exchange.poll_event()) is not None:
             self._observe(event)
         self._sleep_until(self._exchange.poll_timeout())
+
+    def _renew(self, client: int) -> None:
+        connection = self._connections.get(client)
+        if connection is None:
+            return  # the socket has ended, and its handler is about to say so
+        now_unix = int(self._clocks.utc_now().timestamp())
+        ice = list_ice_servers(connection.host, self._ports, self._issuer, now_unix)
+        self._exchange.renew(client, ice, self._clocks.monotonic())
 
     def _send(self, output: Transmit | Close) -> None:
         connection = self._connections.get(output.client)

@@ -28,8 +28,9 @@ from stun.attributes import (
     XOR_RELAYED_ADDRESS,
     Attribute,
 )
+from stun.credentials import issue_credential
 from stun.registry import ErrorCode, Method
-from tests.support.relay_harness import RELAY_V4, RELAY_V6, RelayedClient, RelayHarness, peer
+from tests.support.relay_harness import RELAY_V4, RELAY_V6, SECRET, RelayedClient, RelayHarness, peer
 from tests.support.turn_client import indication, new_transaction_id
 
 PEER = peer("8.8.8.8")
@@ -357,6 +358,83 @@ def test_another_user_on_the_five_tuple_has_the_wrong_credentials(
     assert ask(bob) == 441
     assert alice.has_relay
     assert alice.relay.peers == {}
+
+
+def with_name_that_ends_in(harness: RelayHarness, seconds: int, name: str = "seat") -> RelayedClient:
+    return harness.client(*issue_credential(SECRET, int(harness.unix_time) + seconds, name))
+
+
+@pytest.mark.rfc(8656, "5")
+@every_ask
+def test_an_allocation_outlives_the_name_of_the_user_that_made_it(harness: RelayHarness, ask: Ask) -> None:
+    client = with_name_that_ends_in(harness, 100)
+    client.allocate()
+    harness.advance(101)
+    assert ask(client) == 0
+
+
+@pytest.mark.rfc(8656, "5")
+@every_ask
+def test_after_the_grace_an_expired_name_keeps_no_allocation_alive(harness: RelayHarness, ask: Ask) -> None:
+    harness.configure(expired_user_grace_seconds=300)
+    client = with_name_that_ends_in(harness, 100)
+    client.allocate()
+    harness.advance(399)
+    assert client.refresh(600).code == 0
+    harness.advance(1)
+    assert ask(client) == 401
+    refused = harness.events[-1]
+    assert isinstance(refused, RequestRefused)
+    assert (refused.code, refused.cause) == (ErrorCode.UNAUTHENTICATED, "expired")
+    assert client.has_relay
+    harness.advance(600)
+    assert not client.has_relay, "nothing of it is left one lifetime after the grace"
+
+
+@pytest.mark.rfc(8656, "5")
+@every_ask
+def test_without_a_grace_an_allocation_ends_with_the_name_of_its_user(harness: RelayHarness, ask: Ask) -> None:
+    harness.configure(expired_user_grace_seconds=0)
+    client = with_name_that_ends_in(harness, 100)
+    client.allocate()
+    harness.advance(100)
+    assert ask(client) == 401
+
+
+@pytest.mark.rfc(8656, "5")
+@every_ask
+def test_an_expired_name_is_worth_nothing_on_the_allocation_of_another_user(harness: RelayHarness, ask: Ask) -> None:
+    owner, thief = with_name_that_ends_in(harness, 1000), with_name_that_ends_in(harness, 100, "thief")
+    owner.allocate()
+    thief.path = owner.path
+    harness.advance(100)
+    assert ask(thief) == 401
+    assert owner.has_relay
+    assert owner.relay.peers == {}
+
+
+@pytest.mark.rfc(8656, "5")
+def test_an_expired_name_makes_no_allocation_where_its_own_one_has_just_ended(harness: RelayHarness) -> None:
+    client = with_name_that_ends_in(harness, 100)
+    client.allocate()
+    harness.advance(101)
+    assert client.allocate().code == 401, "neither beside it"
+    assert client.refresh(0).code == 0
+    assert client.allocate().code == 401, "nor after it"
+    assert client.refresh().code == 401
+    assert harness.server.allocations == 0
+
+
+@pytest.mark.rfc(8656, "5")
+def test_a_relayed_talk_goes_on_for_hours_with_the_name_it_began_with(harness: RelayHarness) -> None:
+    client = with_name_that_ends_in(harness, 900)
+    client.allocate()
+    for _ in range(60):  # four minutes each, as browsers do it
+        if client.refresh(600).code == 438:  # a nonce lasts an hour
+            assert client.refresh(600).code == 0
+        assert client.bind(0x4000, PEER).code == 0
+        harness.advance(240)
+    assert client.has_relay
 
 
 @pytest.mark.rfc(8656, "6")

@@ -82,7 +82,7 @@ BENCH = """async () => {
       says(message) { this.onmessage({ data: JSON.stringify(message) }); }
     };
     const heard = [];
-    const handlers = new Proxy({}, { get: (_, name) => (value, pause) => heard.push([name, pause ?? null]) });
+    const handlers = new Proxy({}, { get: (_, name) => (value, pause) => heard.push([name, pause ?? null, value]) });
     const link = new SignalingClient({ url: "ws://nowhere/", locator: "000000", resume, handlers });
     link.start();
     return { link, sockets, heard, welcome: { type: "joined", ...seat("organiser") } };
@@ -463,7 +463,7 @@ def test_only_who_has_a_seat_to_take_back_returns_by_itself_when_told_to_wait(ru
         const { link, sockets: [socket], heard } = client(resume);
         socket.says({ type: "error", code: "rate_limited", retry_after: 6 });
         link.stop();
-        return heard[0];
+        return heard[0].slice(0, 2);
       });""")
     assert [name for name, _ in pauses] == ["refused", "refused"]
     assert pauses[0][1] >= 6_000
@@ -514,6 +514,127 @@ def test_a_crowded_server_keeps_the_present_socket_and_a_silent_one_does_not(run
       link.stop();
       return [kept, sockets[0].closed, heard.at(-1)[0]];""")
     assert seen == [[False, 1], True, "away"]
+
+
+# --- who waits since when ---
+
+
+def test_the_organiser_sees_since_when_a_verified_participant_waits_until_the_talk_stands(run: Run) -> None:
+    seen = run("""
+      const m = strict();
+      m.join("Dr. Anna Beispiel");
+      m.joined(seat("organiser"), 0);
+      m.mediaSettled(0);
+      const shown = () => m.view().waitingSince;
+      m.peer({ pid: "p", role: "participant", present: true, since: "2026-11-22T08:58:00Z" }, 0);
+      const steps = [shown()];
+      m.verified("p", "123456");
+      steps.push(shown());
+      m.message("p", hello(PARTNER, epoch(1)), 0);
+      steps.push(m.view().call, shown());
+      m.callChanged("connected", 0);
+      steps.push(shown());
+      m.callChanged("disconnected", 9);
+      return [...steps, shown()];""")
+    since = "2026-11-22T08:58:00Z"
+    assert seen == [None, since, "connecting", since, None, None]
+
+
+def test_nobody_waits_who_came_later_is_gone_or_sits_on_the_own_seat(run: Run) -> None:
+    seen = run("""
+      const since = "2026-11-22T08:58:00Z";
+      const later = alone();
+      later.peer({ pid: "p", role: "participant", present: true }, 0);
+      const gone = alone();
+      gone.peer({ pid: "p", role: "participant", present: true, since }, 0);
+      gone.peer({ pid: "p", role: "participant", present: false, since }, 1);
+      const rival = alone();
+      rival.peer({ pid: "x", role: "organiser", present: true, since }, 0);
+      const waiting = alone("participant");
+      waiting.peer({ pid: "o", role: "organiser", present: true, since }, 0);
+      return [later, gone, rival, waiting].map((m) => m.view().waitingSince);""")
+    assert seen == [None] * 4
+
+
+def test_another_one_at_the_seat_of_the_partner_does_not_wait_instead_of_it(run: Run) -> None:
+    seen = run("""
+      const m = paired();
+      m.peer({ pid: "x", role: "participant", present: true, since: "2026-11-22T08:58:00Z" }, 0);
+      return [m.view().call, m.view().waitingSince];""")
+    assert seen == ["connecting", None]
+
+
+@pytest.mark.parametrize(
+    ("since", "heard"),
+    [
+        ("2026-11-22T08:58:00Z", "2026-11-22T08:58:00Z"),
+        ("2026-13-45T08:58:00Z", None),
+        ("2026-11-22T08:58:00+01:00", None),
+        ("22.11.2026 <b>", None),
+        ("+275761-01-01T00:00:00Z", None),
+        (1_763_800_000, None),
+        (["2026-11-22T08:58:00Z"], None),
+        (None, None),
+    ],
+)
+def test_an_instant_that_is_none_is_not_heard(run: Run, since: object, heard: str | None) -> None:
+    seen = run(f"""
+      const {{ link, sockets: [socket], heard, welcome }} = client(null);
+      socket.says(welcome);
+      socket.says({{ type: "peer", pid: "p", role: "participant", present: true, since: {json.dumps(since)} }});
+      link.stop();
+      return heard.at(-1)[2].since;""")
+    assert seen == heard
+
+
+# --- credentials that are renewed ---
+
+
+def test_fresh_servers_are_for_the_living_connection_and_for_later_ones(run: Run) -> None:
+    seen = run("""
+      const m = talking();
+      const servers = [{ urls: "stun:example.org" }];
+      m.iceRenewed(servers);
+      const actions = m.poll();
+      return [actions, m.view().seat.ice];""")
+    servers = [{"urls": "stun:example.org"}]
+    assert seen == [[{"do": "renew_ice", "servers": servers}], servers]
+
+
+def test_fresh_servers_wait_for_the_next_connection_where_there_is_none(run: Run) -> None:
+    seen = run("""
+      const m = alone();
+      m.iceRenewed([{ urls: "stun:example.org" }]);
+      const done = did(m);
+      const ended = talking();
+      ended.hangUp();
+      ended.poll();
+      ended.iceRenewed([{ urls: "stun:example.org" }]);
+      return [done, m.view().seat.ice.length, did(ended), ended.view().seat.ice.length];""")
+    assert seen == [[], 1, [], 0]
+
+
+@pytest.mark.parametrize(
+    ("joined", "ice", "is_heard"),
+    [
+        (True, [], True),
+        (True, [{"urls": ["stun:example.org"]}] * 8, True),
+        (True, [{"urls": ["stun:example.org"]}] * 9, False),
+        (True, {"urls": "stun:example.org"}, False),
+        (True, None, False),
+        (False, [], False),
+    ],
+)
+def test_fresh_servers_are_heard_on_a_seat_and_within_their_bound(
+    run: Run, joined: object, ice: object, is_heard: object
+) -> None:
+    seen = run(f"""
+      const {{ link, sockets: [socket], heard, welcome }} = client(null);
+      if ({json.dumps(joined)}) socket.says(welcome);
+      socket.says({{ type: "ice", ice: {json.dumps(ice)} }});
+      link.stop();
+      return heard.map(([name]) => name).includes("ice");""")
+    assert seen == is_heard
 
 
 @pytest.mark.parametrize(

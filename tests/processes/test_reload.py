@@ -387,7 +387,7 @@ def test_the_entry_window_and_the_limit_of_unknown_codes_are_those_of_the_reload
     start = datetime.now(UTC) + timedelta(hours=10)
     codes = pages.service.create_appointment(start.isoformat(timespec="minutes"))
     assert pages.join(codes.organiser)["code"] == "too_early"
-    window = {"entry_opens_minutes": 1440, "ice": {"credential_lifetime_seconds": 400_000}}
+    window = {"entry_opens_minutes": 1440}
     pages.service.reload({"signaling": window})
     assert pages.join(codes.organiser)["type"] == "joined"
     pages.service.reload({"signaling": {"unknown_codes_per_minute": 2}})

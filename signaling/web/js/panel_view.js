@@ -4,6 +4,7 @@
  */
 
 import { text } from "./texts.js";
+import { waitingWords } from "./waiting_words.js";
 
 /** @typedef {"overview" | "settings"} PanelPage */
 
@@ -34,12 +35,17 @@ export class PanelView {
   }
 
   /** @param {import("./room.js").PageView} view */
-  render({ phase, partner, name, call }) {
+  render({ phase, partner, name, call, waitingSince }) {
     if (phase !== "room") this.#show(false, false);
     byId("participant-self").textContent = text("participant_self", { name });
     const other = byId("participant-partner");
-    other.textContent = partner === null ? text("participant_absent") : partner.name;
+    const waiting = waitingWords(waitingSince);
+    // Whoever waits is in the room before the name is known.
+    other.textContent = partner?.name ?? (waiting || text("participant_absent"));
     other.classList.toggle("participant-absent", partner === null);
+    const note = byId("participant-waiting");
+    note.hidden = partner === null || waiting === "";
+    note.textContent = waiting;
     const safetyCode = partner?.safetyCode ?? "";
     byId("protection").hidden = safetyCode === "" || call === "none";
     byId("safety-code").textContent = safetyCode.replace(/^(...)/, "$1 ");

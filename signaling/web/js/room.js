@@ -257,6 +257,9 @@ export class Room {
       case "restart_ice":
         this.#call?.restartIce();
         break;
+      case "renew_ice":
+        this.#call?.refreshIceServers(action.servers);
+        break;
       case "probe_signaling":
         this.#client?.probe();
         break;
@@ -289,6 +292,7 @@ export class Room {
           this.#machine.peer(peer, now());
         },
         relay: (from, blob) => this.#channels.get(from)?.receive(blob),
+        ice: (servers) => this.#machine.iceRenewed(servers),
         refused: (refusal, retryInMs) => this.#machine.refused(refusal, retryInMs === null ? null : now() + retryInMs, now()),
         away: (retryInMs) => this.#machine.signalingLost(now() + retryInMs),
       }),

@@ -40,6 +40,7 @@ const MAX_FAILED_AGREEMENTS = 3; // of one appointment: somebody with a wrong se
  *   | { do: "call_message", message: Message }
  *   | { do: "resync_call" }
  *   | { do: "restart_ice" }
+ *   | { do: "renew_ice", servers: RTCIceServer[] }
  *   | { do: "probe_signaling" }
  *   | { do: "forget_session" }} Action
  *
@@ -47,6 +48,7 @@ const MAX_FAILED_AGREEMENTS = 3; // of one appointment: somebody with a wrong se
  * @property {string} role
  * @property {boolean} present
  * @property {boolean} [stale] seen before the last `joined`, not announced since
+ * @property {string | null} since UTC instant since which it waits for the own side, if it came first
  * @property {Hello | null} hello the last one
  * @property {boolean} verified has the same secret: what it says is sealed, and what is said to it, too
  * @property {string} safetyCode of the verified connection
@@ -64,6 +66,7 @@ const MAX_FAILED_AGREEMENTS = 3; // of one appointment: somebody with a wrong se
  * @property {Seat | null} seat
  * @property {"none" | "connecting" | "connected" | "interrupted" | "no_path"} call
  * @property {{ name: string, camera: boolean, microphone: boolean, safetyCode: string } | null} partner
+ * @property {string | null} waitingSince for an organiser: since when the verified participant waits, until the talk stands
  * @property {boolean} waitingHint
  * @property {boolean} rival somebody else claims the own seat
  * @property {boolean} signalingAway
@@ -135,6 +138,7 @@ export class RoomMachine {
       seat: this.#seat,
       call: this.#call,
       partner,
+      waitingSince: this.#waitingSince(),
       waitingHint: this.#hint,
       rival,
       signalingAway: this.#awayFromServer,
@@ -247,6 +251,17 @@ export class RoomMachine {
   }
 
   /**
+   * The credential of the seat is about to end, and here is the next one: the living connection and later ones use it.
+   *
+   * @param {RTCIceServer[]} servers
+   */
+  iceRenewed(servers) {
+    if (this.#phase !== "room") return;
+    this.#seat = { ...this.#seat, ice: servers };
+    if (this.#call !== "none" && this.#call !== "no_path") this.#do({ do: "renew_ice", servers });
+  }
+
+  /**
    * The socket is lost. The call lives on.
    *
    * @param {number} retryAt
@@ -279,10 +294,10 @@ export class RoomMachine {
   }
 
   /**
-   * @param {{ pid: string, role: string, present: boolean }} announced
+   * @param {{ pid: string, role: string, present: boolean, since?: string | null }} announced
    * @param {number} now
    */
-  peer({ pid, role, present }, now) {
+  peer({ pid, role, present, since = null }, now) {
     if (this.#phase !== "room") return;
     const known = this.#peers.get(pid);
     if (pid === this.#partner?.pid) this.#gap = true;
@@ -290,7 +305,7 @@ export class RoomMachine {
       if (known === undefined && this.#peers.size >= MAX_PEERS) return;
       // A new socket of theirs: messages may be lost, and it may be somebody else. Nothing is said before it is known.
       const { hello = null, safetyCode = "" } = known ?? {};
-      const peer = { role, present, hello, safetyCode, verified: false, agreeAt: null };
+      const peer = { role, present, since, hello, safetyCode, verified: false, agreeAt: null };
       this.#peers.set(pid, peer);
       if (this.#isPartnerRole(peer)) this.#agree(pid, peer, now);
     } else if (known !== undefined) {
@@ -510,6 +525,15 @@ export class RoomMachine {
     this.#reset();
     this.#phase = "form";
     this.#problem = problem;
+  }
+
+  /** Somebody who has only guessed the locator waits for nobody. */
+  #waitingSince() {
+    const stands = this.#call === "connected" || this.#call === "interrupted";
+    if (this.#phase !== "room" || this.#seat.role !== "organiser" || stands) return null;
+    const waits = (peer) => peer !== undefined && peer.present && peer.verified && this.#isPartnerRole(peer);
+    const known = this.#partner ? [this.#peers.get(this.#partner.pid)] : [...this.#peers.values()];
+    return known.find(waits)?.since ?? null;
   }
 
   /** @param {Peer} peer */

@@ -10,6 +10,7 @@ const OPENING_TIMEOUT_MS = 10_000;
 const STEADY_AFTER_MS = 10_000; // a socket that lived this long starts the pauses anew
 const DRAIN_SPREAD_MS = 2_000;
 
+const MAX_ICE_SERVERS = 8;
 const MAX_FAILED_PROBES = 2; // in a row, then the present socket is taken for dead, too
 
 /** Errors that pass by themselves. */
@@ -35,8 +36,10 @@ export const PASSING_ERRORS = new Set(["overload", "rate_limited"]);
  *
  * @typedef {object} SignalingHandlers
  * @property {(seat: Seat) => void} joined
- * @property {(peer: { pid: string, role: string, present: boolean }) => void} peer
+ * @property {(peer: { pid: string, role: string, present: boolean, since: string | null }) => void} peer `since`: UTC
+ *   instant since which it has been waiting for the one of this page
  * @property {(from: string, blob: unknown) => void} relay
+ * @property {(servers: RTCIceServer[]) => void} ice the servers of the seat, with a fresh credential
  * @property {(refusal: Refusal, retryInMs: number | null) => void} refused with the pause before the next attempt by itself
  * @property {(retryInMs: number) => void} away the socket is lost; the pause before the next attempt
  */
@@ -239,11 +242,16 @@ export class SignalingClient {
         break;
       case "peer":
         if (typeof message.pid === "string" && typeof message.role === "string") {
-          this.#handlers.peer({ pid: message.pid, role: message.role, present: message.present === true });
+          const { pid, role, present, since } = message;
+          this.#handlers.peer({ pid, role, present: present === true, since: isInstant(since) ? since : null });
         }
         break;
       case "relay":
         if (typeof message.from === "string") this.#handlers.relay(message.from, message.blob);
+        break;
+      case "ice":
+        // What is in it the browser judges; nobody needs to hear of servers before there is a seat.
+        if (this.#joined && Array.isArray(message.ice) && message.ice.length <= MAX_ICE_SERVERS) this.#handlers.ice(message.ice);
         break;
       case "drain":
         this.#draining = true;
@@ -281,4 +289,12 @@ export class SignalingClient {
     this.#handlers.refused(refusal, pause);
     this.#retryAfter(pause);
   }
+}
+
+/**
+ * @param {unknown} value
+ * @returns {value is string} a UTC instant as the server writes it
+ */
+function isInstant(value) {
+  return typeof value === "string" && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/.test(value) && !Number.isNaN(Date.parse(value));
 }

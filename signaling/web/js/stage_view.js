@@ -6,6 +6,7 @@ import { faultLines, showLines } from "./device_words.js";
 import { isMirrored } from "./devices.js";
 import { CAN_CHOOSE_SPEAKER } from "./test_sound.js";
 import { germanTime, text } from "./texts.js";
+import { waitingWords } from "./waiting_words.js";
 
 const DEVICES = /** @type {const} */ (["camera", "microphone"]);
 const KEYS = { camera: "K", microphone: "M", full_screen: "F" };
@@ -211,7 +212,7 @@ export class StageView {
    * @param {import("./room.js").PageView} view
    * @param {boolean} withPartner
    */
-  #renderRemote({ partner, call, remoteStream, speaker }, withPartner) {
+  #renderRemote({ partner, call, remoteStream, speaker, waitingSince }, withPartner) {
     void this.#useSpeaker(speaker);
     this.#remoteTile.hidden = !withPartner || call === "no_path";
     if (this.#remoteVideo.srcObject !== remoteStream) {
@@ -225,11 +226,16 @@ export class StageView {
     const cameraOff = partner !== null && !partner.camera;
     byId("remote-placeholder").hidden = call !== "connecting" && !cameraOff;
     byId("remote-camera-off").hidden = !cameraOff;
+    const waiting = call === "connecting" ? waitingWords(waitingSince) : "";
+    byId("remote-waiting").hidden = waiting === "";
+    byId("remote-waiting").textContent = waiting;
     byId("remote-microphone-off").toggleAttribute("hidden", partner === null || partner.microphone);
     byId("remote-lock").toggleAttribute("hidden", !partner?.safetyCode);
     this.#soundButton.hidden = !this.#soundBlocked || remoteStream === null;
     const here = withPartner ? name : null;
-    if (here !== null && here !== this.#shownPartner) this.#handlers.announce(text("partner_joined", { name }));
+    if (here !== null && here !== this.#shownPartner) {
+      this.#handlers.announce(`${text("partner_joined", { name })} ${waiting}`.trim());
+    }
     this.#shownPartner = here;
   }
 
@@ -278,21 +284,22 @@ export class StageView {
    * @param {import("./room.js").PageView} view
    * @param {boolean} withPartner
    */
-  #renderWaiting({ seat, waitingHint, rival, media }, withPartner) {
+  #renderWaiting({ seat, waitingHint, waitingSince, rival, media }, withPartner) {
     byId("waiting").hidden = withPartner;
     if (withPartner) {
       this.#shownWaiting = "";
       return;
     }
     const planned = germanTime(seat?.start ?? "");
-    byId("waiting-text").textContent = text("waiting");
+    const waiting = waitingWords(waitingSince) || text("waiting");
+    byId("waiting-text").textContent = waiting;
     byId("waiting-planned").textContent = planned.date === "" ? "" : text("waiting_planned", planned);
     const hint = rival ? text("error_code_in_use") : waitingHint ? text("waiting_hint") : "";
     byId("waiting-hint").hidden = hint === "";
     byId("waiting-hint").textContent = hint;
     const asking = media?.asking === true;
     byId("media-question").hidden = !asking;
-    const words = [text("waiting"), hint].join(" ").trim();
+    const words = [waiting, hint].join(" ").trim();
     if (words !== this.#shownWaiting) this.#handlers.announce(words);
     this.#shownWaiting = words;
   }

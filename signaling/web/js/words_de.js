@@ -56,6 +56,10 @@ export const WORDS = {
   stage_heading: "Videosprechstunde",
   stage_label: "Videobild",
   waiting: "Bitte warten – Ihr Gesprächspartner ist noch nicht da.",
+  // The wording of the doctor's journey, to the letter: only organisers read it, and they know whom they call patient. The
+  // neutral words are for what both sides read.
+  partner_waiting: "Patient wartet seit {time} Uhr",
+  partner_waiting_date: "Patient wartet seit {date}, {time} Uhr",
   waiting_planned: "Geplanter Beginn: {date}, {time} Uhr (deutsche Zeit)",
   waiting_hint: "Falls beide warten: Die Codes müssen zum selben Termin gehören.",
   media_question: "Bitte erlauben Sie im Browser den Zugriff auf Kamera und Mikrofon.",

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from relay.allocation import holder_of
 from relay.authenticator import Authenticator
 from relay.errors import BadRequest, RequestRejected, StaleNonce, Unauthenticated
 from relay.five_tuple import FiveTuple, Transport
@@ -262,3 +263,39 @@ def test_every_realm_has_its_own_challenge_and_its_own_users() -> None:
         authenticator.authenticate(request(bob | {REALM: REALM_TEXT}, "b"), there, NOW)
     with pytest.raises(Unauthenticated):
         authenticator.authenticate(request(PLAIN | {REALM: "special"}), there, NOW)
+
+
+def expired(seconds: int, secret: str = "new") -> tuple[str, Message]:
+    """Who holds the name that expired so many seconds ago, and a request with it."""
+    username, password = issue_credential(SECRETS[secret], int(NOW) - seconds, "seat")
+    return holder_of(REALM_TEXT, username), request(GOOD | {USERNAME: username}, password)
+
+
+def test_an_expired_name_counts_for_its_holder_up_to_the_last_second_of_the_grace(authenticator: Authenticator) -> None:
+    for seconds in (0, 1, 99):
+        holder, message = expired(seconds)
+        assert authenticator.authenticate(message, PATH, NOW, holder=holder, grace_seconds=100).holder == holder
+    holder, message = expired(100)
+    with pytest.raises(Unauthenticated, match="expired"):
+        authenticator.authenticate(message, PATH, NOW, holder=holder, grace_seconds=100)
+
+
+@pytest.mark.parametrize("holder", [None, holder_of(REALM_TEXT, "alice"), "seat"])
+def test_the_grace_is_for_nobody_but_the_holder(authenticator: Authenticator, holder: str | None) -> None:
+    _, message = expired(1)
+    with pytest.raises(Unauthenticated, match="expired"):
+        authenticator.authenticate(message, PATH, NOW, holder=holder, grace_seconds=100)
+
+
+def test_the_grace_excuses_no_wrong_password(authenticator: Authenticator) -> None:
+    username, _ = issue_credential(SECRETS["new"], int(NOW) - 1, "seat")
+    forged = request(GOOD | {USERNAME: username}, WRONG)
+    with pytest.raises(Unauthenticated, match="wrong_password"):
+        authenticator.authenticate(forged, PATH, NOW, holder=holder_of(REALM_TEXT, username), grace_seconds=100)
+
+
+def test_who_was_known_within_the_grace_is_not_known_without_it(authenticator: Authenticator) -> None:
+    holder, message = expired(1)
+    known = authenticator.authenticate(message, PATH, NOW, holder=holder, grace_seconds=100)
+    with pytest.raises(Unauthenticated, match="expired"):
+        authenticator.authenticate(message, PATH, NOW, known)

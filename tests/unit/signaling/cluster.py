@@ -9,6 +9,7 @@ from typing import Any
 from signaling.appointments import Seat
 from signaling.events import Event
 from signaling.exchange import Command, Exchange, Place, Placement, Post, Release, Save
+from signaling.ice_servers import IceServer
 from signaling.lobby import Lobby
 from signaling.node_messages import (
     NODE_ID_BYTES,
@@ -22,7 +23,7 @@ from signaling.node_messages import (
 from signaling.rate_limiter import address_key
 from signaling.settings import SignalingSettings
 from signaling.transmit import Close
-from tests.unit.signaling.harness import ICE, START, counting_entropy
+from tests.unit.signaling.harness import ICE, START, counting_entropy, with_credential
 
 Client = tuple[NodeId, int]  # by the process that has the socket: it keeps its first id as a name
 
@@ -41,7 +42,8 @@ class Node:
 class Cluster:
     """Plays the shells, the bus and all clients. Every step is carried to its end before the next one."""
 
-    def __init__(self, **settings: int) -> None:
+    def __init__(self, *, turn: bool = False, **settings: Any) -> None:  # noqa: ANN401
+        self._has_turn = turn
         self.settings = SignalingSettings.model_validate(settings)
         self.now = 1_000_000.25
         self.utc = START
@@ -148,6 +150,9 @@ class Cluster:
             elif not any(moved):
                 return
 
+    def ice(self) -> tuple[IceServer, ...]:
+        return with_credential(self.now + self.settings.ice.credential_lifetime_seconds) if self._has_turn else ICE
+
     def claim(self, node: Node, room_id: bytes) -> Placement | None:
         """Do what the script does that claims a room; None without a bus."""
         if node.id is None:
@@ -165,6 +170,8 @@ class Cluster:
         while (lookup := exchange.poll_lookup()) is not None:
             moved = True
             self._look_up(node, lookup.client, self.seats.get(lookup.locator))
+        while (renewing := exchange.poll_renewal()) is not None:
+            exchange.renew(renewing, self.ice(), self.now)
         while (output := exchange.poll_transmit()) is not None:
             client = (node.name, output.client)
             assert client not in self.closed, "something was delivered to a closed socket"
@@ -186,7 +193,7 @@ class Cluster:
             if placement is None:
                 node.exchange.fail_lookup(client, self.now)
                 return
-        ice = ICE if seat else ()
+        ice = self.ice() if seat else ()
         node.exchange.finish_lookup(client, seat, ice, placement, now=self.now, utc=self.utc)
 
     def _execute(self, node: Node, command: Command) -> None:

@@ -5,6 +5,8 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pydantic import SecretStr
+
 from signaling.appointments import Appointment, Role, Seat, Tier
 from signaling.events import Event
 from signaling.ice_servers import IceServer
@@ -17,6 +19,18 @@ START = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 ICE = (IceServer(urls=("stun:example.org:3478",)),)
 
 
+def with_credential(expires_at: float) -> tuple[IceServer, ...]:
+    """Servers whose credential lives until a monotonic instant; real ones name one of the wall clock."""
+    password = SecretStr("password")
+    return (*ICE, IceServer(urls=("turn:example.org:3478",), username=repr(expires_at), credential=password))
+
+
+def credential_expiry(messages: list[dict[str, Any]]) -> float:
+    """Until when the newest credential lives that a client was told."""
+    told = [message["ice"] for message in messages if "ice" in message]
+    return float(told[-1][-1]["username"])
+
+
 def counting_entropy() -> Any:  # noqa: ANN401 - a callable
     """Bytes that never repeat, and do not hide a mix-up behind randomness."""
     numbers = itertools.count(1)
@@ -26,8 +40,10 @@ def counting_entropy() -> Any:  # noqa: ANN401 - a callable
 class Harness:
     """Plays the shell and all of its clients."""
 
-    def __init__(self, **settings: int) -> None:
-        self.lobby = Lobby(SignalingSettings.model_validate(settings), counting_entropy())
+    def __init__(self, *, turn: bool = False, **settings: Any) -> None:  # noqa: ANN401
+        self.settings = SignalingSettings.model_validate(settings)
+        self.lobby = Lobby(self.settings, counting_entropy())
+        self._has_turn = turn
         self.now = 1_000_000.25
         self.utc = START
         self.seats: dict[str, Seat] = {}
@@ -87,7 +103,9 @@ class Harness:
     def settle(self) -> None:
         while self.answer_lookups and (lookup := self.lobby.poll_lookup()) is not None:
             seat = self.seats.get(lookup.locator)
-            self.lobby.finish_lookup(lookup.client, seat, ICE if seat else (), now=self.now, utc=self.utc)
+            self.lobby.finish_lookup(lookup.client, seat, self.ice() if seat else (), now=self.now, utc=self.utc)
+        while (client := self.lobby.poll_renewal()) is not None:
+            self.lobby.renew(client, self.ice(), self.now)
         while (output := self.lobby.poll_transmit()) is not None:
             assert output.client not in self.closed, "something was delivered to a closed socket"
             if isinstance(output, Close):
@@ -96,6 +114,9 @@ class Harness:
                 self.inbox[output.client].append(json.loads(output.text))
         while (event := self.lobby.poll_event()) is not None:
             self.events.append(event)
+
+    def ice(self) -> tuple[IceServer, ...]:
+        return with_credential(self.now + self.settings.ice.credential_lifetime_seconds) if self._has_turn else ICE
 
     def take(self, client: int) -> list[dict[str, Any]]:
         """Read and empty a client's inbox."""

@@ -8,7 +8,7 @@ from signaling.lobby import Lobby
 from signaling.node_messages import Arrive, ClientText, Deliver, Gone, Shut, Stray
 from signaling.room import ClaimRecord
 from tests.unit.signaling.cluster import Client, Cluster, Node
-from tests.unit.signaling.harness import ICE, Harness
+from tests.unit.signaling.harness import ICE, Harness, credential_expiry
 
 STRANGER = b"s" * 12
 
@@ -158,9 +158,52 @@ def test_stored_claims_beyond_what_a_room_can_have_are_left_out(cluster: Cluster
     records = [ClaimRecord(f"pid{number}", seat.role, b"", f"token{number}", confirmed=True) for number in range(3)]
     twice = ClaimRecord("pid0", seat.role, b"", "other", confirmed=False)
     many = [ClaimRecord(f"more{number}", seat.role, b"", f"m{number}", confirmed=False) for number in range(9)]
-    lobby.restore(seat.appointment, (*records, twice, *many), cluster.now)
+    lobby.restore(seat.appointment, (*records, twice, *many), now=cluster.now, utc=cluster.utc)
     restored = lobby.snapshot(seat.appointment.room_id)
     assert [claim.pid for claim in restored] == ["pid0", "more0", "more1", "more2"]
     assert lobby.poll_change() == seat.appointment.room_id
     lobby.handle_timeout(cluster.now + cluster.settings.seat_hold_seconds)
     assert not lobby.has_room(seat.appointment.room_id)
+
+
+def test_the_node_of_the_socket_renews_credentials_and_the_home_of_the_room_does_not() -> None:
+    cluster = Cluster(turn=True, ice={"credential_lifetime_seconds": 100})
+    planned = Harness()
+    planned.plan(1)
+    cluster.seats = planned.seats
+    home, other, organiser, participant = pair(cluster)
+    assert [len(node.lobby._renewals) for node in (home, other)] == [1, 1]
+    cluster.advance(80)
+    for client in (organiser, participant):
+        assert [message["type"] for message in cluster.inbox[client] if "ice" in message] == ["joined", "ice"]
+        assert credential_expiry(cluster.inbox[client]) > cluster.now + 50
+
+
+def test_a_client_that_its_home_has_not_seated_is_told_no_fresh_credential() -> None:
+    cluster = Cluster(turn=True)
+    planned = Harness()
+    planned.plan(1)
+    cluster.seats = planned.seats
+    node = cluster.nodes[0]
+    client = node.exchange.connect(b"", cluster.now)
+    node.exchange.receive_text(client, '{"type": "join", "loc": "A00001"}', cluster.now)
+    assert node.exchange.poll_lookup() is not None
+    seat = cluster.seats["A00001"]
+    node.exchange.finish_lookup(client, seat, cluster.ice(), Placement(STRANGER), now=cluster.now, utc=cluster.utc)
+    assert client in node.exchange._lent
+    assert len(node.lobby._renewals) == 0
+    node.exchange.receive(STRANGER, Deliver(client, '{"type":"joined"}'), now=cluster.now, utc=cluster.utc)
+    assert len(node.lobby._renewals) == 1
+
+
+def test_a_wait_is_known_at_every_node_and_survives_the_one_that_has_the_room(cluster: Cluster) -> None:
+    home, other = cluster.nodes
+    waiting = cluster.join(home, "B00001")
+    cluster.advance(60)
+    cluster.kill(home)
+    cluster.advance(5)
+    back = cluster.join(other, "B00001", resume=cluster.inbox[waiting][0]["resume"])
+    cluster.advance(60)
+    organiser = cluster.join(cluster.nodes[0], "A00001")
+    assert cluster.inbox[organiser][1]["pid"] == cluster.inbox[back][0]["pid"]
+    assert cluster.inbox[organiser][1]["since"] == "2026-11-22T09:00:00Z"

@@ -233,7 +233,6 @@ def test_the_privacy_notice_says_when_the_configured_codes_are_deleted() -> None
     settings: dict[str, Any] = {
         "entry_closes_hours": 48,
         "seat_hold_seconds": 45,
-        "ice": {"credential_lifetime_seconds": 200_000},
     }
     text = words("/datenschutz", **settings)
     assert "also 48 Stunden und höchstens eine Stunde nach dem geplanten Beginn" in text

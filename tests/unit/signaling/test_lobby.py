@@ -1,14 +1,15 @@
 import json
+import random
 from datetime import timedelta
 
 import pytest
 
 from signaling import events
 from signaling.appointments import Role, Tier
-from signaling.lobby import JOIN_DEADLINE_SECONDS, MAX_UNJOINED_PER_ADDRESS, OVERLOAD_RETRY_SECONDS
+from signaling.lobby import JOIN_DEADLINE_SECONDS, MAX_UNJOINED_PER_ADDRESS, OVERLOAD_RETRY_SECONDS, Lobby
 from signaling.messages import ErrorCode, MessageFault
 from signaling.settings import SignalingSettings
-from tests.unit.signaling.harness import START, Harness
+from tests.unit.signaling.harness import START, Harness, credential_expiry
 
 
 @pytest.fixture
@@ -402,3 +403,131 @@ def test_no_event_carries_a_locator_pid_token_or_room(harness: Harness) -> None:
     told = json.dumps([repr(event) for event in harness.events])
     for private in ("A00001", "B00001", *(harness.joined(organiser)[key] for key in ("pid", "resume", "room"))):
         assert private not in told
+
+
+def test_a_credential_is_renewed_again_and_again_between_a_half_and_three_quarters_of_its_life() -> None:
+    harness = Harness(turn=True, ice={"credential_lifetime_seconds": 100})
+    client = harness.join(harness.plan(1)[0])
+    for _ in range(20):
+        harness.take(client)
+        due = harness.lobby.poll_timeout()
+        assert due is not None
+        assert 50 <= due - harness.now <= 75
+        harness.advance(due - harness.now)
+        (told,) = harness.inbox[client]
+        assert told["type"] == "ice"
+        assert told["ice"][1]["credential"] == "password"
+        assert credential_expiry([told]) == due + 100
+
+
+def test_those_who_came_together_are_renewed_apart() -> None:
+    harness = Harness(turn=True, ice={"credential_lifetime_seconds": 1000})
+    harness.lobby = Lobby(harness.settings, random.Random(1).randbytes)  # noqa: S311 - the same draws each time
+    clients = [harness.join(harness.plan(number)[0], address=f"192.0.2.{number}") for number in range(1, 201)]
+    harness.advance(499)
+    renewed_within = []
+    for _ in range(25):
+        before = sum(len(harness.inbox[client]) for client in clients)
+        harness.advance(10.1)
+        renewed_within.append(sum(len(harness.inbox[client]) for client in clients) - before)
+    assert sum(renewed_within) == 200
+    assert max(renewed_within) <= 20, "no twentieth part of the time sees more than a tenth of them"
+
+
+def test_nobody_is_renewed_without_a_seat_after_it_or_without_a_credential() -> None:
+    harness = Harness(turn=True, ice={"credential_lifetime_seconds": 10})
+    locator, _ = harness.plan(1)
+    harness.answer_lookups = False
+    waiting = harness.join(locator)
+    harness.advance(60)
+    assert harness.inbox[waiting] == []
+    harness.answer_lookups = True
+    left, lost = harness.join(locator), harness.join(locator)
+    harness.send(left, type="leave")
+    harness.disconnect(lost)
+    harness.advance(20)
+    assert "ice" not in {message["type"] for client in (left, lost) for message in harness.inbox[client]}
+    direct = Harness(ice={"credential_lifetime_seconds": 10})
+    client = direct.join(direct.plan(1)[0])
+    direct.advance(3600)
+    assert [message["type"] for message in direct.inbox[client]] == ["joined"]
+
+
+def test_whoever_goes_while_its_credential_is_made_is_sent_nothing() -> None:
+    harness = Harness(turn=True)
+    client = harness.join(harness.plan(1)[0])
+    harness.now += harness.settings.ice.credential_lifetime_seconds
+    harness.lobby.handle_timeout(harness.now)
+    harness.lobby.disconnect(client, harness.now)
+    assert harness.lobby.poll_renewal() == client
+    harness.lobby.renew(client, harness.ice(), harness.now)
+    assert harness.lobby.poll_transmit() is None
+
+
+def told_since(harness: Harness, client: int) -> list[str | None]:
+    """What each announcement of a peer told this client about the time of waiting."""
+    return [each.get("since") for each in harness.inbox[client] if each["type"] == "peer" and each["present"]]
+
+
+def test_the_organiser_is_told_since_when_the_participant_waits_and_the_participant_nothing(harness: Harness) -> None:
+    organiser, participant = harness.plan(1)
+    harness.utc -= timedelta(minutes=2)
+    first = harness.join(participant)
+    harness.advance(300)
+    second = harness.join(organiser)
+    assert told_since(harness, second) == ["2026-11-22T08:58:00Z"]
+    assert told_since(harness, first) == [None]
+
+
+def test_an_organiser_who_was_here_first_is_told_nothing_about_waiting(harness: Harness) -> None:
+    organiser, participant = harness.plan(1)
+    first = harness.join(organiser)
+    harness.advance(60)
+    harness.join(participant)
+    assert told_since(harness, first) == [None]
+
+
+def test_a_wait_survives_the_reloads_of_both(harness: Harness) -> None:
+    organiser, participant = harness.plan(1)
+    waiting = harness.join(participant)
+    harness.advance(60)
+    harness.disconnect(waiting)
+    harness.advance(5)
+    waiting = harness.join(participant, resume=harness.token(waiting))
+    harness.advance(60)
+    first = harness.join(organiser)
+    harness.disconnect(first)
+    second = harness.join(organiser, resume=harness.token(first))
+    harness.disconnect(waiting)
+    harness.join(participant, resume=harness.token(waiting))
+    assert told_since(harness, second) == ["2026-11-22T09:00:00Z"] * 2
+
+
+def test_after_a_talk_that_broke_off_nobody_has_waited(harness: Harness) -> None:
+    organiser, participant = harness.plan(1)
+    waiting = harness.join(participant)
+    harness.advance(60)
+    first = harness.join(organiser)
+    harness.pair(first, waiting)
+    harness.advance(600)
+    harness.disconnect(first)
+    harness.advance(3)
+    assert told_since(harness, harness.join(organiser, resume=harness.token(first))) == [None]
+
+
+def test_whoever_stays_when_the_other_has_gone_for_good_waits_from_then_on(harness: Harness) -> None:
+    organiser, participant = harness.plan(1)
+    first, waiting = harness.join(organiser), harness.join(participant)
+    harness.pair(first, waiting)
+    harness.advance(600)
+    harness.send(first, type="leave")
+    harness.advance(600)
+    assert told_since(harness, harness.join(organiser)) == ["2026-11-22T09:10:00Z"]
+
+
+def test_no_event_tells_since_when_anybody_waits(harness: Harness) -> None:
+    organiser, participant = harness.plan(1)
+    harness.join(participant)
+    harness.advance(60)
+    harness.join(organiser)
+    assert "2026" not in repr(harness.events)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from signaling import events
-from tests.unit.signaling.harness import Harness
+from tests.unit.signaling.harness import Harness, credential_expiry
 
 CLAIMS_PER_SEAT = 3
 MAX_CLIENTS = 8
@@ -17,7 +17,13 @@ MAX_CLIENTS = 8
 class LobbyMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.harness = Harness(claims_per_seat=CLAIMS_PER_SEAT, max_clients=MAX_CLIENTS, unknown_codes_per_minute=1000)
+        self.harness = Harness(
+            turn=True,
+            claims_per_seat=CLAIMS_PER_SEAT,
+            max_clients=MAX_CLIENTS,
+            unknown_codes_per_minute=1000,
+            ice={"credential_lifetime_seconds": 20},
+        )
         self.rooms = [self.harness.plan(number) for number in range(2)]
         self.seat_of: dict[int, tuple[int, int]] = {}  # client to (room, role), for every client ever seated
         self.identity: dict[int, tuple[str, str]] = {}  # client to (pid, token)
@@ -149,6 +155,11 @@ class LobbyMachine(RuleBasedStateMachine):
             }
             assert known == present
 
+    @invariant()
+    def every_seated_client_has_a_credential_for_a_while_longer(self) -> None:
+        for client in self.seated:
+            assert credential_expiry(self.harness.inbox[client]) >= self.harness.now + 20 / 4
+
     def teardown(self) -> None:
         for client in self.open:
             self.harness.disconnect(client)
@@ -156,7 +167,7 @@ class LobbyMachine(RuleBasedStateMachine):
         lobby = self.harness.lobby
         assert lobby.poll_timeout() is None
         deadlines = (lobby._holds, lobby._join_deadlines)
-        for table in (lobby._clients, lobby._rooms, lobby._unjoined, lobby._unknown_codes, *deadlines):
+        for table in (lobby._clients, lobby._rooms, lobby._unjoined, lobby._unknown_codes, lobby._renewals, *deadlines):
             assert len(table) == 0, "something is left when all have gone"
 
     def draw_two(self, data: st.DataObject) -> tuple[int, int]:

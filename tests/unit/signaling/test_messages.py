@@ -2,15 +2,17 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from pydantic import SecretStr
 
 from signaling.appointments import Role, Tier
-from signaling.ice_servers import RelayPorts, list_ice_servers
+from signaling.ice_servers import IceServer, RelayPorts, list_ice_servers
 from signaling.messages import (
     MAX_BLOB_CHARACTERS,
     MAX_MESSAGE_BYTES,
     Drain,
     Error,
     ErrorCode,
+    Ice,
     Join,
     Joined,
     Leave,
@@ -20,6 +22,7 @@ from signaling.messages import (
     Peer,
     RelayFromPeer,
     RelayToPeer,
+    ServerMessage,
     encode_server_message,
     parse_client_message,
 )
@@ -150,8 +153,16 @@ def test_joined_is_written_as_the_protocol_says() -> None:
             Peer(pid="p", role=Role.PARTICIPANT, present=False),
             '{"type":"peer","pid":"p","role":"participant","present":false}',
         ),
+        (
+            Peer(pid="p", role=Role.PARTICIPANT, present=True, since=datetime(2026, 11, 22, 8, 58, 1, 9, tzinfo=UTC)),
+            '{"type":"peer","pid":"p","role":"participant","present":true,"since":"2026-11-22T08:58:01Z"}',
+        ),
         (RelayFromPeer(sender="p", blob="b"), '{"type":"relay","from":"p","blob":"b"}'),
         (Drain(), '{"type":"drain"}'),
+        (
+            Ice(ice=(IceServer(urls=("turn:a",), username="7:x", credential=SecretStr("password")),)),
+            '{"type":"ice","ice":[{"urls":["turn:a"],"username":"7:x","credential":"password"}]}',
+        ),
         (Error(code=ErrorCode.OVERLOAD, retry_after=5), '{"type":"error","code":"overload","retry_after":5}'),
         (
             Error(code=ErrorCode.TOO_EARLY, start=datetime(2026, 11, 22, 9, 0, tzinfo=UTC)),
@@ -159,5 +170,5 @@ def test_joined_is_written_as_the_protocol_says() -> None:
         ),
     ],
 )
-def test_server_messages_leave_empty_keys_out(message: Peer | RelayFromPeer | Drain | Error, text: str) -> None:
+def test_server_messages_leave_empty_keys_out(message: ServerMessage, text: str) -> None:
     assert encode_server_message(message) == text

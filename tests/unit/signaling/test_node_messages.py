@@ -62,6 +62,9 @@ def test_a_message_arrives_as_it_was_sent(message: NodeMessage) -> None:
         encode_node_message(Arrive(1, b"", "no token!", SEAT, ())),
         encode_node_message(Arrive(1, b"", None, SEAT, ICE * 5)),
         encode_node_message(Arrive(1, b"", None, SEAT, ())).replace(b"participant", b"spectator"),
+        encode_node_message(Arrive(1, b"", None, SEAT, ())).replace(
+            b"2026-11-22T09:00:00Z", b"0001-01-01T00:00:00+01:00"
+        ),
         bytes([0]) + bytes(8),
         bytes([7]) + bytes(8),
     ],
@@ -80,7 +83,8 @@ def test_a_parser_raises_nothing_but_its_own_error(kind: int, rest: bytes) -> No
 
 
 def claim(number: int) -> ClaimRecord:
-    return ClaimRecord(f"pid{number}", Role.ORGANISER, bytes(16), f"token{number}", confirmed=bool(number % 2))
+    since = datetime(2026, 11, 22, 9, 1, 2, 345_678, tzinfo=UTC) if number % 2 else None
+    return ClaimRecord(f"pid{number}", Role.ORGANISER, bytes(16), f"token{number}", bool(number % 2), since)
 
 
 def test_claims_are_read_as_they_were_written_and_no_more_than_a_room_can_have() -> None:
@@ -98,3 +102,15 @@ def test_an_error_does_not_repeat_what_was_said() -> None:
         parse_node_message(data)
     assert "geheim" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_a_wait_is_read_in_utc_and_need_not_be_there() -> None:
+    stored = '[{"pid":"p","role":"participant","address":"","token":"t","confirmed":false%s}]'
+    (aware,) = parse_claims((stored % ',"since":"2026-11-22T10:00:00+01:00"').encode())
+    assert aware.waiting_since == datetime(2026, 11, 22, 9, tzinfo=UTC)
+    assert aware.waiting_since.tzinfo is UTC
+    (older,) = parse_claims((stored % "").encode())
+    assert older.waiting_since is None
+    for wrong in ("2026-11-22T10:00:00", "yesterday", "9999-99-99T00:00:00Z", "0001-01-01T00:00:00+01:00"):
+        with pytest.raises(NodeMessageError):
+            parse_claims((stored % f',"since":"{wrong}"').encode())

@@ -1,9 +1,9 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from signaling.appointments import Appointment, Role, Tier
-from signaling.room import Claim, Pairing, Room, SeatCrowded, SeatTaken
+from signaling.room import Claim, ClaimRecord, Pairing, Room, SeatCrowded, SeatTaken
 
 APPOINTMENT = Appointment(bytes(16), Tier.BASIS, datetime(2026, 11, 22, 9, 0, tzinfo=UTC))
 
@@ -13,8 +13,8 @@ def room() -> Room:
     return Room(APPOINTMENT, claims_per_seat=2, opened_at=0.0)
 
 
-def claim(room: Room, pid: str, role: Role, address: bytes = b"home") -> Claim:
-    new = Claim(pid, role, address, f"token-{pid}", client=1)
+def claim(room: Room, pid: str, role: Role, address: bytes = b"home", since: datetime | None = None) -> Claim:
+    new = Claim(pid, role, address, f"token-{pid}", client=1, waiting_since=since)
     room.add(new)
     return new
 
@@ -128,3 +128,52 @@ def test_a_token_opens_only_its_own_seat(room: Room) -> None:
 
 def test_repr_hides_the_token(room: Room) -> None:
     assert "token" not in repr(claim(room, "o", Role.ORGANISER))
+
+
+def at(minute: int) -> datetime:
+    return APPOINTMENT.start + timedelta(minutes=minute)
+
+
+def test_whoever_came_first_waits_until_the_two_have_found_each_other(room: Room) -> None:
+    participant = claim(room, "p", Role.PARTICIPANT, since=at(1))
+    organiser = claim(room, "o", Role.ORGANISER, since=at(5))
+    assert Room.waiting_before(participant, organiser) == at(1)
+    assert Room.waiting_before(organiser, participant) is None
+    room.detach(participant)
+    assert Room.waiting_before(participant, organiser) == at(1), "a lost socket does not end the wait"
+    participant.client = 2
+    confirm(room, organiser, participant)
+    assert Room.waiting_before(participant, organiser) is None
+    assert [each.waiting_since for each in room.claims()] == [None, None]
+
+
+def test_two_who_come_at_the_same_instant_wait_for_nobody(room: Room) -> None:
+    participant = claim(room, "p", Role.PARTICIPANT, since=at(1))
+    assert Room.waiting_before(participant, claim(room, "o", Role.ORGANISER, since=at(1))) is None
+
+
+def test_an_interruption_of_the_talk_makes_nobody_wait_and_its_end_does(room: Room) -> None:
+    participant = claim(room, "p", Role.PARTICIPANT, since=at(1))
+    organiser = claim(room, "o", Role.ORGANISER, since=at(5))
+    confirm(room, organiser, participant)
+    room.detach(organiser)
+    assert participant.waiting_since is None, "it may be back in a moment"
+    room.remove(organiser, at(9))
+    assert participant.waiting_since == at(9)
+    again = claim(room, "again", Role.ORGANISER, since=at(20))
+    assert Room.waiting_before(participant, again) == at(9)
+
+
+def test_a_guesser_who_goes_ends_no_talk(room: Room) -> None:
+    participant = claim(room, "p", Role.PARTICIPANT, since=at(1))
+    guesser = claim(room, "x", Role.ORGANISER, since=at(2))
+    room.remove(guesser, at(3))
+    assert participant.waiting_since == at(1)
+    assert Room.waiting_before(participant, claim(room, "o", Role.ORGANISER, since=at(4))) == at(1)
+
+
+def test_a_wait_is_restored_with_the_claim(room: Room) -> None:
+    claim(room, "p", Role.PARTICIPANT, since=at(1))
+    records = [ClaimRecord.of(each) for each in room.claims()]
+    (restored,) = Room(APPOINTMENT, claims_per_seat=2, opened_at=9.0).restore(records)
+    assert restored.waiting_since == at(1)

@@ -44,6 +44,17 @@ async def test_a_consultation_begins(bench: Bench, caplog: pytest.LogCaptureFixt
     assert caplog.messages == ["room opened, plus", "room closed after 0 s, plus, paired"]
 
 
+async def test_a_fresh_credential_comes_before_the_last_one_ends(bench: Bench) -> None:
+    locators = await bench.plan()
+    browser = await bench.browser()
+    joined = await browser.join(locators[0])
+    bench.pass_time(bench.settings.ice.credential_lifetime_seconds * 3 / 4)
+    renewed = await browser.receive()
+    assert renewed["type"] == "ice"
+    assert [server["urls"] for server in renewed["ice"]] == [server["urls"] for server in joined["ice"]]
+    assert renewed["ice"][1]["username"] == f"{int(bench.clock.utc.timestamp()) + 600}:fixed"
+
+
 async def test_whoever_waits_is_told_when_the_other_comes_and_goes(bench: Bench) -> None:
     locators = await bench.plan()
     waiting, partner = await bench.browser(), await bench.browser()
