@@ -171,15 +171,17 @@ class Room:
     def report(self, claim: Claim, peer: str, *, ok: bool) -> tuple[Pairing, list[Claim]]:
         """Take a client's word about a peer.
 
+        A failure counts also when the peer has gone meanwhile: whoever guesses leaves before the answer.
+
         Returns:
             What it has led to, and the claims that must go because their seat is now confirmed.
         """
-        other = self.reachable(claim, peer)
-        if other is None:
-            return Pairing.IGNORED, []
         if not ok:
             claim.verified.discard(peer)
             return Pairing.FAILED, []
+        other = self.reachable(claim, peer)
+        if other is None:
+            return Pairing.IGNORED, []
         claim.verified.add(peer)
         if claim.pid not in other.verified or (claim.confirmed and other.confirmed):
             return Pairing.NOTED, []

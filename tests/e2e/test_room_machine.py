@@ -220,15 +220,96 @@ def test_three_failures_end_the_attempt_with_the_text_for_it_and_each_is_reporte
     ]
 
 
-def test_a_failure_with_somebody_else_does_not_tear_two_people_apart(run: Run) -> None:
-    seen = run("""
+@pytest.mark.parametrize("reconnect", ["", 'm.joined(seat("organiser"), 5);'])
+def test_a_failure_with_somebody_else_does_not_tear_two_people_apart(run: Run, reconnect: str) -> None:
+    seen = run(f"""
       const m = talking();
-      m.peer({ pid: "x", role: "participant", present: true }, 0);
+      m.peer({{ pid: "x", role: "participant", present: true }}, 0);
       for (const time of [1, 2, 3]) m.unverified("x", time);
-      const during = [m.view().call, m.view().phase];
+      const during = [did(m).at(-1), m.view().call, m.view().phase];
+      {reconnect}
       m.callChanged("disconnected", 10);
       return [during, m.view().phase, m.view().problem.code];""")
-    assert seen == [["connected", "room"], "form", "unverified"]
+    assert seen == [["agree_no_more", "connected", "room"], "form", "unverified"]
+
+
+def test_twenty_proofs_that_nobody_has_answered_end_the_attempt_and_each_is_reported(run: Run) -> None:
+    seen = run("""
+      const m = alone();
+      const states = [];
+      for (let count = 1; count <= 20; count += 1) {
+        m.peer({ pid: `guesser${count}`, role: "participant", present: true }, count); // and verified by this bench
+        m.poll();
+        m.abandoned(`guesser${count}`);
+        const [report, ...more] = m.poll();
+        states.push([report.peer, report.ok, more.map((action) => action.do), m.view().phase]);
+        m.peer({ pid: `guesser${count}`, role: "participant", present: false }, count);
+      }
+      return [states, m.view().problem.code];""")
+    states, problem = seen
+    assert states[:-1] == [[f"guesser{count}", False, [], "room"] for count in range(1, 20)]
+    assert states[-1] == ["guesser20", False, ["disconnect", "stop_media", "forget_session"], "form"]
+    assert problem == "unverified"
+
+
+def test_after_a_thousand_agreements_nobody_may_go_on_to_try_for_equal_digits(run: Run) -> None:
+    seen = run("""
+      const m = alone();
+      m.peer({ pid: "p", role: "participant", present: true }, 0);
+      for (let count = 2; count < 1_000; count += 1) {
+        m.renewed("p", count);
+        m.verified("p", "123456");
+      }
+      const before = m.view().phase;
+      m.renewed("p", 1_000);
+      m.verified("p", "123456");
+      return [before, m.view().phase, m.view().problem.code];""")
+    assert seen == ["room", "form", "unverified"]
+
+
+def test_a_partner_who_is_here_but_never_proves_itself_anew_is_given_up(run: Run) -> None:
+    """After trying again there was nothing that such a connection waited for, and no end of it."""
+    seen = run("""
+      const m = paired();
+      m.callImpossible(0);
+      m.renewed("p", 100);
+      m.tryAgain(200);
+      const states = [];
+      for (let time = m.deadline; time !== null && time < 60_000; time = m.deadline) {
+        m.tick(time);
+        m.renewed("p", time); // again and again
+        states.push(m.view().call);
+        if (m.view().call === "none") return [time, m.view().partner];
+      }
+      return states;""")
+    assert seen == [30_100, None]
+
+
+def test_a_partner_who_proves_itself_anew_in_time_is_kept(run: Run) -> None:
+    seen = run("""
+      const m = talking();
+      m.callChanged("disconnected", 1_000);
+      m.renewed("p", 1_000);
+      m.tick(30_999);
+      m.verified("p", "123456");
+      m.tick(31_000);
+      return [m.view().partner.name, m.view().call];""")
+    assert seen == ["Petra Muster", "interrupted"]
+
+
+def test_what_was_said_while_nobody_was_verified_is_said_again_when_somebody_is(run: Run) -> None:
+    seen = run("""
+      const m = paired();
+      m.callImpossible(0);
+      m.renewed("p", 1_000);
+      m.tryAgain(2_000); // draws the next epoch, and greets nobody
+      m.tick(17_000);
+      const waits = m.deadline !== null;
+      m.verified("p", "123456");
+      m.poll();
+      m.message("p", hello(PARTNER, epoch(2)), 18_000);
+      return [waits, did(m), m.view().call];""")
+    assert seen == [True, ["resync_call"], "connecting"]
 
 
 def test_a_partner_who_begins_anew_is_greeted_when_it_has_proved_itself_again(run: Run) -> None:
@@ -369,6 +450,7 @@ def test_two_failures_mean_that_there_is_no_path_and_trying_again_draws_a_new_ep
       const m = paired();
       m.tick(15_000);
       const first = [did(m), m.view().call];
+      m.callChanged("connecting", 16_000);
       m.callChanged("failed", 20_000);
       const second = [did(m), m.view().call];
       m.tryAgain(30_000);
@@ -377,11 +459,67 @@ def test_two_failures_mean_that_there_is_no_path_and_trying_again_draws_a_new_ep
     assert seen == [[["restart_ice"], "connecting"], [["close_call"], "no_path"], ["2".rjust(32, "0")], "connecting"]
 
 
+def test_a_failure_of_the_round_before_a_restart_does_not_end_the_second_attempt(run: Run) -> None:
+    seen = run("""
+      const m = paired();
+      m.tick(15_000);
+      did(m);
+      m.callChanged("failed", 15_100);
+      const late = [did(m), m.view().call];
+      m.tick(29_999);
+      const before = m.view().call;
+      m.tick(30_000); // the deadline holds, whatever is told
+      return [late, before, did(m), m.view().call];""")
+    assert seen == [[[], "connecting"], "connecting", ["close_call"], "no_path"]
+
+
+def test_a_partner_with_ever_new_epochs_costs_one_connection_a_second(run: Run) -> None:
+    seen = run("""
+      const m = paired();
+      const made = [];
+      for (let time = 10; time <= 5_000; time += 10) {
+        m.message("p", hello(epoch(1_000 + time), epoch(1)), time);
+        m.tick(time);
+        for (const action of m.poll()) if (action.do === "open_call") made.push(time);
+      }
+      return made;""")
+    assert seen == [1_000, 2_000, 3_000, 4_000, 5_000]
+
+
+def test_what_the_partner_says_while_its_next_connection_waits_is_not_lost(run: Run) -> None:
+    seen = run("""
+      const m = paired();
+      const offer = { kind: "description", type: "offer", sdp: "v=0", epoch: STRANGER, to: epoch(1) };
+      m.message("p", hello(STRANGER, epoch(1)), 400);
+      for (let count = 0; count < 300; count += 1) m.message("p", offer, 401);
+      const early = [did(m), m.deadline];
+      m.tick(1_000);
+      const [open, ...rest] = did(m);
+      m.message("p", offer, 1_001);
+      return [early, open, rest.length, [...new Set(rest)], did(m)];""")
+    assert seen == [[["close_call"], 1_000], "open impolite", 200, ["call_message"], ["call_message"]]
+
+
+def test_a_pair_of_epochs_is_remembered_while_thirty_two_more_come(run: Run) -> None:
+    seen = run("""
+      const drawn = [31, 32].map((others) => {
+        const m = paired();
+        const come = (count) => m.message("p", hello(epoch(1_000 + count), epoch(1)), count * 1_000);
+        for (let count = 1; count <= others; count += 1) come(count);
+        m.poll();
+        m.message("p", hello(PARTNER, epoch(1)), 100_000);
+        return m.poll().some((action) => action.do === "send" && action.message.epoch === epoch(2));
+      });
+      return drawn;""")
+    assert seen == [True, False]
+
+
 def test_a_connection_that_had_stood_is_opened_anew_once_before_it_is_given_up(run: Run) -> None:
     seen = run("""
       const m = talking();
       const states = [];
       for (const time of [1_000, 2_000, 3_000, 4_000]) {
+        m.callChanged("connecting", time);
         m.callChanged("failed", time);
         states.push([did(m), m.view().call]);
       }

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import WebSocketRoute, expect
 
-from tests.support.browser import Participant
+from tests.support.browser import Participant, talk
 from tests.support.service import Service
 
 DOCTOR, PATIENT = "Dr. Anna Beispiel", "Petra Muster"
@@ -19,6 +20,13 @@ FAILED = 'redconnect_signaling_pairings_total{result="failed"}'
 TELLING = re.compile(
     rb"v=0|a=|m=video|candidate|typ (host|srflx|relay)|fingerprint|ice-ufrag|udp|Anna|Beispiel|Petra|Muster"
 )
+
+# The server hears neither that the page leaves nor that it closes the socket, and believes it to be there.
+DEAD_LINE = """{
+  const { send } = WebSocket.prototype;
+  WebSocket.prototype.send = function (text) { if (JSON.parse(text).type !== "leave") send.call(this, text); };
+  WebSocket.prototype.close = () => {};
+}"""
 
 Meddler = Callable[[dict[str, Any]], list[dict[str, Any]]]
 
@@ -30,10 +38,12 @@ class Between:
         self.to_server: list[dict[str, Any]] = []
         self.to_page: list[dict[str, Any]] = []
         self._meddle = meddle or (lambda message: [message])
+        self._page: WebSocketRoute | None = None
         participant.page.route_web_socket(re.compile(r"/ws$"), self._join)
 
     def _join(self, page: WebSocketRoute) -> None:
         server = page.connect_to_server()
+        self._page = page
 
         def from_page(text: str | bytes) -> None:
             message = json.loads(text)
@@ -47,6 +57,11 @@ class Between:
 
         page.on_message(from_page)
         server.on_message(from_server)
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Say something to the page in the name of the server."""
+        assert self._page is not None
+        self._page.send(json.dumps(message))
 
     def kinds(self) -> set[str]:
         """The first words of all blobs that the page has sent."""
@@ -147,8 +162,58 @@ def test_a_man_in_the_middle_gets_nothing_and_both_sides_are_told(
         told = participant.text("error-text")
         assert told == "Die Verbindung konnte nicht verifiziert werden. Bitte rufen Sie Ihre Praxis an."
         assert participant.connections() == 0, "not even an offer was made"
-    assert seen[0].kinds() == seen[1].kinds() == {"ke1", "ke2", "ke3"}
+    assert seen[0].kinds() == {"ke1", "ke2", "ke3"}
+    assert seen[1].kinds() == {"ke1", "ke2", "refused"}, "a participant proves nothing to whom it does not know"
     service.await_that(lambda: service.metrics()[FAILED] >= before + 4)
+
+
+def test_a_server_that_asks_whether_guesses_are_right_and_gives_no_answer_is_stopped_after_twenty(
+    service: Service, doctor: Participant, patient: Participant
+) -> None:
+    codes = service.create_appointment()
+    before = service.metrics()[FAILED]
+    asked = 0
+
+    def guess(message: dict[str, Any]) -> list[dict[str, Any]]:
+        """Answer each share by one of its own, and the proof by a new beginning: nothing of this is a wrong answer."""
+        nonlocal asked
+        kind, *parts = str(message.get("blob", "")).split(".")
+        if message["type"] != "relay":
+            return [message]
+        peer = message["to"]
+        if kind == "ke2":
+            who = base64.urlsafe_b64encode(f"participant{peer}1".encode()).decode().rstrip("=")
+            between.tell({"type": "relay", "from": peer, "blob": f"ke2.{parts[0]}.CQ{'A' * 41}.{who}"})
+        elif kind == "ke3":
+            asked += 1
+            commitment = base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip("=")
+            between.tell({"type": "relay", "from": peer, "blob": f"ke1.{commitment}"})
+        return []
+
+    between = Between(doctor, guess)
+    patient.open(codes.participant_link)
+    patient.join(PATIENT)
+    doctor.open(codes.organiser_link)
+    doctor.join(DOCTOR)
+    told = doctor.text("error-text")
+    assert told == "Die Verbindung konnte nicht verifiziert werden. Bitte rufen Sie Ihre Praxis an."
+    assert asked == 20
+    assert doctor.connections() == 0
+    service.await_that(lambda: service.metrics()[FAILED] == before + 20)
+
+
+def test_who_hangs_up_on_a_dead_line_may_come_back_at_once(
+    service: Service, patient: Participant, invite: Callable[..., Participant]
+) -> None:
+    doctor = invite(script=DEAD_LINE)
+    talk(service.create_appointment(), doctor, patient)
+    doctor.hang_up()
+    doctor.page.get_by_test_id("rejoin-button").click()
+    expect(doctor.page.get_by_test_id("hangup-button")).to_be_visible()
+    patient.page.get_by_test_id("rejoin-button").click()
+    for participant in (doctor, patient):
+        participant.await_connected()
+    assert doctor.connections() == 2
 
 
 def test_a_code_with_another_secret_is_told_to_both_and_nobody_else_is_kept_out(

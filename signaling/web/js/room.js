@@ -80,9 +80,9 @@ export class Room {
     this.#settle();
   }
 
-  /** Join again with the code and the name of the last time. */
+  /** Join again with the code and the name of the last time. On a dead line the server may not know yet that we left. */
   rejoin() {
-    this.join({ code: this.#code, name: this.#name });
+    this.join({ code: this.#code, name: this.#name, resume: this.#resume });
   }
 
   hangUp() {
@@ -239,6 +239,9 @@ export class Room {
       case "agree":
         this.#openChannel({ pid: action.peer, role: action.role });
         break;
+      case "agree_no_more":
+        for (const channel of this.#channels.values()) channel.agreeNoMore();
+        break;
       case "paired":
         this.#client?.send({ type: "paired", peer: action.peer, ok: action.ok });
         break;
@@ -285,6 +288,7 @@ export class Room {
           this.#save();
           this.#call?.refreshIceServers(seat.ice ?? []);
           this.#closeChannels(); // everybody who is here is announced again
+          if (this.#client !== client) return; // that was the last guess that the room bears
           this.#machine.joined(seat, now());
         },
         peer: (peer) => {
@@ -307,11 +311,12 @@ export class Room {
    * @param {import("./secure_channel.js").Participant} peer
    */
   #openChannel(peer) {
+    const { pid } = peer;
+    this.#closeChannel(pid);
     const { seat } = this.#machine.view();
     const client = this.#client;
+    if (seat === null || client === null) return; // the room is left meanwhile
     const { secret } = parseCode(this.#code);
-    this.#closeChannel(peer.pid);
-    const { pid } = peer;
     /** @type {SecureChannel | null} */ let channel = null;
     const current = () => channel === null || this.#channels.get(pid) === channel;
     channel = new SecureChannel({
@@ -320,10 +325,11 @@ export class Room {
       own: { pid: seat.pid, role: seat.role },
       peer,
       handlers: {
-        send: (blob) => client?.send({ type: "relay", to: pid, blob }),
+        send: (blob) => client.send({ type: "relay", to: pid, blob }),
         ...this.#guard(current, {
           verified: (safetyCode) => this.#machine.verified(pid, safetyCode),
           failed: () => this.#machine.unverified(pid, now()),
+          abandoned: () => this.#machine.abandoned(pid),
           renewed: () => this.#machine.renewed(pid, now()),
           message: (plain) => {
             const message = decodeMessage(plain);

@@ -21,6 +21,14 @@ const MAX_PEERS = 64;
 const AGREEMENT_MS = 10_000; // for a few messages through the server
 const AGREE_AGAIN_MS = { organiser: 1_000, participant: 2_500 }; // after a failure; one side begins before the other
 const MAX_FAILED_AGREEMENTS = 3; // of one appointment: somebody with a wrong secret may not guess for ever
+// Each may have been a guess, too, but a page that is reloaded or loses its socket at the wrong moment looks the same: an
+// hour on a bad network needs the allowance, and twenty guesses among 2²⁵ are still nothing.
+const MAX_ABANDONED_AGREEMENTS = 20;
+// Each is one more try, among a million, for somebody in between who knows the secret and wants equal safety codes.
+const MAX_AGREEMENTS = 1_000;
+const CALLS_APART_MS = 1_000; // a partner with a new epoch in each message must not cost a connection each time
+const MAX_HELD_MESSAGES = 200; // of the partner, for a call that is about to be opened
+const MAX_USED_PAIRS = 32;
 
 /** @typedef {import("./envelope.js").Message} Message */
 /** @typedef {import("./envelope.js").Hello} Hello */
@@ -34,6 +42,7 @@ const MAX_FAILED_AGREEMENTS = 3; // of one appointment: somebody with a wrong se
  *   | { do: "stop_media" }
  *   | { do: "send", to: string, message: Message }
  *   | { do: "agree", peer: string, role: string }
+ *   | { do: "agree_no_more" }
  *   | { do: "paired", peer: string, ok: boolean }
  *   | { do: "open_call", polite: boolean }
  *   | { do: "close_call" }
@@ -95,6 +104,13 @@ export class RoomMachine {
   #failures = 0;
   /** @type {Set<string>} pairs of epochs that had their connection */ #usedPairs = new Set();
   #failedAgreements = 0;
+  #abandonedAgreements = 0;
+  #agreements = 0;
+  /** ICE was restarted: a failure that is told before it looks for a path again is that of the earlier round. */
+  #oldRound = false;
+  /** @type {number | null} */ #openedAt = null;
+  /** @type {number | null} when the browser is to make the connection that has been decided on */ #openAt = null;
+  /** @type {Message[]} for it */ #held = [];
   /** @type {number | null} */ #attemptEndsAt = null;
   /** @type {number | null} */ #restartAt = null;
   /** @type {number | null} */ #probeAt = null;
@@ -120,7 +136,7 @@ export class RoomMachine {
 
   /** @returns {number | null} call `tick` then */
   get deadline() {
-    const ofCall = [this.#attemptEndsAt, this.#restartAt, this.#probeAt, this.#giveUpPartnerAt];
+    const ofCall = [this.#openAt, this.#attemptEndsAt, this.#restartAt, this.#probeAt, this.#giveUpPartnerAt];
     const ofPeers = Array.from(this.#peers.values(), (peer) => peer.agreeAt);
     const times = [...ofCall, ...ofPeers, this.#readyAt, this.#hintAt, this.#checkAt, this.#sweepAt];
     const set = times.filter((time) => time !== null);
@@ -229,7 +245,8 @@ export class RoomMachine {
     this.#seat = seat;
     this.#phase = "room";
     this.#problem = null;
-    this.#laterProblem = null;
+    // The server takes its own refusal back by this, but not what other participants have done.
+    if (this.#laterProblem?.code !== "unverified") this.#laterProblem = null;
     this.#awayFromServer = false;
     // Everybody who is here is announced again; who is not, has left meanwhile. The hint at a rival does not flicker.
     for (const [pid, peer] of this.#peers) {
@@ -302,6 +319,7 @@ export class RoomMachine {
     const known = this.#peers.get(pid);
     if (pid === this.#partner?.pid) this.#gap = true;
     if (present) {
+      if (pid === this.#partner?.pid) this.#giveUpPartnerAt = null; // it has its time anew, to prove itself
       if (known === undefined && this.#peers.size >= MAX_PEERS) return;
       // A new socket of theirs: messages may be lost, and it may be somebody else. Nothing is said before it is known.
       const { hello = null, safetyCode = "" } = known ?? {};
@@ -330,8 +348,11 @@ export class RoomMachine {
     peer.verified = true;
     peer.safetyCode = safetyCode;
     peer.agreeAt = null;
+    if (pid === this.#partner?.pid) this.#giveUpPartnerAt = null;
     this.#do({ do: "paired", peer: pid, ok: true });
     if (this.#ready) this.#greet(pid);
+    this.#agreements += 1;
+    if (!this.#mayAgree()) this.#agreeNoMore();
   }
 
   /**
@@ -346,6 +367,7 @@ export class RoomMachine {
     if (pid === this.#partner?.pid) this.#gap = true;
     peer.verified = false;
     peer.agreeAt = now + AGREEMENT_MS;
+    this.#lookAround(now);
   }
 
   /**
@@ -361,11 +383,20 @@ export class RoomMachine {
     this.#failedAgreements += 1;
     peer.verified = false;
     peer.agreeAt = now + AGREE_AGAIN_MS[this.#seat.role];
-    if (this.#failedAgreements < MAX_FAILED_AGREEMENTS) return;
-    for (const each of this.#peers.values()) each.agreeAt = null;
-    const problem = { code: "unverified", retryAt: null };
-    if (this.#call === "connected") this.#laterProblem = problem;
-    else this.#backToForm(problem);
+    if (this.#mayAgree()) this.#lookAround(now);
+    else this.#agreeNoMore();
+  }
+
+  /**
+   * This one has been shown a proof of the secret, which says whether a guess was right, and has not given its own.
+   *
+   * @param {string} pid
+   */
+  abandoned(pid) {
+    if (this.#phase !== "room") return;
+    this.#do({ do: "paired", peer: pid, ok: false });
+    this.#abandonedAgreements += 1;
+    if (!this.#mayAgree()) this.#agreeNoMore();
   }
 
   /**
@@ -388,7 +419,9 @@ export class RoomMachine {
     switch (message.kind) {
       case "description":
       case "candidate":
-        if (this.#call !== "no_path") this.#do({ do: "call_message", message });
+        if (this.#call === "no_path") break;
+        if (this.#openAt === null) this.#do({ do: "call_message", message });
+        else if (this.#held.length < MAX_HELD_MESSAGES) this.#held.push(message);
         break;
       case "state":
         this.#partner = { ...this.#partner, camera: message.camera, microphone: message.microphone };
@@ -416,6 +449,8 @@ export class RoomMachine {
    */
   callChanged(state, now) {
     if (this.#partner === null || this.#call === "none" || this.#call === "no_path") return;
+    if (state === "failed" && this.#oldRound) return; // the deadline of the attempt stands
+    this.#oldRound = false;
     switch (state) {
       case "connected":
         this.#call = "connected";
@@ -455,10 +490,11 @@ export class RoomMachine {
       this.#hintAt = null;
       this.#hint = true;
     }
+    if (isDue(this.#openAt, now)) this.#makeCall(now);
     if (isDue(this.#restartAt, now)) {
       this.#restartAt = null;
       this.#attemptEndsAt = now + ATTEMPT_MS;
-      if (this.#canReachPartner()) this.#do({ do: "restart_ice" });
+      if (this.#canReachPartner()) this.#restartIce();
     }
     if (isDue(this.#probeAt, now)) {
       this.#probeAt = null;
@@ -497,8 +533,11 @@ export class RoomMachine {
     this.#awayFromServer = this.#ready = this.#gap = this.#everConnected = this.#renewed = this.#hint = false;
     this.#camera = this.#microphone = false;
     this.#peers.clear();
-    this.#failedAgreements = 0;
+    this.#failedAgreements = this.#abandonedAgreements = this.#agreements = 0;
     this.#usedPairs.clear();
+    this.#openedAt = this.#openAt = null;
+    this.#held = [];
+    this.#oldRound = false;
     this.#call = "none";
     this.#failures = 0;
     this.#attemptEndsAt = this.#restartAt = this.#probeAt = this.#giveUpPartnerAt = null;
@@ -570,9 +609,29 @@ export class RoomMachine {
   #agree(pid, peer, now) {
     peer.verified = false;
     peer.agreeAt = null;
-    if (this.#failedAgreements >= MAX_FAILED_AGREEMENTS) return;
+    if (!this.#mayAgree()) return;
     peer.agreeAt = now + AGREEMENT_MS;
     this.#do({ do: "agree", peer: pid, role: peer.role });
+  }
+
+  #mayAgree() {
+    return (
+      this.#failedAgreements < MAX_FAILED_AGREEMENTS &&
+      this.#abandonedAgreements < MAX_ABANDONED_AGREEMENTS &&
+      this.#agreements < MAX_AGREEMENTS
+    );
+  }
+
+  /** Somebody has had all the guesses there are in this appointment. */
+  #agreeNoMore() {
+    for (const each of this.#peers.values()) each.agreeAt = null;
+    const problem = { code: "unverified", retryAt: null };
+    if (this.#call === "connected") {
+      this.#laterProblem = problem; // two people who talk are not torn apart
+      this.#do({ do: "agree_no_more" });
+    } else {
+      this.#backToForm(problem);
+    }
   }
 
   /** @param {string} pid */
@@ -636,17 +695,36 @@ export class RoomMachine {
       this.#greet(this.#partner.pid);
     }
     this.#usedPairs.add(pair());
+    if (this.#usedPairs.size > MAX_USED_PAIRS) this.#usedPairs.delete(this.#usedPairs.values().next().value); // the oldest
     this.#call = "connecting";
-    this.#gap = false;
+    this.#gap = !this.#canReachPartner(); // what is said now is lost
     this.#failures = 0;
     this.#restartAt = this.#probeAt = null;
     this.#attemptEndsAt = now + ATTEMPT_MS;
+    this.#oldRound = false;
+    this.#held = [];
+    this.#openAt = this.#openedAt === null ? now : Math.max(now, this.#openedAt + CALLS_APART_MS);
+    if (this.#openAt === now) this.#makeCall(now);
+  }
+
+  /** Let the browser make the connection, and tell it what the partner has said about it so far. @param {number} now */
+  #makeCall(now) {
+    this.#openAt = null;
+    this.#openedAt = now;
     this.#do({ do: "open_call", polite: this.#seat.role !== "organiser" });
+    for (const message of this.#held.splice(0)) this.#do({ do: "call_message", message });
+  }
+
+  #restartIce() {
+    this.#oldRound = true;
+    this.#do({ do: "restart_ice" });
   }
 
   #closeCall() {
     if (this.#call !== "none") this.#do({ do: "close_call" });
     this.#call = "none";
+    this.#openAt = null;
+    this.#held = [];
     this.#attemptEndsAt = this.#restartAt = this.#probeAt = null;
   }
 
@@ -678,12 +756,15 @@ export class RoomMachine {
   /** An attempt has come to nothing. @param {number} now */
   #failed(now) {
     if (this.#call !== "connecting" && this.#call !== "interrupted") return;
-    if (!this.#canReachPartner()) return; // the greeting after the interruption starts the next attempt
+    if (!this.#canReachPartner()) {
+      this.#attemptEndsAt = now + ATTEMPT_MS; // the greeting after the interruption usually starts the next attempt
+      return;
+    }
     this.#failures += 1;
     this.#restartAt = null;
     if (this.#failures < FAILURES_OF_A_CONNECTION) {
       this.#attemptEndsAt = now + ATTEMPT_MS;
-      this.#do({ do: "restart_ice" });
+      this.#restartIce();
     } else if (this.#everConnected && !this.#renewed) {
       this.#renewed = true;
       this.#openCall(now);
@@ -701,9 +782,11 @@ export class RoomMachine {
   /** Who is here, and what follows from it. @param {number} now */
   #lookAround(now) {
     if (this.#phase !== "room") return;
-    const here = this.#partnerIsPresent() || this.#awayFromServer;
-    if (this.#partner !== null && !here && this.#call !== "connected") {
-      this.#giveUpPartnerAt ??= now + (this.#everConnected ? PARTNER_RETURNS_WITHIN_MS : NEVER_CONNECTED_RETURNS_WITHIN_MS);
+    const present = this.#partnerIsPresent();
+    if (this.#partner !== null && !this.#awayFromServer && !this.#canReachPartner() && this.#call !== "connected") {
+      // Whoever is present has to prove itself anew meanwhile, which takes a while on a bad network.
+      const patient = this.#everConnected || present;
+      this.#giveUpPartnerAt ??= now + (patient ? PARTNER_RETURNS_WITHIN_MS : NEVER_CONNECTED_RETURNS_WITHIN_MS);
       if (this.#call === "connecting" && this.#everConnected) this.#call = "interrupted";
     } else {
       this.#giveUpPartnerAt = null;

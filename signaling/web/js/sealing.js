@@ -1,5 +1,6 @@
 /**
- * What two participants say to each other once they share a key: AES-256-GCM in both directions, in order, padded.
+ * What two participants say to each other once they share a key: AES-256-GCM in both directions, in order, padded. And the
+ * digits by which they see that nobody is in between.
  */
 
 import { concat, utf8 } from "./bytes.js";
@@ -8,6 +9,7 @@ const PAD_TO = 256; // bytes: the length of a message shall not tell whether it 
 const PAD_MARK = 0x80;
 const VERSION = "vs/1";
 const SAFETY_DIGITS = 6;
+export const VALUE_BYTES = 32; // of the random value that a side commits to
 
 /** @typedef {"a2b" | "b2a"} Direction */
 
@@ -61,8 +63,24 @@ class Sealer {
  * @typedef {object} Session
  * @property {Sealer} outgoing
  * @property {Sealer} incoming
- * @property {string} safetyCode six digits, the same on both sides
+ * @property {(valueA: Uint8Array, valueB: Uint8Array) => Promise<string>} safetyCode six digits, the same on both sides, out of
+ *   the session key and both random values
  */
+
+/** @returns {Uint8Array} a random value that nobody can foresee */
+export function drawValue() {
+  return crypto.getRandomValues(new Uint8Array(VALUE_BYTES));
+}
+
+/**
+ * What binds to a value without telling it.
+ *
+ * @param {Uint8Array} value
+ * @returns {Promise<Uint8Array>} 32 bytes
+ */
+export async function commitTo(value) {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", value));
+}
 
 /**
  * Derive the keys of a session.
@@ -76,7 +94,9 @@ class Sealer {
 export async function openSession(isk, transcript, epoch, isA) {
   const base = await crypto.subtle.importKey("raw", isk, "HKDF", false, ["deriveKey", "deriveBits"]);
   const salt = new Uint8Array(await crypto.subtle.digest("SHA-256", transcript));
-  const derivation = (/** @type {string} */ info) => ({ name: "HKDF", hash: "SHA-256", salt, info: utf8(info) });
+  const derivation = (/** @type {string} */ label, /** @type {Uint8Array[]} */ ...more) => {
+    return { name: "HKDF", hash: "SHA-256", salt, info: concat(utf8(label), ...more) };
+  };
   /** @param {Direction} direction @param {KeyUsage} usage */
   const sealer = async (direction, usage) => {
     const aes = { name: "AES-GCM", length: 256 };
@@ -87,9 +107,13 @@ export async function openSession(isk, transcript, epoch, isA) {
     sealer(isA ? "a2b" : "b2a", "encrypt"),
     sealer(isA ? "b2a" : "a2b", "decrypt"),
   ]);
-  const bits = new Uint8Array(await crypto.subtle.deriveBits(derivation(`${VERSION} sas`), base, 64));
-  const digits = new DataView(bits.buffer).getBigUint64(0) % 10n ** BigInt(SAFETY_DIGITS);
-  return { outgoing, incoming, safetyCode: String(digits).padStart(SAFETY_DIGITS, "0") };
+  /** @type {Session["safetyCode"]} */
+  const safetyCode = async (valueA, valueB) => {
+    const bits = new Uint8Array(await crypto.subtle.deriveBits(derivation(`${VERSION} sas`, valueA, valueB), base, 64));
+    const digits = new DataView(bits.buffer).getBigUint64(0) % 10n ** BigInt(SAFETY_DIGITS);
+    return String(digits).padStart(SAFETY_DIGITS, "0");
+  };
+  return { outgoing, incoming, safetyCode };
 }
 
 /** @param {Uint8Array} plain */

@@ -1,18 +1,26 @@
 /**
  * The way to one other participant that the server in between can neither read nor bend.
  *
- * Both sides draw a nonce (`ke1`), agree on a key by their secret (`ke2`), prove that they have it (`ke3`), and only then
- * say anything, sealed. Without page, socket or clock: blobs go in and out, and whoever holds the channel is told what
- * has become of it. Blobs are text in parts: kind, session, and what belongs to it, in base64url.
+ * Both sides commit to a random value (`ke1`), agree on a key by their secret (`ke2`), prove that they have it (`ke3`),
+ * reveal their values, and only then say anything, sealed. Without page, socket or clock: blobs go in and out, and
+ * whoever holds the channel is told what has become of it. Blobs are text in parts: kind, session, and what belongs to
+ * it, in base64url.
+ *
+ * A proof answers the question whether a guessed secret was right. So the organiser (A) proves first, and the participant
+ * only to who has proved: without the secret nobody can ask a participant at all, and who has asked an organiser and
+ * does not go on is counted (`abandoned`).
+ *
+ * The commitments keep the safety code honest towards somebody in between who does know the secret: nobody can search
+ * for keys until the digits on both sides agree, because the digits also depend on values that are seen too late.
  */
 
 import { concat, equal, fromText, prefixed, toText, utf8 } from "./bytes.js";
 import { confirm, drawScalar, makeGenerator, multiply, sessionKey, transcriptOf } from "./cpace.js";
-import { openSession } from "./sealing.js";
+import { commitTo, drawValue, openSession, VALUE_BYTES } from "./sealing.js";
 
 const PROTOCOL = "videosprechstunde/e2ee/1";
 const VERSION = "1";
-const NONCE_BYTES = 16;
+const COMMITMENT_BYTES = 32;
 const POINT_BYTES = 32;
 const MAC_BYTES = 64;
 const MAX_BLOB_CHARACTERS = 65_000; // as many as the server carries
@@ -25,6 +33,7 @@ const MAX_WAITING = 256; // blobs that have come while one is being worked on; c
  * @property {(blob: string) => void} send
  * @property {(safetyCode: string) => void} verified the other one has the same secret
  * @property {() => void} failed the other one has not, or somebody in between changes what is said
+ * @property {() => void} abandoned the other one has seen the proof of this side, and has not gone on
  * @property {() => void} renewed the other one begins anew: what is sent before the next `verified` is dropped
  * @property {(plain: Uint8Array) => void} message
  */
@@ -36,9 +45,11 @@ export class SecureChannel {
   #ownAd;
   #theirAd;
   /** @type {ChannelHandlers} */ #handlers;
-  #nonce = drawNonce();
+  /** The own value, kept until an agreement has revealed it. @type {Uint8Array} */ #value;
+  /** What `ke1` says: the hash of the own value, and by that as fresh as a nonce. @type {Uint8Array} */ #commitment;
   /** @type {Agreement | null} */ #agreement = null;
   #closed = false;
+  #agreesNoMore = false;
   /** What comes is dealt with in order, and so is what is sent: WebCrypto takes its time. */
   #work = Promise.resolve();
   #sending = Promise.resolve();
@@ -55,7 +66,7 @@ export class SecureChannel {
     this.#ownAd = associatedData(own);
     this.#theirAd = associatedData(peer);
     this.#handlers = handlers;
-    this.#say("ke1", this.#nonce);
+    this.#enqueue(() => this.#introduce());
   }
 
   /**
@@ -69,7 +80,7 @@ export class SecureChannel {
     const parts = texts.map(fromText);
     if (parts.includes(null)) return;
     this.#waiting += 1;
-    this.#work = this.#work.then(async () => {
+    this.#enqueue(async () => {
       this.#waiting -= 1;
       if (!this.#closed) await this.#take(kind, /** @type {Uint8Array[]} */ (parts));
     });
@@ -82,13 +93,7 @@ export class SecureChannel {
    */
   send(plain) {
     const agreement = this.#agreement;
-    if (agreement?.session == null) return;
-    const { session, sid } = agreement;
-    const sealed = session.outgoing.seal(plain);
-    this.#sending = this.#sending.then(async () => {
-      const bytes = await sealed;
-      if (this.#agreement === agreement) this.#say("sealed", sid, bytes);
-    });
+    if (agreement?.complete) this.#seal(agreement, plain);
   }
 
   /** @returns {Promise<void>} done when all that has been said so far is on its way */
@@ -96,10 +101,21 @@ export class SecureChannel {
     return this.#sending;
   }
 
-  /** Nothing is sent and nothing is told afterwards. */
+  /** No key is agreed on from now on. What has been agreed on serves until something is lost. */
+  agreeNoMore() {
+    this.#agreesNoMore = true;
+    if (!this.#agreement?.complete) this.close();
+  }
+
+  /** Nothing is sent and nothing is told afterwards; but an agreement that ends by this may be told as abandoned. */
   close() {
+    this.#drop();
     this.#closed = true;
-    this.#agreement = null;
+  }
+
+  /** @param {() => Promise<void>} step */
+  #enqueue(step) {
+    this.#work = this.#work.then(step).catch((error) => console.error("secure channel: a step has failed", error));
   }
 
   /**
@@ -107,6 +123,7 @@ export class SecureChannel {
    * @param {Uint8Array[]} parts
    */
   async #take(kind, parts) {
+    if (kind !== "sealed" && this.#agreesNoMore) return;
     if (kind === "ke1") {
       await this.#guarded(() => this.#pair(parts));
       return;
@@ -117,20 +134,40 @@ export class SecureChannel {
     if (kind === "sealed") await this.#unseal(agreement, rest);
     else if (kind === "ke2") await this.#guarded(() => this.#agree(agreement, rest));
     else if (kind === "ke3") await this.#guarded(() => this.#verify(agreement, rest));
+    else if (kind === "refused") this.#refused(agreement, rest);
   }
 
-  /** Both nonces are known: name the session and say the own share. @param {Uint8Array[]} parts */
+  /** Commit to a new value. */
+  async #introduce() {
+    this.#value = drawValue();
+    this.#commitment = await commitTo(this.#value);
+    if (!this.#closed) this.#say("ke1", this.#commitment);
+  }
+
+  /**
+   * Both commitments are known: name the session and say the own share.
+   *
+   * Two pages that renew at once must come to rest, so a renewal by the other side is no reason to draw anew: the same
+   * commitment is said again, which the other side ignores if it knows it. Only a value that has been revealed is
+   * replaced. A `sid` may thus come again, if the other side repeats itself; no key does: every agreement draws a scalar
+   * of its own, the session key is a hash over both shares, and so AES-GCM never meets a pair of key and nonce twice.
+   *
+   * @param {Uint8Array[]} parts
+   */
   async #pair([theirs, ...rest]) {
-    if (theirs?.length !== NONCE_BYTES || rest.length > 0 || equal(theirs, this.#nonce)) return;
+    if (theirs?.length !== COMMITMENT_BYTES || rest.length > 0 || equal(theirs, this.#commitment)) return;
     const earlier = this.#agreement;
     if (earlier !== null) {
-      if (equal(earlier.theirNonce, theirs)) return;
-      this.#nonce = drawNonce();
-      this.#say("ke1", this.#nonce);
-      this.#handlers.renewed();
+      if (equal(earlier.theirCommitment, theirs)) return;
+      this.#drop();
+      if (this.#closed) return; // it was one guess too many
+      this.#tell("renewed");
+      if (earlier.session !== null) await this.#introduce();
+      else this.#say("ke1", this.#commitment);
     }
-    const sid = this.#isA ? concat(this.#nonce, theirs) : concat(theirs, this.#nonce);
-    const agreement = new Agreement(sid, theirs);
+    if (this.#closed || this.#agreesNoMore) return;
+    const sid = this.#isA ? concat(this.#commitment, theirs) : concat(theirs, this.#commitment);
+    const agreement = new Agreement(sid, this.#value, theirs);
     this.#agreement = agreement;
     const generator = await makeGenerator(this.#secret, this.#channelName, sid);
     agreement.scalar = await drawScalar();
@@ -151,8 +188,15 @@ export class SecureChannel {
     agreement.transcript = transcriptOf(a, b);
     const shared = await multiply(agreement.scalar, y);
     agreement.isk = await sessionKey(agreement.sid, shared, agreement.transcript);
+    if (this.#isA) await this.#prove(agreement);
+  }
+
+  /** From here on the other side knows whether it has guessed right. @param {Agreement} agreement */
+  async #prove(agreement) {
     const proof = await confirm(agreement.sid, agreement.isk, agreement.own);
-    if (this.#isCurrent(agreement)) this.#say("ke3", agreement.sid, proof);
+    if (!this.#isCurrent(agreement)) return;
+    agreement.hasProved = true;
+    this.#say("ke3", agreement.sid, proof);
   }
 
   /**
@@ -163,30 +207,67 @@ export class SecureChannel {
     if (agreement.session !== null || agreement.hasFailed) return;
     if (agreement.isk === null || proof?.length !== MAC_BYTES || rest.length > 0) throw new Mismatch();
     if (!equal(proof, await confirm(agreement.sid, agreement.isk, agreement.theirs))) throw new Mismatch();
+    if (!this.#isA) await this.#prove(agreement);
     const session = await openSession(agreement.isk, agreement.transcript, agreement.sid, this.#isA);
     if (!this.#isCurrent(agreement)) return;
     agreement.session = session;
-    this.#handlers.verified(session.safetyCode);
+    this.#seal(agreement, agreement.ownValue);
   }
 
   /**
    * @param {Agreement} agreement
    * @param {Uint8Array[]} parts
    */
-  async #unseal({ session }, [sealed, ...rest]) {
-    if (session === null || sealed === undefined || rest.length > 0) return;
+  async #unseal(agreement, [sealed, ...rest]) {
+    const { session } = agreement;
+    if (session === null || agreement.hasFailed || sealed === undefined || rest.length > 0) return;
     const plain = await session.incoming.open(sealed);
-    if (this.#closed || this.#agreement?.session !== session) return;
-    if (plain !== null) this.#handlers.message(plain);
-    else this.#begin(); // something was changed or left out: what follows can never be opened
+    if (!this.#isCurrent(agreement)) return;
+    if (plain === null) await this.#begin(); // something was changed or left out: what follows can never be opened
+    else if (agreement.complete) this.#tell("message", plain);
+    else await this.#guarded(() => this.#reveal(agreement, plain));
   }
 
-  /** Agree anew, with a new nonce. */
-  #begin() {
-    this.#nonce = drawNonce();
+  /**
+   * The first sealed message of the other side is the value that it had committed to.
+   *
+   * @param {Agreement} agreement
+   * @param {Uint8Array} theirs
+   */
+  async #reveal(agreement, theirs) {
+    if (theirs.length !== VALUE_BYTES || !equal(await commitTo(theirs), agreement.theirCommitment)) throw new Mismatch();
+    const [a, b] = this.#isA ? [agreement.ownValue, theirs] : [theirs, agreement.ownValue];
+    const safetyCode = await agreement.session.safetyCode(a, b);
+    if (!this.#isCurrent(agreement)) return;
+    agreement.complete = true;
+    this.#tell("verified", safetyCode);
+  }
+
+  /** Agree anew, with a new value. */
+  async #begin() {
+    this.#drop();
+    if (this.#closed) return;
+    this.#tell("renewed");
+    if (!this.#agreesNoMore) await this.#introduce();
+  }
+
+  /** Forget the agreement. If the other side could learn from it and has not gone on, that was a guess. */
+  #drop() {
+    const agreement = this.#agreement;
     this.#agreement = null;
-    this.#handlers.renewed();
-    this.#say("ke1", this.#nonce);
+    if (agreement?.hasProved && !agreement.complete && !agreement.hasFailed) this.#tell("abandoned");
+  }
+
+  /**
+   * The other side takes this one for a stranger: whoever waits for its proof would wait in vain.
+   *
+   * @param {Agreement} agreement
+   * @param {Uint8Array[]} rest
+   */
+  #refused(agreement, rest) {
+    if (rest.length > 0 || agreement.complete || agreement.hasFailed) return;
+    agreement.hasFailed = true;
+    this.#tell("failed");
   }
 
   /**
@@ -201,8 +282,37 @@ export class SecureChannel {
       const agreement = this.#agreement;
       if (agreement === null || agreement.hasFailed) return;
       agreement.hasFailed = true;
-      this.#handlers.failed();
+      this.#say("refused", agreement.sid);
+      this.#tell("failed");
     }
+  }
+
+  /**
+   * What fails in whoever is told is no failure of the agreement.
+   *
+   * @param {keyof ChannelHandlers} event
+   * @param {...any} values
+   */
+  #tell(event, ...values) {
+    try {
+      /** @type {(...values: any[]) => void} */ (this.#handlers[event])(...values);
+    } catch (error) {
+      console.error("secure channel: whoever was told has failed", event, error);
+    }
+  }
+
+  /**
+   * @param {Agreement} agreement
+   * @param {Uint8Array} plain
+   */
+  #seal(agreement, plain) {
+    const sealed = agreement.session.outgoing.seal(plain); // numbered now, in the order of the calls
+    this.#sending = this.#sending
+      .then(async () => {
+        const bytes = await sealed;
+        if (this.#agreement === agreement) this.#say("sealed", agreement.sid, bytes);
+      })
+      .catch((error) => console.error("secure channel: a message was not sent", error));
   }
 
   /** @param {Agreement} agreement */
@@ -211,15 +321,15 @@ export class SecureChannel {
   }
 
   /**
-   * @param {"ke1" | "ke2" | "ke3" | "sealed"} kind
+   * @param {"ke1" | "ke2" | "ke3" | "refused" | "sealed"} kind
    * @param {...Uint8Array} parts
    */
   #say(kind, ...parts) {
-    this.#handlers.send([kind, ...parts.map(toText)].join("."));
+    this.#tell("send", [kind, ...parts.map(toText)].join("."));
   }
 }
 
-/** What one pair of nonces has led to so far. */
+/** What one pair of commitments has led to so far. */
 class Agreement {
   /** @type {CryptoKey | null} */ scalar = null;
   /** @type {import("./cpace.js").Share | null} */ own = null;
@@ -227,24 +337,24 @@ class Agreement {
   /** @type {Uint8Array | null} */ transcript = null;
   /** @type {Uint8Array | null} */ isk = null;
   /** @type {import("./sealing.js").Session | null} */ session = null;
+  /** The own proof is on its way. */ hasProved = false;
+  /** The other side has proved itself, and has revealed its value. */ complete = false;
   hasFailed = false;
 
   /**
    * @param {Uint8Array} sid
-   * @param {Uint8Array} theirNonce
+   * @param {Uint8Array} ownValue
+   * @param {Uint8Array} theirCommitment
    */
-  constructor(sid, theirNonce) {
+  constructor(sid, ownValue, theirCommitment) {
     this.sid = sid;
-    this.theirNonce = theirNonce;
+    this.ownValue = ownValue;
+    this.theirCommitment = theirCommitment;
   }
 }
 
 /** What the other side says does not fit. */
 class Mismatch extends Error {}
-
-function drawNonce() {
-  return crypto.getRandomValues(new Uint8Array(NONCE_BYTES));
-}
 
 /** @param {Participant} participant */
 function associatedData({ role, pid }) {

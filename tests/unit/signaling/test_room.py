@@ -47,6 +47,13 @@ def test_a_failed_report_takes_an_earlier_one_back(room: Room) -> None:
     assert room.report(participant, "o", ok=True)[0] is Pairing.NOTED
 
 
+def test_a_failed_report_counts_also_when_the_peer_has_gone_before_it(room: Room) -> None:
+    organiser, guesser = claim(room, "o", Role.ORGANISER), claim(room, "p", Role.PARTICIPANT)
+    room.remove(guesser)
+    assert room.report(organiser, "p", ok=False) == (Pairing.FAILED, [])
+    assert room.report(organiser, "p", ok=True) == (Pairing.IGNORED, [])
+
+
 def test_nobody_pairs_on_the_own_seat_or_with_a_stranger(room: Room) -> None:
     one, other = claim(room, "a", Role.ORGANISER), claim(room, "b", Role.ORGANISER)
     assert room.report(one, other.pid, ok=True)[0] is Pairing.IGNORED
