@@ -433,6 +433,7 @@ def test_ice_is_restarted_three_seconds_after_an_interruption_unless_it_heals(ru
     seen = run("""
       const m = talking();
       m.callChanged("disconnected", 10_000);
+      m.tick(10_000);
       m.tick(12_999);
       const before = [did(m), m.view().call];
       m.tick(13_000);
@@ -442,7 +443,77 @@ def test_ice_is_restarted_three_seconds_after_an_interruption_unless_it_heals(ru
       m.callChanged("connected", 22_000);
       m.tick(60_000);
       return [before, restarted, did(m), m.view().call];""")
-    assert seen == [[[], "interrupted"], ["restart_ice"], [], "connected"]
+    assert seen == [[["probe_signaling"], "interrupted"], ["restart_ice"], [], "connected"]
+
+
+@pytest.mark.parametrize("state", ["silent", "disconnected"])
+def test_who_hears_nothing_more_looks_after_its_seat_at_once_and_the_greeting_repeats_what_was_lost(
+    run: Run, state: str
+) -> None:
+    seen = run(f"""
+      const m = talking();
+      m.callChanged("{state}", 10_000);
+      m.tick(10_000);
+      const interrupted = [did(m), m.view().call];
+      m.joined(seat("organiser"), 10_100);
+      m.peer({{ pid: "p", role: "participant", present: true }}, 10_101);
+      m.message("p", hello(PARTNER, epoch(1)), 10_102);
+      return [interrupted, did(m)];""")
+    assert seen == [[["probe_signaling"], "interrupted"], ["paired p", "hello to p", "resync_call"]]
+
+
+def test_who_has_just_taken_its_seat_restarts_ice_instead(run: Run) -> None:
+    seen = run("""
+      const m = talking();
+      m.callChanged("silent", 4_999);
+      m.tick(4_999);
+      return did(m);""")
+    assert seen == ["restart_ice"]
+
+
+def test_silence_ends_with_what_is_heard_and_only_the_browser_calls_a_connection_failed(run: Run) -> None:
+    seen = run("""
+      const m = talking();
+      m.callChanged("silent", 10_000);
+      m.tick(10_000);
+      m.joined(seat("organiser"), 10_100);
+      m.peer({ pid: "p", role: "participant", present: true }, 10_101);
+      m.message("p", hello(PARTNER, epoch(1)), 10_102);
+      m.poll();
+      m.tick(60_000);
+      const waiting = [did(m), m.view().call];
+      m.callChanged("connected", 61_000);
+      return [waiting, m.view().call, did(m)];""")
+    assert seen == [[[], "interrupted"], "connected", []]
+
+
+def test_while_the_media_is_gone_the_server_is_tried_every_five_seconds_until_it_answers(run: Run) -> None:
+    seen = run("""
+      const m = talking();
+      m.callChanged("silent", 10_000);
+      const at = (...times) => times.map((time) => { m.tick(time); return did(m); });
+      const silent = at(10_000, 14_999, 15_000);
+      m.signalingLost(16_000);
+      const away = at(19_999, 20_000, 24_999, 25_000);
+      m.joined(seat("organiser"), 25_100);
+      m.peer({ pid: "p", role: "participant", present: true }, 25_101);
+      did(m);
+      return [silent, away, at(30_000, 35_000)];""")
+    probe = ["probe_signaling"]
+    assert seen == [[probe, [], probe], [[], probe, [], probe], [[], []]]
+
+
+def test_another_path_in_the_middle_of_a_call_has_the_socket_looked_after_once(run: Run) -> None:
+    seen = run("""
+      const m = talking();
+      m.pathChanged(4_999); // a connection that begins tries several
+      m.tick(9_000);
+      const early = did(m);
+      m.pathChanged(10_000);
+      m.pathChanged(10_500);
+      const orders = [11_499, 11_500, 60_000].map((time) => { m.tick(time); return did(m); });
+      return [early, orders, m.view().call];""")
+    assert seen == [[], [[], ["probe_signaling"], []], "connected"]
 
 
 def test_two_failures_mean_that_there_is_no_path_and_trying_again_draws_a_new_epoch(run: Run) -> None:
@@ -773,6 +844,31 @@ def test_fresh_servers_are_heard_on_a_seat_and_within_their_bound(
       link.stop();
       return heard.map(([name]) => name).includes("ice");""")
     assert seen == is_heard
+def test_a_probe_that_fails_is_repeated_after_a_pause_and_a_new_network_begins_with_the_shortest_one(
+    run: Run,
+) -> None:
+    seen = run("""
+      const pauses = [];
+      const native = globalThis.setTimeout;
+      globalThis.setTimeout = (run, pause) => { pauses.push(pause); return native(() => {}, 0); };
+      try {
+        const { link, sockets, welcome } = client(null);
+        sockets[0].says(welcome);
+        link.probe();
+        pauses.length = 0;
+        sockets[1].onclose();
+        const [afterProbe] = pauses;
+        for (let attempt = 0; attempt < 8; attempt += 1) { link.probe(); sockets.at(-1).onclose(); }
+        const longest = pauses.at(-1);
+        globalThis.dispatchEvent(new Event("online"));
+        sockets.at(-1).onclose();
+        const first = pauses.at(-1);
+        link.stop();
+        return [afterProbe <= 500, longest > 5_000, first <= 500, sockets.length];
+      } finally {
+        globalThis.setTimeout = native;
+      }""")
+    assert seen == [True, True, True, 11]
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,8 @@ _OBSERVER: Final = """
     }
     return figures;
   };
+  // All that was said of the connection since the page was loaded: what passes quickly is not missed.
+  window.__statuses = [];
   // For `wait_for_function`, which takes a promise for a truth.
   window.__latest = { framesDecoded: 0, totalAudioEnergy: 0, state: "none", at: 0 };
   window.__grewAt = { framesDecoded: 0, totalAudioEnergy: 0 };
@@ -87,6 +89,11 @@ _OBSERVER: Final = """
     }
     window.__latest = latest;
   }, 200);
+  setInterval(() => {
+    const status = document.querySelector("[data-testid=connection-status]");
+    const words = status && !status.hidden ? status.textContent : "";
+    if (words !== (window.__statuses.at(-1) ?? "")) window.__statuses.push(words);
+  }, 50);
 })();
 """
 _PHONE: Final = (
@@ -248,18 +255,31 @@ class Participant:
         """Wait until the connection to the partner is noticed to be dead."""
         self.page.wait_for_function("() => window.__latest.state !== 'connected'", timeout=CONNECT_MS)
 
-    def await_growth(self, figure: str) -> None:
+    def await_growth(self, figure: str, timeout_ms: float = CONNECT_MS) -> None:
         """Wait until more has been decoded than up to now: `framesDecoded` or `totalAudioEnergy`."""
-        self._await_figure(figure, "window.__grewAt[name] > since")
+        self._await_figure(figure, "window.__grewAt[name] > since", timeout_ms)
 
     def await_standstill(self, figure: str) -> None:
         """Wait until nothing more has been decoded for a while."""
         predicate = f"window.__latest.at - Math.max(since, window.__grewAt[name]) >= {STANDSTILL_MS}"
         self._await_figure(figure, predicate)
 
-    def _await_figure(self, figure: str, predicate: str) -> None:
+    def _await_figure(self, figure: str, predicate: str, timeout_ms: float = CONNECT_MS) -> None:
         since = self.page.evaluate("() => performance.now()")
-        self.page.wait_for_function(f"([name, since]) => {predicate}", arg=[figure, since], timeout=CONNECT_MS)
+        self.page.wait_for_function(f"([name, since]) => {predicate}", arg=[figure, since], timeout=timeout_ms)
+
+    def await_status(self, words: str) -> None:
+        """Wait until the page has said this of the connection, for however short a time, since `forget_statuses`."""
+        self.page.wait_for_function("(words) => window.__statuses.includes(words)", arg=words, timeout=CONNECT_MS)
+
+    def forget_statuses(self) -> None:
+        """Forget what the page has said of the connection up to now."""
+        self.page.evaluate("() => { window.__statuses.length = 0; }")
+
+    def safety_code(self) -> str:
+        """The six digits that the panel shows, or would show; empty while there are none."""
+        shown = self.page.get_by_test_id("safety-code")
+        return (shown.text_content() or "") if self.page.get_by_test_id("lock").is_visible() else ""
 
     def connections(self) -> int:
         """How many connections the page has made since it was loaded."""

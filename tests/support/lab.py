@@ -17,6 +17,13 @@ from typing import Final
 SERVER_NAME: Final = "relay.example.org"  # resolves to the server inside the namespaces, and nowhere else
 _NETNS_ETC = Path("/etc/netns")
 _CLONE_NEWNET: Final = 0x40000000
+_ANOTHER_HOST: Final = 77  # the last part of a client's address after `renumber`
+_WALL: Final = """table inet wall {
+    chain between_clients {
+        type filter hook forward priority 0; policy drop;
+    }
+}
+"""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -35,6 +42,7 @@ class Lab:
         self.bob_ip = "10.91.2.2"
         self.bob_ipv6 = "fd91:2::2"
         self._numbers = {self.alice: 1, self.bob: 2}  # of the links
+        self.strayed: set[str] = set()  # clients that are unplugged or have another address
 
     def command(self, namespace: str, *words: str) -> list[str]:
         """The words of a command that runs inside a namespace."""
@@ -84,14 +92,37 @@ class Lab:
 
     def unplug(self, client: str) -> None:
         """Take a client's link down, and with it the client's routes and IPv6 addresses."""
+        self.strayed.add(client)
         _ip("-n", client, "link", "set", f"{client}0", "down")
 
     def plug_in(self, client: str) -> None:
-        """Bring a client's link up with its addresses and routes, for the first time or after `unplug`."""
+        """Bring a client's link up with its addresses and routes, the first time, or after `unplug` or `renumber`."""
         number = self._numbers[client]
+        _ip("-n", client, "addr", "flush", "dev", f"{client}0", "scope", "global")
         _set_up(client, f"{client}0", number, host=2)
         _ip("-n", client, "route", "replace", "default", "via", f"10.91.{number}.1")
         _ip("-n", client, "-6", "route", "replace", "default", "via", f"fd91:{number}::1")
+        self.strayed.discard(client)
+
+    def renumber(self, client: str) -> None:
+        """Give a client another address in place of its own, at once, as when a phone changes from WLAN to mobile data.
+
+        Its old IPv4 and IPv6 addresses are gone; the new one is IPv4.
+        """
+        self.strayed.add(client)
+        number, device = self._numbers[client], f"{client}0"
+        _ip("-n", client, "addr", "flush", "dev", device, "scope", "global")
+        _ip("-n", client, "addr", "add", f"10.91.{number}.{_ANOTHER_HOST}/24", "dev", device)
+        _ip("-n", client, "route", "replace", "default", "via", f"10.91.{number}.1")
+
+    @contextlib.contextmanager
+    def wall(self) -> Iterator[None]:
+        """Cut the way between the two clients; both still reach the server."""
+        _check(self.command(self.server, "nft", "-f", "-"), given=_WALL)
+        try:
+            yield
+        finally:
+            _check(self.command(self.server, "nft", "delete", "table", "inet", "wall"))
 
     def remove(self) -> None:
         """Delete everything that `build` created, also after half a build."""
@@ -130,7 +161,7 @@ def _ip(*words: str) -> None:
     _check(["ip", *words])
 
 
-def _check(words: list[str]) -> None:
-    result = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+def _check(words: list[str], *, given: str = "") -> None:
+    result = subprocess.run(words, input=given, capture_output=True, text=True, timeout=20, check=False)
     if result.returncode:
         raise RuntimeError(f"{' '.join(words)}: {result.stderr.strip()}")

@@ -6,9 +6,17 @@
  * participant's side takes them from the first offer and is polite. So the first round never collides.
  */
 
-const POLITE_RESTART_DELAY_MS = 2_500; // the impolite side sees the same failure and usually offers first
+/** The impolite side sees the same failure, or hears the same greeting, and usually offers first. */
+const POLITE_RESTART_DELAY_MS = 500;
 
-/** @typedef {"connecting" | "connected" | "disconnected" | "failed"} CallState */
+const LISTEN_EVERY_MS = 500;
+/**
+ * A microphone that is off sends silence, and where nothing is sent at all, browsers check the path every 2.5 s. They
+ * themselves speak of a lost connection after 7 s and more; whose address has changed, sometimes not before 15 s.
+ */
+const SILENT_AFTER_MS = 3_000;
+
+/** @typedef {"connecting" | "connected" | "silent" | "disconnected" | "failed"} CallState */
 /** @typedef {"direct" | "relay" | null} CallPath */
 
 /**
@@ -19,6 +27,7 @@ const POLITE_RESTART_DELAY_MS = 2_500; // the impolite side sees the same failur
  * @property {(message: object) => void} send takes `description` and `candidate` messages without their addresses
  * @property {(track: MediaStreamTrack) => void} trackArrived
  * @property {(state: CallState) => void} stateChanged
+ * @property {() => void} pathChanged media takes another way, to where the first one led or elsewhere
  */
 
 export class Call {
@@ -32,6 +41,14 @@ export class Call {
   /** @type {RTCIceCandidateInit[]} */ #early = [];
   #remoteRounds = 0;
   #restartTimer = 0;
+  #listenTimer = 0;
+  /** What had been received when it was last looked at, by the id of the statistic. @type {Map<string, number>} */
+  #received = new Map();
+  #heardAt = 0;
+  /** The browser calls it connected, but nothing comes in. */
+  #silent = false;
+  /** @type {RTCIceTransport | null} of all media, also after a restart */
+  #iceTransport = null;
   /** Remote messages are handled one after the other: a candidate must not overtake its description. */
   #inbox = Promise.resolve();
 
@@ -51,9 +68,9 @@ export class Call {
     }
   }
 
-  /** @returns {boolean} media flows, as far as ICE and DTLS know */
+  /** @returns {boolean} media flows, as far as ICE and DTLS know, and something has been received of late */
   get connected() {
-    return this.#pc.connectionState === "connected";
+    return this.#pc.connectionState === "connected" && !this.#silent;
   }
 
   /**
@@ -155,6 +172,7 @@ export class Call {
   close() {
     this.#closed = true;
     clearTimeout(this.#restartTimer);
+    clearInterval(this.#listenTimer);
     this.#pc.onnegotiationneeded = null;
     this.#pc.onicecandidate = null;
     this.#pc.ontrack = null;
@@ -243,12 +261,78 @@ export class Call {
 
   #reportState() {
     const state = this.#pc.connectionState;
+    clearInterval(this.#listenTimer);
+    this.#silent = false;
+    if (state === "connected") {
+      this.#watchPath();
+      this.#heardAt = performance.now();
+      this.#listenTimer = setInterval(() => void this.#listen(), LISTEN_EVERY_MS);
+    }
     if (state === "connected" || state === "disconnected" || state === "failed") this.#options.stateChanged(state);
     else if (state === "connecting") this.#options.stateChanged("connecting");
+  }
+
+  /** Notice before the browser does that nothing comes in any more, and that something comes in again. */
+  async #listen() {
+    const stats = await this.#pc.getStats();
+    if (this.#closed || this.#pc.connectionState !== "connected") return;
+    const received = receivedCounts(stats.values());
+    const heard = [...received].some(([id, count]) => count > (this.#received.get(id) ?? 0));
+    this.#received = received;
+    if (heard) this.#heardAt = performance.now();
+    const silent = performance.now() - this.#heardAt >= SILENT_AFTER_MS;
+    if (silent === this.#silent) return;
+    this.#silent = silent;
+    if (!silent) void this.#sendWholePicture();
+    this.#options.stateChanged(silent ? "silent" : "connected");
+  }
+
+  #watchPath() {
+    if (this.#iceTransport !== null) {
+      void this.#sendWholePicture();
+      return;
+    }
+    this.#iceTransport = this.#transceiver("video")?.sender.transport?.iceTransport ?? null;
+    this.#iceTransport?.addEventListener("selectedcandidatepairchange", () => {
+      if (this.#closed) return;
+      void this.#sendWholePicture();
+      this.#options.pathChanged();
+    });
+  }
+
+  /**
+   * What was under way on the old path is lost, and the partner's browser would wait up to three seconds for it before it
+   * asks for a picture that needs no earlier one. Browsers that do not know the option ignore it.
+   */
+  async #sendWholePicture() {
+    const sender = this.#transceiver("video")?.sender;
+    if (this.#closed || !sender?.track) return;
+    try {
+      const parameters = sender.getParameters();
+      await sender.setParameters(parameters, { encodingOptions: parameters.encodings.map(() => ({ keyFrame: true })) });
+    } catch (error) {
+      if (!this.#closed) console.warn("call: whole picture refused by the browser", error.name);
+    }
   }
 
   /** @param {string} kind */
   #transceiver(kind) {
     return this.#pc.getTransceivers().find((transceiver) => transceiver.receiver.track.kind === kind);
   }
+}
+
+/**
+ * Count what has come in, media and checks of the path alike: each statistic for itself, because those of an earlier path
+ * vanish when ICE restarts.
+ *
+ * @param {Iterable<Record<string, any>>} stats
+ * @returns {Map<string, number>}
+ */
+function receivedCounts(stats) {
+  const counts = new Map();
+  for (const { id, type, bytesReceived = 0, requestsReceived = 0, responsesReceived = 0 } of stats) {
+    if (type !== "transport" && type !== "candidate-pair" && type !== "inbound-rtp") continue;
+    counts.set(id, bytesReceived + requestsReceived + responsesReceived);
+  }
+  return counts;
 }

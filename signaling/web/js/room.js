@@ -439,6 +439,7 @@ export class Room {
       ...this.#guard(() => this.#call === call, {
         send: (message) => this.#machine.callSays(message),
         trackArrived: (track) => remoteStream.addTrack(track),
+        pathChanged: () => this.#machine.pathChanged(now()),
         stateChanged: (state) => {
           this.#machine.callChanged(state, now());
           if (state === "connected") this.#watchPath(call, FIRST_PATH_LOOK_MS);

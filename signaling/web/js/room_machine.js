@@ -11,7 +11,10 @@ const HINT_AFTER_MS = 60_000; // alone in the room
 const HELLO_AT_LATEST_MS = 8_000; // a question of the browser that nobody answers must not keep the partner waiting
 const ATTEMPT_MS = 15_000; // for ICE and DTLS
 const RESTART_AFTER_MS = 3_000; // most interruptions heal by themselves
-const PROBE_AFTER_MS = 8_000; // by then the socket may be as dead as the media
+const STEADY_AFTER_MS = 5_000; // a connection that begins tries several paths
+const PROBE_AFTER_CHANGE_MS = 1_000; // of the path; one change seldom comes alone
+const FRESH_MS = 5_000; // a socket that has just been opened need not be doubted
+const PROBE_AGAIN_MS = 5_000; // while both ways are gone: whoever returns must not sit out the growing pauses
 const CHECK_EVERY_MS = 50_000; // while nothing else would show that the server is gone
 const RIVALS_ANNOUNCED_WITHIN_MS = 2_000; // after `joined`, whoever is still here
 const PARTNER_RETURNS_WITHIN_MS = 30_000; // as long as the server keeps a silent seat
@@ -89,6 +92,7 @@ export class RoomMachine {
   /** @type {Problem | null} */ #problem = null;
   /** Why the seat is lost, told when the running call ends. @type {Problem | null} */ #laterProblem = null;
   /** @type {Seat | null} */ #seat = null;
+  #joinedAt = 0;
   #awayFromServer = false;
   #camera = false;
   #microphone = false;
@@ -100,6 +104,9 @@ export class RoomMachine {
   /** Messages may have been lost since the call began: the next greeting asks to repeat them. */
   #gap = false;
   #everConnected = false;
+  #connectedAt = 0;
+  /** Nothing comes in, although the browser has not lost the connection yet. */
+  #silent = false;
   #renewed = false;
   #failures = 0;
   /** @type {Set<string>} pairs of epochs that had their connection */ #usedPairs = new Set();
@@ -114,6 +121,7 @@ export class RoomMachine {
   /** @type {number | null} */ #attemptEndsAt = null;
   /** @type {number | null} */ #restartAt = null;
   /** @type {number | null} */ #probeAt = null;
+  /** A socket that is no younger may be dead. */ #doubtedAt = 0;
   /** @type {number | null} */ #giveUpPartnerAt = null;
   /** @type {number | null} */ #hintAt = null;
   /** @type {number | null} */ #checkAt = null;
@@ -243,6 +251,7 @@ export class RoomMachine {
   joined(seat, now) {
     const first = this.#phase !== "room";
     this.#seat = seat;
+    this.#joinedAt = now;
     this.#phase = "room";
     this.#problem = null;
     // The server takes its own refusal back by this, but not what other participants have done.
@@ -286,7 +295,7 @@ export class RoomMachine {
   signalingLost(retryAt) {
     this.#awayFromServer = true;
     this.#gap = true;
-    this.#probeAt = this.#checkAt = null;
+    this.#checkAt = null;
     if (this.#phase === "joining") this.#problem = { code: "unreachable", retryAt };
   }
 
@@ -444,32 +453,51 @@ export class RoomMachine {
   }
 
   /**
-   * @param {"connecting" | "connected" | "disconnected" | "failed"} state
+   * @param {import("./call.js").CallState} state
    * @param {number} now
    */
   callChanged(state, now) {
     if (this.#partner === null || this.#call === "none" || this.#call === "no_path") return;
+    this.#silent = state === "silent" && this.#call === "connected";
     if (state === "failed" && this.#oldRound) return; // the deadline of the attempt stands
-    this.#oldRound = false;
+    if (state !== "silent") this.#oldRound = false;
     switch (state) {
       case "connected":
         this.#call = "connected";
         this.#everConnected = true;
+        this.#connectedAt = now;
         this.#renewed = false;
         this.#failures = 0;
         this.#attemptEndsAt = this.#restartAt = this.#probeAt = null;
         break;
+      case "silent":
+        if (this.#silent) this.#interrupted(now); // whether the connection has failed is for the browser to say
+        break;
       case "disconnected":
         this.#interrupted(now);
+        this.#tellLaterProblem();
         if (this.#phase === "room") this.#restartAt ??= now + RESTART_AFTER_MS;
         break;
       case "failed":
         this.#interrupted(now);
+        this.#tellLaterProblem();
         this.#failed(now);
         break;
     }
     if (this.#call === "interrupted" && this.#somebodyElseWaits()) this.#dropPartner(now);
     this.#lookAround(now);
+  }
+
+  /**
+   * The media has found another path, perhaps because the own address has changed: then the socket is dead without a
+   * word, and the partner would hear of no mute and no farewell.
+   *
+   * @param {number} now
+   */
+  pathChanged(now) {
+    if (this.#call !== "connected" || now - this.#connectedAt < STEADY_AFTER_MS) return;
+    this.#doubtedAt = now - FRESH_MS;
+    this.#probeAt = now + PROBE_AFTER_CHANGE_MS;
   }
 
   /**
@@ -493,12 +521,12 @@ export class RoomMachine {
     if (isDue(this.#openAt, now)) this.#makeCall(now);
     if (isDue(this.#restartAt, now)) {
       this.#restartAt = null;
-      this.#attemptEndsAt = now + ATTEMPT_MS;
+      if (!this.#silent) this.#attemptEndsAt = now + ATTEMPT_MS;
       if (this.#canReachPartner()) this.#restartIce();
     }
     if (isDue(this.#probeAt, now)) {
-      this.#probeAt = null;
-      this.#do({ do: "probe_signaling" });
+      this.#probeAt = this.#call === "interrupted" ? now + PROBE_AGAIN_MS : null;
+      if (this.#awayFromServer || this.#joinedAt <= this.#doubtedAt) this.#do({ do: "probe_signaling" });
     }
     if (isDue(this.#attemptEndsAt, now)) {
       this.#attemptEndsAt = null;
@@ -531,6 +559,7 @@ export class RoomMachine {
     this.#epoch = this.#drawEpoch();
     this.#problem = this.#laterProblem = this.#seat = this.#partner = null;
     this.#awayFromServer = this.#ready = this.#gap = this.#everConnected = this.#renewed = this.#hint = false;
+    this.#silent = false;
     this.#camera = this.#microphone = false;
     this.#peers.clear();
     this.#failedAgreements = this.#abandonedAgreements = this.#agreements = 0;
@@ -673,7 +702,7 @@ export class RoomMachine {
       if (this.#call !== "no_path" && this.#gap && hello.to === this.#epoch) {
         this.#gap = false;
         this.#do({ do: "resync_call" });
-        if (this.#call !== "connected") this.#attemptEndsAt = now + ATTEMPT_MS;
+        if (this.#call !== "connected" && !this.#silent) this.#attemptEndsAt = now + ATTEMPT_MS;
       }
     } else {
       this.#openCall(now);
@@ -744,12 +773,22 @@ export class RoomMachine {
     this.#lookAround(now);
   }
 
-  /** @param {number} now */
+  /**
+   * One of the two may have another address now, and its socket be as dead as the media. The greeting over a new one
+   * brings the ICE restart.
+   *
+   * @param {number} now
+   */
   #interrupted(now) {
-    if (this.#call === "connected") {
-      this.#call = "interrupted";
-      this.#probeAt = now + PROBE_AFTER_MS;
-    }
+    if (this.#call !== "connected") return;
+    this.#call = "interrupted";
+    this.#gap = true;
+    this.#doubtedAt = now - FRESH_MS;
+    this.#probeAt = now;
+    if (this.#joinedAt > this.#doubtedAt) this.#restartAt = now;
+  }
+
+  #tellLaterProblem() {
     if (this.#laterProblem !== null) this.#backToForm(this.#laterProblem);
   }
 

@@ -61,7 +61,10 @@ export class SignalingClient {
   #retryTimer = 0;
   #openingTimer = 0;
   #steadyTimer = 0;
-  #onOnline = () => this.probe();
+  #onOnline = () => {
+    this.#failures = 0; // of another network
+    this.probe();
+  };
 
   /**
    * @param {{ url: string, locator: string, resume: string | null, handlers: SignalingHandlers }} options
@@ -95,6 +98,7 @@ export class SignalingClient {
    */
   probe() {
     if (this.#stopped || this.#toldToWait || this.#next !== null) return;
+    clearTimeout(this.#retryTimer);
     if (this.#joined) {
       this.#next = this.#dial();
       return;
@@ -149,6 +153,7 @@ export class SignalingClient {
       this.#failedProbes += 1;
       this.#giveUpProbe();
       if (this.#failedProbes >= MAX_FAILED_PROBES || !navigator.onLine) this.#lose();
+      else this.#retryTimer = setTimeout(() => this.probe(), this.#nextPause()); // a new network needs its time, too
     } else if (this.#next !== null) {
       this.#changeOver();
     } else {
@@ -265,6 +270,7 @@ export class SignalingClient {
   /** @param {Seat} seat */
   #take(seat) {
     clearTimeout(this.#openingTimer);
+    clearTimeout(this.#retryTimer);
     this.#joined = true;
     this.#failedProbes = 0;
     this.#resume = seat.resume;
