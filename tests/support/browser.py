@@ -261,6 +261,10 @@ class Participant:
         since = self.page.evaluate("() => performance.now()")
         self.page.wait_for_function(f"([name, since]) => {predicate}", arg=[figure, since], timeout=CONNECT_MS)
 
+    def await_that(self, predicate: str, arg: object = None) -> None:
+        """Wait until a JavaScript function, which must not be asynchronous, finds it true in the page."""
+        self.page.wait_for_function(predicate, arg=arg, timeout=CONNECT_MS)
+
     def connections(self) -> int:
         """How many connections the page has made since it was loaded."""
         made: int = self.page.evaluate("() => window.__connections.length")
