@@ -310,16 +310,22 @@ def test_a_browser_that_knows_of_no_encoding_yet_is_left_alone(ask: Ask, present
 
 # --- in a talk ---
 
-# The partner's reports say what the test wants: so the page sees a bad line at once, and a good one again.
-POOR_REPORTS = """
+# The own way out is as good or as bad as a test wants it: what the browser says of it is replaced, and then read by the
+# page. Without that, a machine that is busy with other things would be taken for a poor line.
+MEASURED = """
   const native = RTCPeerConnection.prototype.getStats;
   RTCPeerConnection.prototype.getStats = async function () {
     const stats = await native.call(this);
-    const poor = window.__fractionLost ?? null;
-    const isReport = (entry) => poor !== null && entry.type === "remote-inbound-rtp";
-    return new Map([...stats].map(([id, entry]) => [id, isReport(entry) ? { ...entry, fractionLost: poor } : entry]));
+    const { loss, rtt } = window.__way;
+    const told = {
+      "remote-inbound-rtp": { fractionLost: loss, roundTripTime: rtt },
+      "candidate-pair": { currentRoundTripTime: rtt },
+    };
+    return new Map([...stats].map(([id, entry]) => [id, { ...entry, ...told[entry.type] }]));
   };
+  window.__way = { loss: 0, rtt: 0.02 };
 """
+BAD_WAY, GOOD_WAY = (f"() => {{ window.__way = {{ loss: {loss}, rtt: 0.02 }}; }}" for loss in (0.5, 0))
 # A screen of its own size, because the picker of the browser cannot be driven.
 SCREEN = """
   MediaDevices.prototype.getDisplayMedia = async () => {
@@ -389,9 +395,9 @@ def test_a_talk_takes_less_than_20_megabytes_in_a_minute_and_more_than_nothing(
 
 
 def test_chromium_sends_as_it_was_decided_also_with_another_picture_and_after_a_new_offer(
-    service: Service, invite: Callable[..., Participant], patient: Participant, ask: Ask
+    service: Service, invite: Callable[..., Participant], ask: Ask
 ) -> None:
-    doctor = invite(script=SCREEN)
+    doctor, patient = invite(script=MEASURED + SCREEN), invite(script=MEASURED)
     talk(service.create_appointment("now", "--plus"), doctor, patient)
     camera, screen = (ask("sending", "sendingOf", *what) for what in (CAMERA, SHARED_SCREEN))
     for participant in (doctor, patient):
@@ -421,18 +427,19 @@ def test_chromium_sends_as_it_was_decided_also_with_another_picture_and_after_a_
 def test_on_a_bad_line_sound_alone_is_offered_and_taken_and_the_pictures_come_back(
     service: Service, invite: Callable[..., Participant], patient: Participant, viewport: tuple[int, int]
 ) -> None:
-    doctor = invite(viewport=viewport, script=POOR_REPORTS)
+    doctor = invite(viewport=viewport, script=MEASURED)
     talk(service.create_appointment(), doctor, patient)
     page = doctor.page
     offer, quality = page.get_by_test_id("audio-only-offer"), page.get_by_test_id("quality")
     reason, theirs = page.get_by_test_id("remote-reason"), patient.page.get_by_test_id("remote-reason")
-    page.evaluate("() => { window.__fractionLost = 0.5; }")
+    page.evaluate(BAD_WAY)
     expect(quality).to_contain_text("schlecht", timeout=CONNECT_MS)
     expect(page.locator("#announcer")).to_contain_text("Die Verbindung ist schlecht.")
     page.wait_for_function(f"() => ({SENDERS})().video.maxBitrate === 150_000", timeout=CONNECT_MS)
     expect(offer).to_be_visible(timeout=CONNECT_MS)
     assert find_barriers(page) == [], "with the offer"
-    assert_fits(quality, viewport)
+    for part in (quality, page.get_by_test_id("menu-button"), offer):
+        assert_fits(part, viewport)
 
     page.get_by_test_id("audio-only-accept").click()
     expect(offer).to_be_hidden()
@@ -452,17 +459,34 @@ def test_on_a_bad_line_sound_alone_is_offered_and_taken_and_the_pictures_come_ba
         participant.await_growth("framesDecoded")
         expect(participant.page.get_by_test_id("remote-reason")).to_be_hidden()
     expect(page.locator("#stage-heading")).to_be_focused()
-    page.evaluate("() => { window.__fractionLost = 0; }")
+    page.evaluate(GOOD_WAY)
     expect(quality).to_contain_text("gut", timeout=2 * CONNECT_MS)
+
+
+def test_a_screen_is_not_said_to_be_seen_while_the_partner_gets_no_pictures(
+    service: Service, invite: Callable[..., Participant]
+) -> None:
+    doctor, patient = invite(script=MEASURED + SCREEN), invite(script=MEASURED)
+    talk(service.create_appointment("now", "--plus"), doctor, patient)
+    note = expect(doctor.page.get_by_test_id("sharing-note"))
+    doctor.page.get_by_test_id("screen-button").click()
+    note.to_have_text("Ihr Gesprächspartner sieht Ihren Bildschirm.")
+    patient.page.evaluate(BAD_WAY)
+    patient.page.get_by_test_id("audio-only-accept").click(timeout=2 * CONNECT_MS)
+    note.to_have_text("Ihr Bildschirm wird gerade nicht gesendet.")
+    patient.await_standstill("framesDecoded")
+    patient.page.get_by_test_id("pictures-button").click()
+    note.to_have_text("Ihr Gesprächspartner sieht Ihren Bildschirm.")
+    patient.await_growth("framesDecoded")
 
 
 def test_who_declines_keeps_the_pictures_and_the_camera_button_ends_sound_alone_too(
     service: Service, invite: Callable[..., Participant], patient: Participant
 ) -> None:
-    doctor = invite(script=POOR_REPORTS)
+    doctor = invite(script=MEASURED)
     talk(service.create_appointment(), doctor, patient)
     page = doctor.page
-    page.evaluate("() => { window.__fractionLost = 0.5; }")
+    page.evaluate(BAD_WAY)
     expect(page.get_by_test_id("audio-only-offer")).to_be_visible(timeout=CONNECT_MS)
     page.get_by_test_id("audio-only-decline").click()
     expect(page.get_by_test_id("audio-only-offer")).to_be_hidden()
@@ -511,7 +535,7 @@ def test_a_line_that_really_loses_packets_is_bad_and_good_for_sound_alone(
         doctor, patient = Participant(alice), Participant(bob)
         talk(service.create_appointment(), doctor, patient)
         for participant in (doctor, patient):
-            expect(participant.page.get_by_test_id("quality")).to_contain_text("gut", timeout=CONNECT_MS)
+            expect(participant.page.get_by_test_id("quality")).to_contain_text("gut", timeout=2 * CONNECT_MS)
         lab.lose(percent=15)
         for participant in (doctor, patient):
             expect(participant.page.get_by_test_id("quality")).to_contain_text("schlecht", timeout=CONNECT_MS)
@@ -537,7 +561,7 @@ def test_firefox_sends_as_it_was_decided_as_far_as_it_goes_and_judges_the_line(
         FirefoxInside(lab, lab.alice, tmp_path) as alice,
         chromium(playwright, lab.wrapper(lab.bob, CHROMIUM, tmp_path)) as bob,
     ):
-        doctor, patient = alice.participant({}), Participant(bob)
+        doctor, patient = alice.participant({}, MEASURED), Participant(bob, script=MEASURED)
         talk(service.create_appointment(), doctor, patient)
         decided = ask("sending", "sendingOf", *CAMERA)
         expect_sending(patient, decided)

@@ -158,9 +158,9 @@ class FirefoxInside:
         self._thread.submit(self._stack.close).result()
         self._thread.shutdown()
 
-    def participant(self, wish: dict[str, Any]) -> "Participant":
+    def participant(self, wish: dict[str, Any], script: str = "") -> "Participant":
         """A participant whose methods run in that thread."""
-        made = self._thread.submit(lambda: Participant(self._browser, wish=wish)).result()
+        made = self._thread.submit(lambda: Participant(self._browser, wish=wish, script=script)).result()
         return cast("Participant", _Elsewhere(self._thread, made))
 
     def _start(self) -> None:

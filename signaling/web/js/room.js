@@ -506,10 +506,12 @@ export class Room {
     clearTimeout(this.#lookTimer);
     this.#lookTimer = setTimeout(async () => {
       const stats = await call.stats().catch(() => null); // it may be closed while it is asked
-      if (this.#call !== call || stats === null || !call.connected) return;
-      this.#path = pathOf(stats) ?? this.#path;
-      if (this.#path !== null) this.#measure(stats);
-      this.#settle();
+      if (this.#call !== call || !call.connected) return;
+      if (stats !== null) {
+        this.#path = pathOf(stats) ?? this.#path;
+        if (this.#path !== null) this.#measure(stats);
+        this.#settle();
+      }
       this.#watch(call, this.#path === null ? FIRST_PATH_LOOK_MS : LOOK_MS);
     }, inMs);
   }

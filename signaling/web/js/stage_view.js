@@ -162,7 +162,7 @@ export class StageView {
     }
     const on = { camera: media?.isOn("camera") === true && !audioOnly, microphone: media?.isOn("microphone") ?? false };
     byId("local-placeholder").hidden = sendsPictures && (on.camera || screen !== null);
-    byId("local-label").textContent = text(!sendsPictures ? "you_audio_only" : screen === null ? "you" : "your_screen");
+    byId("local-label").textContent = text(!sendsPictures ? "audio_only" : screen === null ? "you" : "your_screen");
     this.#renderScreen(screen !== null, mayShareScreen, sendsPictures);
     byId("local-initials").textContent = initials(name);
     byId("local-microphone-off").toggleAttribute("hidden", on.microphone);

@@ -60,7 +60,6 @@ export const WORDS = {
   waiting_hint: "Falls beide warten: Die Codes müssen zum selben Termin gehören.",
   media_question: "Bitte erlauben Sie im Browser den Zugriff auf Kamera und Mikrofon.",
   you: "Sie",
-  you_audio_only: "Sie (nur Ton)",
   your_screen: "Ihr Bildschirm",
   own_hide: "Das eigene Bild ausblenden",
   own_show: "Das eigene Bild einblenden",
