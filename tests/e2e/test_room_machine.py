@@ -25,7 +25,7 @@ BENCH = """async () => {
   const seat = (role, pid = "me") => ({ pid, role, start: "", end: "", resume: "token", ice: [] });
   const other = { organiser: "participant", participant: "organiser" };
   const bench = { decodeMessage, epoch, seat, PARTNER: epoch("a"), STRANGER: epoch("b") };
-  const media = { camera: true, microphone: true };
+  const media = { camera: true, microphone: true, audioOnly: false };
   bench.hello = (epoch, to, name = "Petra Muster") => ({ kind: "hello", epoch, to, name, ...media });
   bench.did = (m) => m.poll().filter((action) => action.do !== "agree").map((action) => {
     if (action.do === "paired" && !action.ok) return `not paired ${action.peer}`;
@@ -642,6 +642,143 @@ def test_what_is_not_meant_for_the_current_pair_of_epochs_is_dropped(run: Run, s
     assert seen == [[], "room", True]
 
 
+# --- sound alone ---
+
+
+def test_a_connection_that_stays_bad_makes_the_page_offer_sound_alone_after_eight_seconds(run: Run) -> None:
+    seen = run("""
+      const m = talking();
+      m.measured("bad", 1_000);
+      m.tick(2_000);
+      const deadline = m.deadline;
+      const offers = [8_999, 9_000].map((time) => { m.tick(time); return m.view().audioOnlyOffered; });
+      m.measured("weak", 10_000);
+      offers.push(m.view().audioOnlyOffered);
+      m.measured("good", 11_000);
+      return [deadline, offers, m.view().audioOnlyOffered, m.view().quality, did(m), m.view().call];""")
+    assert seen == [9_000, [False, True, True], False, "good", [], "connected"]
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        'm.measured("weak", 2_000)',
+        "m.measured(null, 2_000)",
+        "m.declineAudioOnly()",
+        "m.useAudioOnly(true)",
+        'm.message("p", { ...said, audioOnly: true }, 2_000)',
+        'm.message("p", { ...said, camera: false }, 2_000)',
+        'm.callChanged("disconnected", 2_000)',
+    ],
+)
+def test_nobody_is_asked_to_give_up_pictures_that_are_not_bad_or_not_there(run: Run, why: str) -> None:
+    seen = run(f"""
+      const m = talking();
+      const said = {{ kind: "state", epoch: PARTNER, to: epoch(1), camera: true, microphone: true, audioOnly: false }};
+      m.measured("bad", 1_000);
+      {why};
+      m.tick(9_000);
+      return m.view().audioOnlyOffered;""")
+    assert seen is False
+
+
+def test_who_declines_is_not_asked_again_in_this_call(run: Run) -> None:
+    seen = run("""
+      const m = talking();
+      const offers = [];
+      for (const start of [0, 100_000]) {
+        m.measured("bad", start);
+        m.tick(start + 8_000);
+        offers.push(m.view().audioOnlyOffered);
+        m.declineAudioOnly();
+        offers.push(m.view().audioOnlyOffered);
+        m.measured("good", start + 50_000);
+      }
+      m.callChanged("disconnected", 200_000);
+      m.callChanged("connected", 201_000);
+      m.measured("bad", 202_000);
+      m.tick(210_000);
+      return [...offers, m.view().audioOnlyOffered];""")
+    assert seen == [True, False, False, False, False]
+
+
+def test_sound_alone_stops_the_own_pictures_and_asks_the_partner_to_do_so_until_it_is_over(run: Run) -> None:
+    seen = run("""
+      const m = talking();
+      m.mediaChanged(true, true);
+      m.poll();
+      const told = ({ do: what, on, message }) => message ?? [what, on];
+      return [true, true, false].map((on) => {
+        m.useAudioOnly(on);
+        return [m.poll().map(told), m.view().sendsPictures, m.view().call];
+      });""")
+    said = {"kind": "state", "microphone": True, "epoch": "1".rjust(32, "0"), "to": "a".rjust(32, "0")}
+    assert seen == [
+        [[{**said, "camera": False, "audioOnly": True}, ["send_pictures", False]], False, "connected"],
+        [[], False, "connected"],
+        [[{**said, "camera": True, "audioOnly": False}, ["send_pictures", True]], True, "connected"],
+    ]
+
+
+def test_a_partner_who_wants_sound_alone_gets_no_picture_however_that_was_said(run: Run) -> None:
+    seen = run("""
+      const m = talking();
+      const say = (audioOnly) =>
+        m.message("p", { kind: "state", epoch: PARTNER, to: epoch(1), camera: false, microphone: true, audioOnly }, 1);
+      const greet = (audioOnly) => m.message("p", { ...hello(PARTNER, epoch(1)), audioOnly }, 1);
+      const orders = [() => say(true), () => greet(true), () => greet(false), () => say(false)].map((speak) => {
+        speak();
+        return [did(m), m.view().sendsPictures, m.view().audioOnly];
+      });
+      return orders;""")
+    assert seen == [
+        [["send_pictures"], False, False],
+        [[], False, False],
+        [["send_pictures"], True, False],
+        [[], True, False],
+    ]
+
+
+def test_the_own_choice_and_the_one_of_the_partner_hold_side_by_side(run: Run) -> None:
+    seen = run("""
+      const m = talking();
+      m.useAudioOnly(true);
+      m.message("p", { ...hello(PARTNER, epoch(1)), audioOnly: true }, 1);
+      did(m);
+      m.useAudioOnly(false);
+      return [did(m), m.view().sendsPictures, m.view().partner.audioOnly];""")
+    assert seen == [["state to p"], False, True]
+
+
+def test_a_connection_that_is_opened_anew_still_has_sound_alone_and_another_talk_has_not(run: Run) -> None:
+    seen = run("""
+      const m = talking();
+      m.useAudioOnly(true);
+      for (const time of [1_000, 2_000]) m.callChanged("failed", time);
+      const greeting = m.poll().findLast((action) => action.message?.kind === "hello").message;
+      const kept = [greeting.camera, greeting.audioOnly, m.view().audioOnly];
+      m.hangUp();
+      m.join("Dr. Anna Beispiel");
+      return [kept, m.view().audioOnly, m.view().sendsPictures];""")
+    assert seen == [[False, True, True], False, True]
+
+
+def test_the_quality_is_shown_only_while_the_connection_stands(run: Run) -> None:
+    seen = run("""
+      const m = talking();
+      m.measured("weak", 1_000);
+      const steps = [m.view().quality];
+      m.callChanged("disconnected", 2_000);
+      steps.push(m.view().quality);
+      return steps;""")
+    assert seen == ["weak", None]
+
+
+def test_a_page_from_before_the_update_always_wants_pictures(run: Run) -> None:
+    text = json.dumps(json.dumps({"kind": "state", "epoch": EPOCH, "to": EPOCH, "camera": True, "microphone": True}))
+    assert run(f"return decodeMessage(new TextEncoder().encode({text})).audioOnly;") is False
+
+
 # --- the server, and the envelope ---
 
 
@@ -883,7 +1020,17 @@ def test_a_probe_that_fails_is_repeated_after_a_pause_and_a_new_network_begins_w
         {"kind": "description", "epoch": EPOCH, "to": EPOCH, "type": "offer", "sdp": "v" * 40_001},
         {"kind": "candidate", "epoch": EPOCH, "to": EPOCH, "candidate": {}},
         {"kind": "candidate", "epoch": EPOCH, "to": EPOCH, "candidate": "", "sdpMLineIndex": -1},
+        {
+            "kind": "hello",
+            "epoch": EPOCH,
+            "to": None,
+            "name": "X",
+            "camera": True,
+            "microphone": True,
+            "audioOnly": None,
+        },
         {"kind": "state", "epoch": EPOCH, "to": EPOCH, "camera": True},
+        {"kind": "state", "epoch": EPOCH, "to": EPOCH, "camera": True, "microphone": True, "audioOnly": "yes"},
         {"kind": "bye", "epoch": EPOCH},
         {"kind": "__proto__", "epoch": EPOCH, "to": EPOCH},
     ],

@@ -165,9 +165,9 @@ class FirefoxInside:
         self._thread.submit(self._stack.close).result()
         self._thread.shutdown()
 
-    def participant(self, wish: dict[str, Any]) -> "Participant":
+    def participant(self, wish: dict[str, Any], script: str = "") -> "Participant":
         """A participant whose methods run in that thread."""
-        made = self._thread.submit(lambda: Participant(self._browser, wish=wish)).result()
+        made = self._thread.submit(lambda: Participant(self._browser, wish=wish, script=script)).result()
         return cast("Participant", _Elsewhere(self._thread, made))
 
     def _start(self) -> None:
@@ -280,6 +280,10 @@ class Participant:
         """The six digits that the panel shows, or would show; empty while there are none."""
         shown = self.page.get_by_test_id("safety-code")
         return (shown.text_content() or "") if self.page.get_by_test_id("lock").is_visible() else ""
+
+    def await_that(self, predicate: str, arg: object = None) -> None:
+        """Wait until a JavaScript function, which must not be asynchronous, finds it true in the page."""
+        self.page.wait_for_function(predicate, arg=arg, timeout=CONNECT_MS)
 
     def connections(self) -> int:
         """How many connections the page has made since it was loaded."""

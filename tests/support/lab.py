@@ -124,6 +124,15 @@ class Lab:
         finally:
             _check(self.command(self.server, "nft", "delete", "table", "inet", "wall"))
 
+    def lose(self, percent: int) -> None:
+        """Drop so many of a hundred UDP datagrams between the clients of a routed lab, by chance; 0 ends it."""
+        _check(self.command(self.server, "nft", "add table inet line; delete table inet line"))
+        if percent == 0:
+            return
+        rule = f"meta l4proto udp numgen random mod 100 < {percent} drop"
+        chain = f"chain poor {{ type filter hook forward priority 0; {rule}; }}"
+        _check(self.command(self.server, "nft", f"table inet line {{ {chain} ; }}"))
+
     def remove(self) -> None:
         """Delete everything that `build` created, also after half a build."""
         for namespace in (self.alice, self.server, self.bob):

@@ -6,6 +6,8 @@
  * participant's side takes them from the first offer and is polite. So the first round never collides.
  */
 
+import { parametersFor } from "./sending.js";
+
 /** The impolite side sees the same failure, or hears the same greeting, and usually offers first. */
 const POLITE_RESTART_DELAY_MS = 500;
 
@@ -17,13 +19,13 @@ const LISTEN_EVERY_MS = 500;
 const SILENT_AFTER_MS = 3_000;
 
 /** @typedef {"connecting" | "connected" | "silent" | "disconnected" | "failed"} CallState */
-/** @typedef {"direct" | "relay" | null} CallPath */
 
 /**
  * @typedef {object} CallOptions
  * @property {RTCIceServer[]} iceServers
  * @property {boolean} polite
  * @property {{ stream: MediaStream, audio: MediaStreamTrack | null, video: MediaStreamTrack | null }} local
+ * @property {Record<"audio" | "video", import("./sending.js").Sending>} sending
  * @property {(message: object) => void} send takes `description` and `candidate` messages without their addresses
  * @property {(track: MediaStreamTrack) => void} trackArrived
  * @property {(state: CallState) => void} stateChanged
@@ -34,6 +36,7 @@ export class Call {
   /** @type {RTCPeerConnection} */ #pc;
   /** @type {CallOptions} */ #options;
   #tracks;
+  #sending;
   #makingOffer = false;
   #ignoreOffer = false;
   #settingAnswer = false;
@@ -51,11 +54,14 @@ export class Call {
   #iceTransport = null;
   /** Remote messages are handled one after the other: a candidate must not overtake its description. */
   #inbox = Promise.resolve();
+  /** One change of the senders after the other: browsers refuse a second one on the way. */
+  #tuning = Promise.resolve();
 
   /** @param {CallOptions} options */
   constructor(options) {
     this.#options = options;
     this.#tracks = { audio: options.local.audio, video: options.local.video };
+    this.#sending = options.sending;
     this.#pc = new RTCPeerConnection({ iceServers: options.iceServers, bundlePolicy: "max-bundle" });
     this.#pc.onnegotiationneeded = () => void this.#offer();
     this.#pc.onicecandidate = ({ candidate }) => this.#sendCandidate(candidate);
@@ -109,6 +115,17 @@ export class Call {
   }
 
   /**
+   * Send sound and picture so from now on. What a browser does not know, it leaves out.
+   *
+   * @param {Record<"audio" | "video", import("./sending.js").Sending>} sending
+   */
+  tune(sending) {
+    const present = JSON.stringify(this.#sending);
+    this.#sending = sending;
+    if (JSON.stringify(sending) !== present) this.#applySending();
+  }
+
+  /**
    * Look for a new path, or say again what still waits for an answer. The polite side leaves the impolite side the
    * first word.
    */
@@ -148,24 +165,9 @@ export class Call {
     }
   }
 
-  /**
-   * How the media travels: on the selected candidate pair a `relay` end means through the relay server.
-   *
-   * @returns {Promise<CallPath>} null if no pair is selected
-   */
-  async path() {
-    const stats = await this.#pc.getStats();
-    let pair;
-    for (const entry of stats.values()) {
-      if (entry.type === "transport" && entry.selectedCandidatePairId) pair = stats.get(entry.selectedCandidatePairId);
-    }
-    // Firefox marks the pair itself.
-    for (const entry of stats.values()) {
-      if (!pair && entry.type === "candidate-pair" && entry.selected) pair = entry;
-    }
-    const ends = [stats.get(pair?.localCandidateId), stats.get(pair?.remoteCandidateId)].filter(Boolean);
-    if (ends.length === 0) return null;
-    return ends.some((end) => end.candidateType === "relay") ? "relay" : "direct";
+  /** @returns {Promise<RTCStatsReport>} see `connection_stats.js` */
+  stats() {
+    return this.#pc.getStats();
   }
 
   /** End it. Nothing is reported afterwards. */
@@ -207,10 +209,28 @@ export class Call {
     }
     this.#remoteRounds += 1;
     for (const candidate of this.#early.splice(0)) await this.#addCandidate(candidate);
-    if (type !== "offer") return;
-    await this.#fillTransceivers();
-    await pc.setLocalDescription();
-    this.#sendDescription();
+    if (type === "offer") {
+      await this.#fillTransceivers();
+      await pc.setLocalDescription();
+      this.#sendDescription();
+    }
+    this.#applySending(); // before the first round is through, browsers know of no encoding
+  }
+
+  #applySending() {
+    for (const kind of /** @type {const} */ (["audio", "video"])) {
+      this.#tuning = this.#tuning.then(async () => {
+        const sender = this.#transceiver(kind)?.sender;
+        if (sender === undefined || this.#closed) return;
+        try {
+          const parameters = parametersFor(sender.getParameters(), this.#sending[kind]);
+          if (parameters !== null) await sender.setParameters(parameters);
+        } catch (error) {
+          // A round of negotiation came in between, and applies them again at its end.
+          if (!this.#closed) console.warn("call: parameters refused by the browser", kind, error.name);
+        }
+      });
+    }
   }
 
   /** Send our tracks through the transceivers that the partner's offer made. */

@@ -23,6 +23,7 @@ const EPOCH_PATTERN = /^[0-9a-f]{32}$/;
  * @property {string} name
  * @property {boolean} camera
  * @property {boolean} microphone
+ * @property {boolean} audioOnly
  *
  * @typedef {object} Description
  * @property {"description"} kind
@@ -46,6 +47,7 @@ const EPOCH_PATTERN = /^[0-9a-f]{32}$/;
  * @property {string} to
  * @property {boolean} camera
  * @property {boolean} microphone
+ * @property {boolean} audioOnly the sender sends no picture and asks for none
  *
  * @typedef {object} Bye
  * @property {"bye"} kind
@@ -100,12 +102,13 @@ export function decodeMessage(bytes) {
 
 /** @returns {Hello | null} */
 function readHello(value) {
-  const { epoch, to, name, camera, microphone } = value;
+  const { epoch, to, name } = value;
+  const media = readMedia(value);
   if (to !== null && !isEpoch(to)) return null;
-  if (typeof name !== "string" || typeof camera !== "boolean" || typeof microphone !== "boolean") return null;
+  if (typeof name !== "string" || media === null) return null;
   const shown = cleanName(name);
   if (shown === "") return null;
-  return { kind: "hello", epoch, to, name: shown, camera, microphone };
+  return { kind: "hello", epoch, to, name: shown, ...media };
 }
 
 /** @returns {Description | null} */
@@ -125,9 +128,20 @@ function readCandidate({ epoch, to, candidate, sdpMid = null, sdpMLineIndex = nu
 }
 
 /** @returns {MediaState | null} */
-function readState({ epoch, to, camera, microphone }) {
-  if (typeof camera !== "boolean" || typeof microphone !== "boolean") return null;
-  return { kind: "state", epoch, to, camera, microphone };
+function readState(value) {
+  const { epoch, to } = value;
+  const media = readMedia(value);
+  return media && { kind: "state", epoch, to, ...media };
+}
+
+/**
+ * Pages that were opened before an update of the service do not know of `audioOnly`, and always want pictures.
+ *
+ * @returns {{ camera: boolean, microphone: boolean, audioOnly: boolean } | null}
+ */
+function readMedia({ camera, microphone, audioOnly = false }) {
+  const media = { camera, microphone, audioOnly };
+  return Object.values(media).every((value) => typeof value === "boolean") ? media : null;
 }
 
 function isEpoch(value) {

@@ -9,6 +9,7 @@ import { FullScreen } from "./full_screen.js";
 import { Layout } from "./layout.js";
 import { PanelView } from "./panel_view.js";
 import { Preferences } from "./preferences.js";
+import { QualityView } from "./quality_view.js";
 import { Room } from "./room.js";
 import { canAgree } from "./secure_channel.js";
 import { clearSession, loadEntry, loadSession, saveEntry } from "./session.js";
@@ -48,6 +49,7 @@ const room = new Room({
     entryView.render(view);
     checkView.render(view);
     stageView.render(view);
+    qualityView.render(view);
     panelView.render(view);
     settingsView.render(view);
   },
@@ -117,6 +119,12 @@ const stageView = new StageView({
   closeScreenFault: () => room.forgetScreenFault(),
   hangUp: () => room.hangUp(),
   tryAgain: () => room.tryAgain(),
+  announce,
+});
+
+const qualityView = new QualityView({
+  useAudioOnly: (on) => room.useAudioOnly(on),
+  declineAudioOnly: () => room.declineAudioOnly(),
   announce,
 });
 

@@ -4,23 +4,26 @@
 
 import { Call } from "./call.js";
 import { parseCode } from "./codes.js";
+import { pathOf, readingOf } from "./connection_stats.js";
 import { isHandheld, optionsOf, presentChoice } from "./devices.js";
 import { decodeMessage, drawEpoch, encodeMessage } from "./envelope.js";
 import { CAN_SHARE_SCREEN, Media } from "./media.js";
+import { QualityMeter } from "./quality.js";
 import { RoomMachine } from "./room_machine.js";
 import { SecureChannel } from "./secure_channel.js";
+import { MAX_VIDEO_BITRATE, nextVideoBitrate, sendingOf } from "./sending.js";
 import { clearSession, saveSession } from "./session.js";
 import { SignalingClient } from "./signaling_client.js";
 import { CAN_CHOOSE_SPEAKER } from "./test_sound.js";
 
 const FIRST_PATH_LOOK_MS = 300;
-const PATH_LOOK_MS = 4_000; // the path may change while the call runs
+const LOOK_MS = 2_000; // at the path and at the quality: both may change while the call runs
 const HANDHELD = isHandheld(navigator);
 
 /**
  * @typedef {import("./room_machine.js").RoomView & {
  *   name: string,
- *   path: import("./call.js").CallPath,
+ *   path: "direct" | "relay" | null,
  *   media: Media | null,
  *   checking: boolean,
  *   options: import("./devices.js").DeviceOptions,
@@ -40,7 +43,10 @@ export class Room {
   /** @type {Call | null} */ #call = null;
   /** @type {Media | null} */ #media = null;
   /** @type {MediaStream | null} */ #remoteStream = null;
-  /** @type {import("./call.js").CallPath} */ #path = null;
+  /** @type {"direct" | "relay" | null} */ #path = null;
+  #meter = new QualityMeter();
+  /** Of the picture, as far as the line carries it: also for the next connection, which goes over the same line. */
+  #videoBitrate = MAX_VIDEO_BITRATE;
   /** @type {WakeLockSentinel | null} */ #wakeLock = null;
   #code = "";
   #name = "";
@@ -50,7 +56,7 @@ export class Room {
   /** The devices are open before the room is entered. */ #checking = false;
   /** @type {MediaDeviceInfo[]} */ #devices = [];
   #deadlineTimer = 0;
-  #pathTimer = 0;
+  #lookTimer = 0;
   #settling = false;
 
   /** @param {{ preferences: import("./preferences.js").Preferences, changed: (view: PageView) => void }} options */
@@ -103,7 +109,28 @@ export class Room {
 
   /** @param {import("./media.js").Device} device */
   toggle(device) {
+    if (device === "camera" && this.#machine.view().audioOnly) {
+      this.useAudioOnly(false); // who wants to be seen
+      if (this.#media?.isOn("camera")) return;
+    }
     void this.#media?.toggle(device);
+  }
+
+  /**
+   * Talk without pictures, or with them again.
+   *
+   * @param {boolean} on
+   */
+  useAudioOnly(on) {
+    this.#machine.useAudioOnly(on);
+    if (on) this.#media?.stopScreen(); // it must not come back by itself
+    this.#settle();
+  }
+
+  /** The person goes on with pictures, however bad they are. */
+  declineAudioOnly() {
+    this.#machine.declineAudioOnly();
+    this.#settle();
   }
 
   /** Open the devices before the room is entered, which then takes them over as they are. */
@@ -139,7 +166,13 @@ export class Room {
   /** Begin or end to share the screen. */
   toggleScreen() {
     if (this.#media?.screen) this.#media.stopScreen();
-    else if (this.#mayShareScreen()) void this.#media?.shareScreen();
+    else if (this.#mayShareScreen()) void this.#shareScreen();
+  }
+
+  async #shareScreen() {
+    const media = this.#media;
+    await media?.shareScreen();
+    if (this.#media === media && media?.screen) this.useAudioOnly(false); // it is to be seen
   }
 
   /** The person has read why the screen is not shared. */
@@ -262,6 +295,9 @@ export class Room {
         break;
       case "renew_ice":
         this.#call?.refreshIceServers(action.servers);
+        break;
+      case "send_pictures":
+        void this.#call?.replaceTrack("video", this.#picture());
         break;
       case "probe_signaling":
         this.#client?.probe();
@@ -417,9 +453,19 @@ export class Room {
     if (this.#machine.view().phase === "room") this.#save();
     void this.#call?.replaceTrack("audio", media.track("microphone"));
     // A camera that is off sends nothing at all, not even black pictures.
-    void this.#call?.replaceTrack("video", media.picture);
+    void this.#call?.replaceTrack("video", this.#picture());
+    this.#call?.tune(this.#sending());
     this.#machine.mediaChanged(media.picture !== null, media.isOn("microphone"));
     this.#settle();
+  }
+
+  /** @returns {MediaStreamTrack | null} what the partner gets to see */
+  #picture() {
+    return this.#machine.view().sendsPictures ? (this.#media?.picture ?? null) : null;
+  }
+
+  #sending() {
+    return sendingOf(Boolean(this.#media?.screen), this.#videoBitrate);
   }
 
   /** @param {boolean} polite */
@@ -434,15 +480,19 @@ export class Room {
       local: {
         stream: media?.stream ?? new MediaStream(),
         audio: media?.track("microphone") ?? null,
-        video: media?.picture ?? null,
+        video: this.#picture(),
       },
+      sending: this.#sending(),
       ...this.#guard(() => this.#call === call, {
         send: (message) => this.#machine.callSays(message),
         trackArrived: (track) => remoteStream.addTrack(track),
         pathChanged: () => this.#machine.pathChanged(now()),
         stateChanged: (state) => {
           this.#machine.callChanged(state, now());
-          if (state === "connected") this.#watchPath(call, FIRST_PATH_LOOK_MS);
+          if (state !== "connected") return;
+          this.#meter = new QualityMeter(); // it may be another path
+          this.#machine.measured(null, now());
+          this.#watch(call, FIRST_PATH_LOOK_MS);
         },
       }),
     });
@@ -450,7 +500,7 @@ export class Room {
   }
 
   #closeCall() {
-    clearTimeout(this.#pathTimer);
+    clearTimeout(this.#lookTimer);
     this.#call?.close();
     this.#call = null;
     this.#remoteStream = null;
@@ -458,20 +508,35 @@ export class Room {
   }
 
   /**
+   * Look at the connection again and again while it stands; when it stands anew, this begins anew.
+   *
    * @param {Call} call
    * @param {number} inMs
    */
-  #watchPath(call, inMs) {
-    clearTimeout(this.#pathTimer);
-    this.#pathTimer = setTimeout(async () => {
-      const path = await call.path().catch(() => null); // it may be closed while it is asked
-      if (this.#call !== call) return;
-      if (path !== null && path !== this.#path) {
-        this.#path = path;
+  #watch(call, inMs) {
+    clearTimeout(this.#lookTimer);
+    this.#lookTimer = setTimeout(async () => {
+      const stats = await call.stats().catch(() => null); // it may be closed while it is asked
+      if (this.#call !== call || !call.connected) return;
+      if (stats !== null) {
+        this.#path = pathOf(stats) ?? this.#path;
+        if (this.#path !== null) this.#measure(stats);
         this.#settle();
       }
-      this.#watchPath(call, path === null && call.connected ? FIRST_PATH_LOOK_MS : PATH_LOOK_MS);
+      this.#watch(call, this.#path === null ? FIRST_PATH_LOOK_MS : LOOK_MS);
     }, inMs);
+  }
+
+  /** @param {RTCStatsReport} stats */
+  #measure(stats) {
+    const { partner, sendsPictures } = this.#machine.view();
+    const meter = this.#meter;
+    // Browsers may rest from decoding what nobody looks at.
+    const pictureDue = sendsPictures && partner?.camera === true && document.visibilityState === "visible";
+    meter.add(readingOf(stats, now()), pictureDue);
+    this.#machine.measured(meter.step, now());
+    this.#videoBitrate = nextVideoBitrate(this.#videoBitrate, meter.uplink);
+    this.#call?.tune(this.#sending());
   }
 
   #save() {

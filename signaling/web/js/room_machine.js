@@ -32,6 +32,7 @@ const MAX_AGREEMENTS = 1_000;
 const CALLS_APART_MS = 1_000; // a partner with a new epoch in each message must not cost a connection each time
 const MAX_HELD_MESSAGES = 200; // of the partner, for a call that is about to be opened
 const MAX_USED_PAIRS = 32;
+const OFFER_AUDIO_ONLY_AFTER_MS = 8_000; // of a bad connection: it may be over by then
 
 /** @typedef {import("./envelope.js").Message} Message */
 /** @typedef {import("./envelope.js").Hello} Hello */
@@ -53,6 +54,7 @@ const MAX_USED_PAIRS = 32;
  *   | { do: "resync_call" }
  *   | { do: "restart_ice" }
  *   | { do: "renew_ice", servers: RTCIceServer[] }
+ *   | { do: "send_pictures", on: boolean }
  *   | { do: "probe_signaling" }
  *   | { do: "forget_session" }} Action
  *
@@ -77,8 +79,12 @@ const MAX_USED_PAIRS = 32;
  * @property {Problem | null} problem
  * @property {Seat | null} seat
  * @property {"none" | "connecting" | "connected" | "interrupted" | "no_path"} call
- * @property {{ name: string, camera: boolean, microphone: boolean, safetyCode: string } | null} partner
+ * @property {{ name: string, camera: boolean, microphone: boolean, audioOnly: boolean, safetyCode: string } | null} partner
  * @property {string | null} waitingSince for an organiser: since when the verified participant waits, until the talk stands
+ * @property {import("./quality.js").Step | null} quality of the connection while it stands, once it is known
+ * @property {boolean} audioOnly the person has chosen to send no picture and to get none
+ * @property {boolean} audioOnlyOffered the page asks whether to do so
+ * @property {boolean} sendsPictures neither of the two has chosen sound alone
  * @property {boolean} waitingHint
  * @property {boolean} rival somebody else claims the own seat
  * @property {boolean} signalingAway
@@ -99,10 +105,16 @@ export class RoomMachine {
   #ready = false;
   /** @type {number | null} */ #readyAt = null;
   /** @type {Map<string, Peer>} */ #peers = new Map();
-  /** @type {{ pid: string, epoch: string, name: string, camera: boolean, microphone: boolean } | null} */ #partner = null;
+  /** @type {{ pid: string, epoch: string, name: string, camera: boolean, microphone: boolean, audioOnly: boolean } | null} */ #partner = null;
   /** @type {"none" | "connecting" | "connected" | "interrupted" | "no_path"} */ #call = "none";
   /** Messages may have been lost since the call began: the next greeting asks to repeat them. */
   #gap = false;
+  /** @type {import("./quality.js").Step | null} */ #quality = null;
+  #audioOnly = false;
+  #picturesSent = true;
+  #offered = false;
+  #offerDeclined = false;
+  /** @type {number | null} */ #offerAt = null;
   #everConnected = false;
   #connectedAt = 0;
   /** Nothing comes in, although the browser has not lost the connection yet. */
@@ -146,7 +158,7 @@ export class RoomMachine {
   get deadline() {
     const ofCall = [this.#openAt, this.#attemptEndsAt, this.#restartAt, this.#probeAt, this.#giveUpPartnerAt];
     const ofPeers = Array.from(this.#peers.values(), (peer) => peer.agreeAt);
-    const times = [...ofCall, ...ofPeers, this.#readyAt, this.#hintAt, this.#checkAt, this.#sweepAt];
+    const times = [...ofCall, ...ofPeers, this.#readyAt, this.#hintAt, this.#checkAt, this.#sweepAt, this.#offerAt];
     const set = times.filter((time) => time !== null);
     return set.length === 0 ? null : Math.min(...set);
   }
@@ -154,8 +166,9 @@ export class RoomMachine {
   /** @returns {RoomView} */
   view() {
     const rival = [...this.#peers.values()].some((peer) => peer.present && peer.role === this.#seat?.role);
-    const { name, camera, microphone, pid } = this.#partner ?? {};
-    const partner = this.#partner && { name, camera, microphone, safetyCode: this.#peers.get(pid)?.safetyCode ?? "" };
+    const { name, camera, microphone, audioOnly, pid } = this.#partner ?? {};
+    const safetyCode = this.#peers.get(pid)?.safetyCode ?? "";
+    const partner = this.#partner && { name, camera, microphone, audioOnly, safetyCode };
     return {
       phase: this.#phase,
       problem: this.#problem,
@@ -163,6 +176,10 @@ export class RoomMachine {
       call: this.#call,
       partner,
       waitingSince: this.#waitingSince(),
+      quality: this.#call === "connected" ? this.#quality : null,
+      audioOnly: this.#audioOnly,
+      audioOnlyOffered: this.#offered && this.#picturesFlow(),
+      sendsPictures: this.#sendsPictures(),
       waitingHint: this.#hint,
       rival,
       signalingAway: this.#awayFromServer,
@@ -222,7 +239,26 @@ export class RoomMachine {
     if (camera === this.#camera && microphone === this.#microphone) return;
     this.#camera = camera;
     this.#microphone = microphone;
-    if (this.#phase === "room" && this.#partner !== null) this.#sendToPartner({ kind: "state", camera, microphone });
+    this.#tellState();
+  }
+
+  /**
+   * Talk without pictures from now on, in both directions, or with them again. The partner's own choice stays.
+   *
+   * @param {boolean} on
+   */
+  useAudioOnly(on) {
+    if (this.#phase !== "room" || on === this.#audioOnly) return;
+    this.#audioOnly = on;
+    this.#withdrawOffer();
+    this.#tellState();
+    this.#settlePictures();
+  }
+
+  /** Not in this call. */
+  declineAudioOnly() {
+    this.#offerDeclined = true;
+    this.#withdrawOffer();
   }
 
   /**
@@ -433,7 +469,8 @@ export class RoomMachine {
         else if (this.#held.length < MAX_HELD_MESSAGES) this.#held.push(message);
         break;
       case "state":
-        this.#partner = { ...this.#partner, camera: message.camera, microphone: message.microphone };
+        this.#partner = { ...this.#partner, ...mediaOf(message) };
+        this.#settlePictures();
         break;
       case "bye":
         this.#end();
@@ -511,6 +548,22 @@ export class RoomMachine {
     this.#lookAround(now);
   }
 
+  /**
+   * How good the connection is now. A bad one that lasts makes the page offer sound alone; the people decide.
+   *
+   * @param {import("./quality.js").Step | null} step null while it is not known
+   * @param {number} now
+   */
+  measured(step, now) {
+    this.#quality = step;
+    if (step === "bad" && this.#picturesFlow() && !this.#offered && !this.#offerDeclined) {
+      this.#offerAt ??= now + OFFER_AUDIO_ONLY_AFTER_MS;
+    } else {
+      this.#offerAt = null;
+    }
+    if (step === "good") this.#offered = false; // what is only weak may be bad again before anybody has read it
+  }
+
   /** @param {number} now */
   tick(now) {
     if (isDue(this.#readyAt, now)) this.mediaSettled(now);
@@ -519,6 +572,10 @@ export class RoomMachine {
       this.#hint = true;
     }
     if (isDue(this.#openAt, now)) this.#makeCall(now);
+    if (isDue(this.#offerAt, now)) {
+      this.#offerAt = null;
+      this.#offered = this.#quality === "bad" && this.#call === "connected";
+    }
     if (isDue(this.#restartAt, now)) {
       this.#restartAt = null;
       if (!this.#silent) this.#attemptEndsAt = now + ATTEMPT_MS;
@@ -561,6 +618,7 @@ export class RoomMachine {
     this.#awayFromServer = this.#ready = this.#gap = this.#everConnected = this.#renewed = this.#hint = false;
     this.#silent = false;
     this.#camera = this.#microphone = false;
+    this.#forgetPictures();
     this.#peers.clear();
     this.#failedAgreements = this.#abandonedAgreements = this.#agreements = 0;
     this.#usedPairs.clear();
@@ -671,10 +729,47 @@ export class RoomMachine {
       epoch: this.#epoch,
       to: this.#peers.get(pid)?.hello?.epoch ?? null,
       name: this.#name,
-      camera: this.#camera,
-      microphone: this.#microphone,
+      ...this.#ownMedia(),
     };
     this.#do({ do: "send", to: pid, message: hello });
+  }
+
+  /** What the partner gets to see and to hear. */
+  #ownMedia() {
+    return { camera: this.#camera && !this.#audioOnly, microphone: this.#microphone, audioOnly: this.#audioOnly };
+  }
+
+  #tellState() {
+    if (this.#phase === "room" && this.#partner !== null) this.#sendToPartner({ kind: "state", ...this.#ownMedia() });
+  }
+
+  #sendsPictures() {
+    return !this.#audioOnly && this.#partner?.audioOnly !== true;
+  }
+
+  /** There is a picture that could be done without. */
+  #picturesFlow() {
+    return !this.#isIdle() && this.#sendsPictures() && (this.#camera || this.#partner?.camera === true);
+  }
+
+  #settlePictures() {
+    const on = this.#sendsPictures();
+    if (on === this.#picturesSent) return;
+    this.#picturesSent = on;
+    this.#do({ do: "send_pictures", on });
+  }
+
+  #withdrawOffer() {
+    this.#offered = false;
+    this.#offerAt = null;
+  }
+
+  /** Sound alone is chosen, and refused, for one call. */
+  #forgetPictures() {
+    this.#audioOnly = this.#offerDeclined = false;
+    this.#quality = null;
+    this.#withdrawOffer();
+    this.#settlePictures();
   }
 
   /** @param {object} message */
@@ -694,8 +789,9 @@ export class RoomMachine {
     const samePage = this.#partner?.epoch === hello.epoch;
     const isOther = this.#partner !== null && !samePage && pid !== this.#partner.pid;
     if (isOther && (this.#partnerIsPresent() || this.#call === "connected")) return;
-    const { epoch, name, camera, microphone } = hello;
-    this.#partner = { pid, epoch, name, camera, microphone };
+    const { epoch, name } = hello;
+    this.#partner = { pid, epoch, name, ...mediaOf(hello) };
+    this.#settlePictures();
     this.#giveUpPartnerAt = null;
     if (samePage && this.#call !== "none") {
       // Only the way through the server was interrupted, even if it gave the partner a new pid.
@@ -762,6 +858,7 @@ export class RoomMachine {
     this.#closeCall();
     if (this.#partner !== null && !this.#partnerIsPresent()) this.#peers.delete(this.#partner.pid);
     this.#partner = null;
+    this.#forgetPictures();
     this.#everConnected = this.#renewed = false;
     // Whoever of the earlier connection comes back must see that this side has ended it.
     this.#epoch = this.#drawEpoch();
@@ -840,6 +937,11 @@ export class RoomMachine {
       this.#hintAt ??= now + HINT_AFTER_MS;
     }
   }
+}
+
+/** @param {Hello | import("./envelope.js").MediaState} message */
+function mediaOf({ camera, microphone, audioOnly }) {
+  return { camera, microphone, audioOnly };
 }
 
 /**

@@ -48,7 +48,8 @@ export class StageView {
   #shownPartner = /** @type {string | null} */ (null);
   #shown = false;
   #soundBlocked = false;
-  #sharing = false;
+  #sharing = "";
+  #shownReason = "";
   #speaker = "";
   #restTimer = 0;
   /** @type {number | null} */ #awaySince = null;
@@ -142,14 +143,14 @@ export class StageView {
     this.#shownStatus = this.#shownWaiting = this.#shownNotice = this.#closedNotice = "";
     this.#shownPartner = null;
     this.#soundBlocked = false;
-    this.#sharing = false;
+    this.#sharing = this.#shownReason = "";
     byId("remote-name").textContent = "";
     clearTimeout(this.#awayTimer);
     this.#awaySince = null;
   }
 
   /** @param {import("./room.js").PageView} view */
-  #renderLocal({ media, name, mayShareScreen, preferences, handheld }) {
+  #renderLocal({ media, name, mayShareScreen, preferences, handheld, audioOnly, sendsPictures }) {
     const keys = preferences.shortcuts && !handheld;
     nameKey(byId("full-screen-button"), KEYS.full_screen, keys);
     const camera = media?.track("camera") ?? null;
@@ -160,10 +161,10 @@ export class StageView {
       this.#localVideo.srcObject = stream;
       if (stream !== null) void this.#localVideo.play().catch(() => {}); // muted: refused only while it is replaced
     }
-    const on = { camera: media?.isOn("camera") ?? false, microphone: media?.isOn("microphone") ?? false };
-    byId("local-placeholder").hidden = on.camera || screen !== null;
-    byId("local-label").textContent = text(screen === null ? "you" : "your_screen");
-    this.#renderScreen(screen !== null, mayShareScreen);
+    const on = { camera: media?.isOn("camera") === true && !audioOnly, microphone: media?.isOn("microphone") ?? false };
+    byId("local-placeholder").hidden = sendsPictures && (on.camera || screen !== null);
+    byId("local-label").textContent = text(!sendsPictures ? "audio_only" : screen === null ? "you" : "your_screen");
+    this.#renderScreen(screen !== null, mayShareScreen, sendsPictures);
     byId("local-initials").textContent = initials(name);
     byId("local-microphone-off").toggleAttribute("hidden", on.microphone);
     for (const device of DEVICES) {
@@ -179,8 +180,9 @@ export class StageView {
   /**
    * @param {boolean} sharing
    * @param {boolean} mayShare
+   * @param {boolean} sends pictures at all
    */
-  #renderScreen(sharing, mayShare) {
+  #renderScreen(sharing, mayShare, sends) {
     const button = byId("screen-button");
     button.hidden = !mayShare;
     button.setAttribute("aria-pressed", String(sharing));
@@ -188,8 +190,10 @@ export class StageView {
     button.querySelector("use")?.setAttribute("href", `${ICONS}#screen${sharing ? "-stop" : ""}`);
     this.#stage.toggleAttribute("data-sharing", sharing);
     byId("sharing-note").hidden = !sharing;
-    if (sharing !== this.#sharing) this.#handlers.announce(text(sharing ? "screen_shared" : "screen_stopped"));
-    this.#sharing = sharing;
+    const words = !sharing ? "" : text(sends ? "screen_shared" : "screen_withheld");
+    if (words !== this.#sharing) this.#handlers.announce(words || text("screen_stopped"));
+    if (words !== "") byId("sharing-words").textContent = words;
+    this.#sharing = words;
   }
 
   /**
@@ -212,7 +216,7 @@ export class StageView {
    * @param {import("./room.js").PageView} view
    * @param {boolean} withPartner
    */
-  #renderRemote({ partner, call, remoteStream, speaker, waitingSince }, withPartner) {
+  #renderRemote({ partner, call, remoteStream, speaker, audioOnly, waitingSince }, withPartner) {
     void this.#useSpeaker(speaker);
     this.#remoteTile.hidden = !withPartner || call === "no_path";
     if (this.#remoteVideo.srcObject !== remoteStream) {
@@ -223,12 +227,15 @@ export class StageView {
     const name = partner?.name ?? "";
     if (byId("remote-name").textContent !== name) byId("remote-name").textContent = name;
     byId("remote-initials").textContent = initials(name);
-    const cameraOff = partner !== null && !partner.camera;
-    byId("remote-placeholder").hidden = call !== "connecting" && !cameraOff;
-    byId("remote-camera-off").hidden = !cameraOff;
     const waiting = call === "connecting" ? waitingWords(waitingSince) : "";
     byId("remote-waiting").hidden = waiting === "";
     byId("remote-waiting").textContent = waiting;
+    const reason = partner === null ? "" : whyNoPicture(audioOnly, partner);
+    byId("remote-placeholder").hidden = call !== "connecting" && reason === "";
+    byId("remote-reason").hidden = reason === "";
+    byId("remote-reason").textContent = reason;
+    if (reason !== this.#shownReason && partner?.audioOnly) this.#handlers.announce(reason);
+    this.#shownReason = reason;
     byId("remote-microphone-off").toggleAttribute("hidden", partner === null || partner.microphone);
     byId("remote-lock").toggleAttribute("hidden", !partner?.safetyCode);
     this.#soundButton.hidden = !this.#soundBlocked || remoteStream === null;
@@ -329,6 +336,17 @@ export class StageView {
     showLines(byId("device-notice-words"), lines);
     if (key !== "") this.#handlers.announce(lines.join(" "));
   }
+}
+
+/**
+ * @param {boolean} audioOnly the own choice
+ * @param {{ audioOnly: boolean, camera: boolean }} partner
+ * @returns {string} empty if there is one
+ */
+function whyNoPicture(audioOnly, partner) {
+  if (audioOnly) return text("audio_only_own");
+  if (partner.audioOnly) return text("audio_only_partner");
+  return partner.camera ? "" : text("camera_off");
 }
 
 /**

@@ -79,6 +79,18 @@ export const WORDS = {
   status_relay: "Über Vermittlungsserver verbunden",
   status_interrupted: "Verbindung unterbrochen, wird wiederhergestellt…",
   try_again: "Erneut versuchen",
+
+  quality: "Verbindungsqualität:",
+  quality_good: "gut",
+  quality_weak: "schwach",
+  quality_bad: "schlecht",
+  quality_announced: "Die Verbindung ist schlecht.",
+  audio_only_offer: "Die Verbindung ist schlecht. Ohne Bild reicht sie eher für den Ton.",
+  audio_only: "Nur Ton",
+  audio_only_decline: "Bild behalten",
+  audio_only_own: "Nur Ton: Sie haben die Bilder ausgeschaltet.",
+  audio_only_partner: "Nur Ton: Ihr Gesprächspartner hat die Bilder ausgeschaltet, auch Ihres wird nicht gesendet.",
+  audio_only_end: "Bilder wieder einschalten",
   sound_on: "Ton einschalten",
 
   menu: "Menü",
@@ -134,6 +146,7 @@ export const WORDS = {
   screen_share: "Eigenen Bildschirm zeigen",
   screen_stop: "Bildschirm nicht mehr zeigen",
   screen_shared: "Ihr Gesprächspartner sieht Ihren Bildschirm.",
+  screen_withheld: "Ihr Bildschirm wird gerade nicht gesendet.",
   screen_stopped: "Ihr Bildschirm wird nicht mehr gezeigt.",
   screen_failed: "Der Bildschirm ließ sich nicht zeigen. Drücken Sie noch einmal „Bildschirm“ und wählen Sie ein anderes Fenster.",
   screen_denied:
