@@ -63,7 +63,7 @@ export const WORDS = {
   retry_now: "Trying again…",
 
   stage_heading: "Video consultation",
-  stage_label: "Video",
+  stage_label: "Pictures",
   waiting: "Please wait – the other participant is not here yet.",
   waiting_planned: "Planned start: {date}, {time} (German time)",
   waiting_hint: "If both of you are waiting: the codes must belong to the same appointment.",
