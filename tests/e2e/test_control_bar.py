@@ -6,22 +6,8 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.support.browser import Participant, talk, watch_both
+from tests.support.fake_devices import SCREEN
 from tests.support.service import Service
-
-# The picker of the browser cannot be driven. This screen is twice as high as it is wide, as no camera is.
-SCREEN = """
-  MediaDevices.prototype.getDisplayMedia = async function (constraints) {
-    if (window.__picker) throw window.__picker;
-    const canvas = Object.assign(document.createElement("canvas"), { width: 320, height: 640 });
-    const context = canvas.getContext("2d");
-    setInterval(() => {
-      context.fillStyle = `hsl(${performance.now() / 10} 90% 50%)`;
-      context.fillRect(0, 0, 320, 640);
-    }, 50);
-    window.__screen = canvas.captureStream(20);
-    return window.__screen;
-  };
-"""
 
 
 def test_the_bar_has_its_buttons_in_the_agreed_order_and_the_screen_in_plus_only(

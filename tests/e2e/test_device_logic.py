@@ -27,6 +27,7 @@ DEFAULTS = {
     "microphoneOn": True,
     "cameraOn": True,
     "shortcuts": True,
+    "language": "de",
 }
 
 
@@ -136,13 +137,16 @@ def test_every_level_has_a_word_and_louder_words_for_louder_levels(ask: Ask) -> 
     assert list(dict.fromkeys(words)) == ["level_silent", "level_low", "level_good", "level_loud"]
 
 
-@pytest.mark.parametrize("stored", [None, "", "{", "null", "7", "[]", '"text"', '{"camera": 7, "cameraOn": "no"}'])
+@pytest.mark.parametrize(
+    "stored",
+    [None, "", "{", "null", "7", "[]", '"text"', '{"camera": 7, "cameraOn": "no"}', '{"language": "../words_en"}'],
+)
 def test_a_memory_that_is_not_ours_is_as_none(ask: Ask, stored: str | None) -> None:
     assert ask("preferences", "readPreferences", stored) == DEFAULTS
 
 
 def test_what_was_remembered_is_read_again_and_nothing_else(ask: Ask) -> None:
-    known = {"camera": "desk", "microphoneOn": False}
+    known = {"camera": "desk", "microphoneOn": False, "language": "en"}
     stored = json.dumps({**known, "name": "Petra Muster", "speaker": "x" * 257})
     assert ask("preferences", "readPreferences", stored) == {**DEFAULTS, **known}
 

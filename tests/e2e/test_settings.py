@@ -182,6 +182,7 @@ def test_choice_and_mute_state_hold_in_the_next_talk_and_nothing_of_the_talk_is_
         "microphoneOn": False,
         "cameraOn": True,
         "shortcuts": True,
+        "language": "de",
     }
 
     page.evaluate("() => sessionStorage.clear()")

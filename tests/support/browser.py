@@ -201,6 +201,7 @@ class Participant:
         viewport: tuple[int, int] = (1280, 800),
         phone: bool = False,
         script: str = "",
+        locale: str = "de-DE",
     ) -> None:
         """Open a tab.
 
@@ -210,10 +211,11 @@ class Participant:
             viewport: width and height in CSS pixels.
             phone: the browser says that it is one, and is touched.
             script: runs before any script of the page, to stand for a device that this machine has not.
+            locale: the language that the browser asks for.
         """
         self.context: BrowserContext = browser.new_context(
             ignore_https_errors=True,
-            locale="de-DE",
+            locale=locale,
             viewport={"width": viewport[0], "height": viewport[1]},
             user_agent=_PHONE if phone else None,
             has_touch=phone,

@@ -32,10 +32,6 @@ export class CheckView {
   /** @param {CheckHandlers} handlers */
   constructor(handlers) {
     this.#handlers = handlers;
-    this.#button.addEventListener("click", () => {
-      handlers.check();
-      byId("check-heading").focus();
-    });
     byId("check-end").addEventListener("click", () => {
       handlers.endCheck();
       this.#button.focus();
@@ -46,6 +42,17 @@ export class CheckView {
       if (!played) handlers.announce(text("speaker_refused"));
     });
     for (const device of DEVICES) byId(`check-${device}`).addEventListener("click", () => handlers.toggle(device));
+  }
+
+  /** Begin. */
+  open() {
+    this.#handlers.check();
+    byId("check-heading").focus();
+  }
+
+  /** Say anew, with the next `render`, what is said here. */
+  retell() {
+    this.#meter.retell();
   }
 
   /** @param {import("./room.js").PageView} view */

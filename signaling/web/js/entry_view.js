@@ -35,6 +35,8 @@ export class EntryView {
   #shownProblem = "";
   #shownPhase = "";
   #busy = false;
+  /** @type {import("./room_machine.js").Problem | null} */ #toldProblem = null;
+  /** When the room closes, UTC. */ #end = "";
 
   /** @param {EntryHandlers} handlers */
   constructor(handlers) {
@@ -71,11 +73,27 @@ export class EntryView {
     this.#showProblem({ code: window.isSecureContext ? "old_browser" : "insecure", retryAt: null });
   }
 
+  /** Something that the next step needs could not be fetched. */
+  tellFailure() {
+    this.#shownProblem = ""; // the same once more is told once more
+    this.#showProblem({ code: "unexpected", retryAt: null });
+  }
+
+  /** Say everything anew, in the language that is in use now. */
+  retell() {
+    this.#sayFixed();
+    this.#showProblem(this.#toldProblem);
+  }
+
+  #sayFixed() {
+    this.#button.textContent = text(this.#busy ? "joining" : "join");
+    this.#endedText.textContent = text("ended", { end: text("ended_until", germanTime(this.#end)) });
+  }
+
   /**
-   * @param {import("./room_machine.js").RoomView} view
+   * @param {Pick<import("./room_machine.js").RoomView, "phase" | "problem" | "seat">} view
    */
-  render(view) {
-    const { phase, problem, seat } = view;
+  render({ phase, problem, seat }) {
     this.#entry.hidden = phase === "room";
     this.#join.hidden = phase === "ended";
     this.#ended.hidden = phase !== "ended";
@@ -83,15 +101,12 @@ export class EntryView {
     const arrived = phase !== before;
     this.#shownPhase = phase;
     this.#busy = phase === "joining";
-    this.#button.textContent = text(this.#busy ? "joining" : "join");
+    if (phase === "ended") this.#end = seat?.end ?? "";
+    this.#sayFixed();
     this.#button.setAttribute("aria-disabled", String(this.#busy));
     this.#name.readOnly = this.#code.readOnly = this.#busy;
     this.#cancel.hidden = !this.#busy;
-    if (phase === "ended" && arrived) {
-      const { date, time } = germanTime(seat?.end ?? "");
-      this.#endedText.textContent = text("ended", { end: `${date}, ${time} Uhr` });
-      this.#endedText.focus();
-    }
+    if (phase === "ended" && arrived) this.#endedText.focus();
     if (phase === "form" || phase === "joining") this.#showProblem(problem);
     else this.#showProblem(null);
     if (!arrived || problem !== null) return;
@@ -127,6 +142,7 @@ export class EntryView {
    */
   #showProblem(problem) {
     clearInterval(this.#countdownTimer);
+    this.#toldProblem = problem;
     const key = problem === null ? "" : JSON.stringify([problem.code, problem.retryAt]);
     const isNew = key !== this.#shownProblem;
     this.#shownProblem = key;

@@ -14,13 +14,14 @@ export class LevelMeter {
   /** @type {AudioContext | null} */ #context = null;
   #timer = 0;
   #level = 0;
+  #word = "level_off";
 
   /** @param {HTMLElement} element with the role meter */
   constructor(element) {
     this.#element = element;
     element.setAttribute("aria-valuemin", "0");
     element.setAttribute("aria-valuemax", "100");
-    this.#show(0, text("level_off"));
+    this.#show(0, "level_off");
   }
 
   /**
@@ -36,7 +37,7 @@ export class LevelMeter {
     this.#context = null;
     this.#level = 0;
     if (track === null) {
-      this.#show(0, text("level_off"));
+      this.#show(0, "level_off");
       return;
     }
     this.#context = new AudioContext();
@@ -46,15 +47,22 @@ export class LevelMeter {
     this.#timer = setInterval(() => {
       analyser.getFloatTimeDomainData(samples);
       this.#level = Math.max(levelOf(samples), this.#level - FALL_PER_LOOK);
-      this.#show(this.#level, text(levelWord(this.#level)));
+      this.#show(this.#level, levelWord(this.#level));
     }, LOOK_EVERY_MS);
+  }
+
+  /** Say the level anew, in the language that is in use now. */
+  retell() {
+    this.#show(this.#level, this.#word);
   }
 
   /**
    * @param {number} level
-   * @param {string} words
+   * @param {string} word key of a text
    */
-  #show(level, words) {
+  #show(level, word) {
+    this.#word = word;
+    const words = text(word);
     this.#element.style.setProperty("--level", `${level}%`);
     this.#element.setAttribute("aria-valuenow", String(level));
     if (this.#element.getAttribute("aria-valuetext") !== words) this.#element.setAttribute("aria-valuetext", words);

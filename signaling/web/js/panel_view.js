@@ -13,6 +13,7 @@ export class PanelView {
   #panel = byId("panel");
   #pages = { overview: byId("panel-overview"), settings: byId("panel-settings") };
   #settings;
+  /** @type {PanelPage} */ #page = "overview";
 
   /** @param {{ settings: (open: boolean) => void }} handlers `settings`: they are seen from now on, or not */
   constructor({ settings }) {
@@ -63,12 +64,18 @@ export class PanelView {
     if (focus) (open ? byId("panel-close") : this.#button).focus();
   }
 
-  /** @param {PanelPage} page */
-  #turnTo(page) {
-    for (const [name, element] of Object.entries(this.#pages)) element.hidden = name !== page;
-    const title = text(page);
+  /** Say the title anew; the rest follows with the next `render`. */
+  retell() {
+    const title = text(this.#page);
     byId("panel-title").textContent = title;
     this.#panel.setAttribute("aria-label", title);
+  }
+
+  /** @param {PanelPage} page */
+  #turnTo(page) {
+    this.#page = page;
+    for (const [name, element] of Object.entries(this.#pages)) element.hidden = name !== page;
+    this.retell();
     this.#panel.scrollTop = 0;
     this.#settings(page === "settings" && !this.#panel.hidden);
   }

@@ -2,6 +2,8 @@
  * What this browser remembers from one talk to the next: which devices, and what was switched off. Nothing of the talk.
  */
 
+import { LANGUAGES } from "./texts.js";
+
 const KEY = "redconnect.preferences";
 const MAX_ID_CHARACTERS = 256;
 
@@ -13,10 +15,19 @@ const MAX_ID_CHARACTERS = 256;
  * @property {boolean} microphoneOn
  * @property {boolean} cameraOn
  * @property {boolean} shortcuts keys that do what the buttons do
+ * @property {import("./texts.js").Language} language
  */
 
 /** @type {Readonly<Values>} */
-const DEFAULTS = Object.freeze({ speaker: "", microphone: "", camera: "", microphoneOn: true, cameraOn: true, shortcuts: true });
+const DEFAULTS = Object.freeze({
+  speaker: "",
+  microphone: "",
+  camera: "",
+  microphoneOn: true,
+  cameraOn: true,
+  shortcuts: true,
+  language: LANGUAGES[0],
+});
 
 /**
  * @param {string | null} stored may have been changed by anybody
@@ -34,6 +45,7 @@ export function readPreferences(stored) {
     const value = found?.[key];
     if (typeof value === typeof DEFAULTS[key] && String(value).length <= MAX_ID_CHARACTERS) values[key] = value;
   }
+  if (!LANGUAGES.includes(values.language)) values.language = DEFAULTS.language;
   return values;
 }
 

@@ -30,6 +30,11 @@ export class QualityView {
     this.#back.addEventListener("click", () => handlers.useAudioOnly(false));
   }
 
+  /** Say everything anew, in the language that is in use now. */
+  retell() {
+    if (this.#shownStep !== null) this.#word.textContent = text(`quality_${this.#shownStep}`);
+  }
+
   /** @param {import("./room.js").PageView} view */
   render({ quality, audioOnly, audioOnlyOffered }) {
     this.#quality.hidden = quality === null;

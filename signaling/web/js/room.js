@@ -138,6 +138,7 @@ export class Room {
     if (this.#media !== null) return;
     this.#checking = true;
     void this.#startMedia();
+    this.#settle(); // it is seen at once, and can take the focus
   }
 
   /** Close the devices again. */

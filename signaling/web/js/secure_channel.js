@@ -360,17 +360,3 @@ class Mismatch extends Error {}
 function associatedData({ role, pid }) {
   return utf8(`${role}${pid}${VERSION}`);
 }
-
-/**
- * Whether this browser has what the key agreement needs: Chrome 133, Firefox 130, Safari 17, in a secure context.
- *
- * @returns {Promise<boolean>}
- */
-export async function canAgree() {
-  try {
-    await drawScalar();
-    return true;
-  } catch {
-    return false;
-  }
-}

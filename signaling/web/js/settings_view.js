@@ -30,6 +30,7 @@ export class SettingsView {
   #shortcuts = /** @type {HTMLInputElement} */ (byId("shortcuts-on"));
   #meter = new LevelMeter(byId("microphone-level"));
   #problem = byId("settings-problem");
+  #told = ""; // key of what the problem says
   #open = false;
   /** @type {import("./room.js").PageView | null} */ #view = null;
 
@@ -43,20 +44,25 @@ export class SettingsView {
         this.#problem.hidden = true;
         const choice = select.value;
         if (await handlers.choose(/** @type {import("./devices.js").Choosable} */ (device), choice)) return;
-        this.#tell("settings_refused");
+        this.tell("settings_refused");
         if (this.#view !== null) this.render(this.#view); // back to what is in use
       });
     }
     byId("test-sound-button").addEventListener("click", async () => {
       this.#problem.hidden = true;
-      if (!(await handlers.testSound())) this.#tell("speaker_refused");
+      if (!(await handlers.testSound())) this.tell("speaker_refused");
     });
     this.#ownHidden.addEventListener("change", () => handlers.hideOwn(this.#ownHidden.checked));
     this.#shortcuts.addEventListener("change", () => handlers.useShortcuts(this.#shortcuts.checked));
   }
 
-  /** @param {string} key */
-  #tell(key) {
+  /**
+   * Say that something did not work.
+   *
+   * @param {string} key of a text
+   */
+  tell(key) {
+    this.#told = key;
     this.#problem.textContent = text(key);
     this.#problem.hidden = false;
     this.#handlers.announce(this.#problem.textContent);
@@ -67,6 +73,12 @@ export class SettingsView {
     this.#open = open;
     this.#problem.hidden = true;
     if (this.#view !== null) this.render(this.#view);
+  }
+
+  /** Say the problem and the level anew; the rest follows with the next `render`. */
+  retell() {
+    if (this.#told !== "") this.#problem.textContent = text(this.#told);
+    this.#meter.retell();
   }
 
   /** @param {import("./layout.js").Layout} layout */

@@ -43,6 +43,7 @@ export class StageView {
   #notice = byId("device-notice");
   #shownNotice = "";
   #closedNotice = "";
+  #noticeRetold = false;
   #shownStatus = "";
   #shownWaiting = "";
   #shownPartner = /** @type {string | null} */ (null);
@@ -114,6 +115,11 @@ export class StageView {
     this.#renderProblem(view);
     this.#renderNotice(view);
     if (entered) byId("stage-heading").focus();
+  }
+
+  /** Whoever has closed the notice has read it in the other language; the rest follows with the next `render`. */
+  retell() {
+    this.#noticeRetold = true;
   }
 
   /** @param {import("./layout.js").Layout} layout */
@@ -316,8 +322,8 @@ export class StageView {
     const noPath = call === "no_path";
     const arrived = noPath && this.#callProblem.hidden;
     this.#callProblem.hidden = !noPath;
+    if (noPath) this.#errorText.textContent = text("error_no_path");
     if (!arrived) return;
-    this.#errorText.textContent = text("error_no_path");
     this.#callProblem.prepend(this.#errorText); // one element for errors, wherever they happen
     this.#callProblem.focus();
     this.#handlers.announce(text("error_no_path"));
@@ -330,6 +336,8 @@ export class StageView {
     const key = lines.join("\n");
     if (media?.asking) return; // what was said stays until the answer is known
     if (key === "") this.#closedNotice = "";
+    if (this.#noticeRetold && this.#closedNotice !== "" && this.#closedNotice === this.#shownNotice) this.#closedNotice = key;
+    this.#noticeRetold = false;
     this.#notice.hidden = key === "" || key === this.#closedNotice;
     if (key === this.#shownNotice) return;
     this.#shownNotice = key;

@@ -1,11 +1,38 @@
-/** How the page says its words: by key, and with values put in. */
+/** How the page says its words: by key, with values put in, in one language at a time. */
 
-import { WORDS } from "./words_de.js";
+/** What else belongs to a language: how it writes a date. The first one is what everybody gets first. */
+const LOCALES = {
+  de: /** @type {const} */ ({ locale: "de-DE", day: "2-digit", month: "2-digit" }),
+  en: /** @type {const} */ ({ locale: "en-GB", day: "numeric", month: "long" }), // 07/01 is another day in America
+};
 
-const LOCALE = "de-DE";
+/** @typedef {"de" | "en"} Language */
+
+export const LANGUAGES = /** @type {Language[]} */ (Object.keys(LOCALES));
 
 /** Appointments are planned in German time, wherever the participant is. */
 const TIME_ZONE = "Europe/Berlin";
+
+/** @type {Language} */ let language = LANGUAGES[0];
+/** @type {Record<string, string>} */ let words = {};
+
+/**
+ * Speak this language from now on; only its words are fetched. Nothing is said before the first call.
+ *
+ * @param {Language} wanted
+ * @returns {Promise<void>}
+ * @throws {TypeError} if the words cannot be fetched; the language stays as it was
+ */
+export async function useLanguage(wanted) {
+  const { WORDS } = await import(`./words_${wanted}.js`);
+  words = WORDS;
+  language = wanted;
+}
+
+/** @returns {Language} */
+export function languageInUse() {
+  return language;
+}
 
 /**
  * @param {string} key
@@ -13,7 +40,7 @@ const TIME_ZONE = "Europe/Berlin";
  * @returns {string}
  */
 export function text(key, values = {}) {
-  const pattern = Object.hasOwn(WORDS, key) ? WORDS[key] : WORDS.error_unexpected;
+  const pattern = hasText(key) ? words[key] : words.error_unexpected;
   return pattern.replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ""));
 }
 
@@ -22,18 +49,20 @@ export function text(key, values = {}) {
  * @returns {boolean}
  */
 export function hasText(key) {
-  return Object.hasOwn(WORDS, key);
+  return Object.hasOwn(words, key);
 }
 
 /**
  * @param {string} instant UTC, ISO 8601
- * @returns {{ date: string, time: string }} like `22.11.2026` and `10:00`; empty if it is no instant
+ * @returns {{ date: string, time: string }} like `01.07.2026` and `10:00`, in English `1 July 2026`; empty if it is no
+ *   instant
  */
 export function germanTime(instant) {
   const when = new Date(instant);
   if (Number.isNaN(when.getTime())) return { date: "", time: "" };
-  const date = when.toLocaleDateString(LOCALE, { timeZone: TIME_ZONE, day: "2-digit", month: "2-digit", year: "numeric" });
-  const time = when.toLocaleTimeString(LOCALE, { timeZone: TIME_ZONE, hour: "2-digit", minute: "2-digit" });
+  const { locale, day, month } = LOCALES[language];
+  const date = when.toLocaleDateString(locale, { timeZone: TIME_ZONE, day, month, year: "numeric" });
+  const time = when.toLocaleTimeString(locale, { timeZone: TIME_ZONE, hour: "2-digit", minute: "2-digit" });
   return { date, time };
 }
 

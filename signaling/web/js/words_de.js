@@ -7,6 +7,9 @@
 
 export const WORDS = {
   title: "RED Connect Videosprechstunde",
+  other_language: "English", // as its own speakers call it
+  language: "Sprache",
+  language_now: "Die Seite ist jetzt auf Deutsch.",
 
   intro_heading: "Ihre Videosprechstunde",
   intro_text: "Sie sprechen mit Ihrem Gesprächspartner direkt im Browser: vertraulich und ungestört.",
@@ -32,6 +35,14 @@ export const WORDS = {
     "Bild, Ton und Ihr Name sind Ende-zu-Ende verschlüsselt: Nur Sie und Ihr Gesprächspartner können sie sehen und hören. Nichts wird aufgezeichnet.",
   old_browser:
     "Ihr Browser ist nicht aktuell. Bitte verwenden Sie die neueste Version von Chrome, Edge, Firefox oder Safari.",
+
+  links_label: "Hilfe und Rechtliches",
+  links_language: "", // these pages are in German only; whoever reads another language is told
+  links_note: "(neuer Tab)",
+  help: "Hilfe",
+  terms: "Nutzungsbedingungen",
+  privacy_notice: "Datenschutz",
+  imprint: "Impressum",
 
   error_name_missing: "Bitte geben Sie Ihren Vor- und Nachnamen ein.",
   error_code_missing: "Bitte geben Sie Ihren Zugangscode ein.",
@@ -181,6 +192,7 @@ export const WORDS = {
     "Kamera und Mikrofon werden von einem anderen Programm verwendet. Schließen Sie dieses Programm und drücken Sie dann „Kamera“ und „Mikrofon“.",
 
   ended: "Das Gespräch wurde beendet. Sie können bis {end} erneut beitreten.",
+  ended_until: "{date}, {time} Uhr",
   ended_heading: "Auf Wiedersehen",
   rejoin: "Erneut beitreten",
   other_code: "Anderer Zugangscode",

@@ -1,0 +1,27 @@
+"""Devices that this machine has not, or has not always: scripts that run before those of the page."""
+
+from typing import Final
+
+# The picker of the browser cannot be driven. This screen is twice as high as it is wide, as no camera is.
+SCREEN: Final = """
+  MediaDevices.prototype.getDisplayMedia = async function (constraints) {
+    if (window.__picker) throw window.__picker;
+    const canvas = Object.assign(document.createElement("canvas"), { width: 320, height: 640 });
+    const context = canvas.getContext("2d");
+    setInterval(() => {
+      context.fillStyle = `hsl(${performance.now() / 10} 90% 50%)`;
+      context.fillRect(0, 0, 320, 640);
+    }, 50);
+    window.__screen = canvas.captureStream(20);
+    return window.__screen;
+  };
+"""
+_FAULT = """
+  const ask = MediaDevices.prototype.getUserMedia;
+  MediaDevices.prototype.getUserMedia = async function (constraints) {
+    if (constraints.%s) throw new DOMException("Requested device not found", "NotFoundError");
+    return ask.call(this, constraints);
+  };
+"""
+NO_CAMERA: Final = _FAULT % "video"
+NO_MICROPHONE: Final = _FAULT % "audio"
