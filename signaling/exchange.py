@@ -113,6 +113,11 @@ class Exchange:
         self._lobby.receive_binary(client, now)
         self._route()
 
+    def receive_control(self, client: int, now: float) -> None:
+        """Count a ping or pong of a client, which the shell answers."""
+        self._lobby.receive_control(client, now)
+        self._route()
+
     def disconnect(self, client: int, now: float) -> None:
         """Count a socket out that has closed without `leave`."""
         self._lobby.disconnect(client, now)

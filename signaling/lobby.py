@@ -1,7 +1,7 @@
 """The lobby: every socket, room and deadline of the signaling endpoint, as one sans-IO state machine.
 
-The shell calls in (`connect`, `receive_text`, `receive_binary`, `finish_lookup`, `fail_lookup`, `disconnect`,
-`handle_timeout`, `drain`), and after each call drains `poll_lookup`, `poll_transmit`, `poll_event` and
+The shell calls in (`connect`, `receive_text`, `receive_binary`, `receive_control`, `finish_lookup`, `fail_lookup`,
+`disconnect`, `handle_timeout`, `drain`), and after each call drains `poll_lookup`, `poll_transmit`, `poll_event` and
 `poll_timeout`. `now` is monotonic time in seconds.
 """
 
@@ -166,6 +166,20 @@ class Lobby:
         """Take a binary message, which this protocol does not have."""
         if client in self._clients:
             self._refuse_message(client, MessageFault.NOT_TEXT, now)
+
+    def receive_control(self, client: int, now: float) -> None:
+        """Count a ping or pong of a client among its messages; the shell answers it."""
+        record = self._clients.get(client)
+        if record is None:
+            return
+        try:
+            record.messages.take(now)
+        except RateExceeded:
+            self._refuse_message(client, MessageFault.TOO_FAST, now)
+
+    def has_client(self, client: int) -> bool:
+        """Tell whether a client is still counted in: neither its socket nor the lobby has ended it."""
+        return client in self._clients
 
     def finish_lookup(
         self, client: int, seat: Seat | None, ice: tuple[IceServer, ...], *, now: float, utc: datetime

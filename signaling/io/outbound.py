@@ -1,13 +1,16 @@
 """The queue between the lobby, which never waits, and one socket, which may be slow."""
 
 import asyncio
+import struct
 from collections import deque
 
-from aiohttp import web
+from aiohttp import WSMsgType, web
 
 MAX_QUEUED_MESSAGES = 256
 MAX_QUEUED_BYTES = 1_048_576
-SEND_TIMEOUT_SECONDS = 10.0  # for one message; also the longest wait for a peer to take its close frame
+SEND_TIMEOUT_SECONDS = 10.0  # for one message, or the close frame
+
+_CLOSE_CODE = struct.Struct("!H")  # RFC 6455 §5.5.1
 
 
 class QueueOverflow(Exception):
@@ -42,7 +45,7 @@ class OutboundQueue:
         self._changed.set()
 
     async def write_to(self, socket: web.WebSocketResponse) -> None:
-        """Send what is queued until `close`. Its owner calls that whenever the socket ends.
+        """Send what is queued until `close`, and then the close frame. Its owner calls that whenever the socket ends.
 
         Raises:
             TimeoutError: the peer does not read.
@@ -58,5 +61,6 @@ class OutboundQueue:
                     await socket.send_str(text)
             if self._close_code is not None:
                 async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
-                    await socket.close(code=self._close_code)
+                    # `close` would also read what the peer still sends, all of it at once.
+                    await socket.send_frame(_CLOSE_CODE.pack(self._close_code), WSMsgType.CLOSE)
                 return

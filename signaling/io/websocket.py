@@ -1,6 +1,7 @@
 """The WebSocket `/ws`: carries the lobby's messages, and waits where the lobby must not."""
 
 import asyncio
+import contextlib
 import logging
 import re
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from signaling.exchange import Exchange, Place, Placement, Post, Release, Save
 from signaling.ice_servers import CredentialIssuer, InvalidHost, RelayPorts, list_ice_servers, resolve_host
 from signaling.io.clocks import Clocks
 from signaling.io.metrics import SignalingMetrics
-from signaling.io.outbound import OutboundQueue, QueueOverflow
+from signaling.io.outbound import SEND_TIMEOUT_SECONDS, OutboundQueue, QueueOverflow
 from signaling.io.store import AppointmentStore, StoreError
 from signaling.lobby import Lobby
 from signaling.messages import MAX_MESSAGE_BYTES
@@ -30,6 +31,8 @@ SHUTDOWN_TIMEOUT_SECONDS = 2.0
 TIMER_GRANULARITY_SECONDS = 0.01
 SPARE_SOCKETS = 64  # beyond `max_clients`, to tell them overload over the socket; then HTTP 503
 
+_CONTROL = (WSMsgType.PING, WSMsgType.PONG)
+_FRAMES = (WSMsgType.TEXT, WSMsgType.BINARY, *_CONTROL)
 _ORIGIN = re.compile(r"https?://([^/?#@\s]+)", re.ASCII | re.IGNORECASE)
 _logger = logging.getLogger(__name__)
 
@@ -40,6 +43,12 @@ class _Connection:
     transport: asyncio.Transport | None
     host: str
     outbound: OutboundQueue = field(default_factory=OutboundQueue)
+    is_read_out: asyncio.Event = field(default_factory=asyncio.Event)  # nothing more is read from the socket
+
+    def close(self) -> None:
+        """End the connection once all that was sent has left."""
+        if self.transport is not None:
+            self.transport.close()
 
     def abort(self) -> None:
         """End the connection without waiting for the peer."""
@@ -124,8 +133,10 @@ class WebSocketEndpoint:
         if len(self._connections) >= self._settings.max_clients + SPARE_SOCKETS:
             raise web.HTTPServiceUnavailable
         socket = web.WebSocketResponse(
-            timeout=CLOSE_TIMEOUT_SECONDS,
             heartbeat=self._settings.heartbeat_seconds,
+            # Both would go through what a peer has sent without letting anybody else run: a flood would stop the loop.
+            autoping=False,
+            autoclose=False,
             compress=False,  # sealed blobs do not shrink, and each compressor takes memory
             # The lobby refuses what is longer than the protocol allows; this is the bound of the buffer.
             max_msg_size=2 * MAX_MESSAGE_BYTES,
@@ -148,6 +159,7 @@ class WebSocketEndpoint:
                     # The others learn it now, not when the last byte to this socket has found its end.
                     self._exchange.disconnect(client, self._clocks.monotonic())
                     self._drain()
+                    connection.is_read_out.set()
                     connection.outbound.close(CLOSE_NORMAL)
         finally:
             del self._connections[client]
@@ -192,16 +204,41 @@ class WebSocketEndpoint:
                 self._exchange.receive_text(client, message.data, now)
             elif message.type is WSMsgType.BINARY:
                 self._exchange.receive_binary(client, now)
+            elif message.type in _CONTROL:
+                self._exchange.receive_control(client, now)
             else:
                 return
             self._drain()
+            if not self._exchange.lobby.has_client(client):
+                await _read_out(connection.socket)
+                return
+            if message.type is WSMsgType.PING and not await self._answer_ping(connection, message.data):
+                return
             # Only this client's lookup can be here: whoever causes one takes it in the same step.
             while (lookup := self._exchange.poll_lookup()) is not None:
                 await self._look_up(lookup, connection.host)
 
+    async def _answer_ping(self, connection: _Connection, payload: bytes) -> bool:
+        """Send a pong; False: the socket has ended, or its peer does not read."""
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                await connection.socket.pong(payload)
+        except TimeoutError:
+            self._metrics.count_slow_reader()
+            connection.abort()
+        except ConnectionError as error:
+            _logger.debug("a socket ended while a ping was answered: %s", type(error).__name__)
+        else:
+            return True
+        return False
+
     async def _write(self, connection: _Connection) -> None:
         try:
             await connection.outbound.write_to(connection.socket)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
+                    await connection.is_read_out.wait()
+            connection.close()
         except TimeoutError:
             self._metrics.count_slow_reader()
             connection.abort()
@@ -328,6 +365,12 @@ class WebSocketEndpoint:
         delay = max(deadline - self._clocks.monotonic(), TIMER_GRANULARITY_SECONDS)
         self._timer_at = deadline
         self._timer = asyncio.get_running_loop().call_later(delay, self.handle_timeout)
+
+
+async def _read_out(socket: web.WebSocketResponse) -> None:
+    """Drop what a client still sends until its end, which whoever writes to it brings about within a bounded time."""
+    while (await socket.receive()).type in _FRAMES:  # noqa: ASYNC110 - what is waited for is the peer
+        await asyncio.sleep(0)  # what has been received already comes without a pause, and may be a lot
 
 
 def _check_host(request: web.Request, configured: str) -> str:

@@ -98,9 +98,9 @@ class Bench:
     async def browser(self, origin: str | None = None) -> Browser:
         return Browser(await self.connect({"Origin": origin or self.url}))
 
-    async def connect(self, headers: dict[str, str]) -> ClientWebSocketResponse:
+    async def connect(self, headers: dict[str, str], *, autoping: bool = True) -> ClientWebSocketResponse:
         """Open a WebSocket; what is left of it when the test is over is closed then."""
-        socket = await self.session.ws_connect(f"{self.url}/ws", headers=headers)
+        socket = await self.session.ws_connect(f"{self.url}/ws", headers=headers, autoping=autoping)
         self._sockets.append(socket)
         return socket
 

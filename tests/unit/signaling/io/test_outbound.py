@@ -1,7 +1,7 @@
 import asyncio
 
 import pytest
-from aiohttp import web
+from aiohttp import WSMsgType, web
 
 from signaling.io import outbound
 from signaling.io.outbound import MAX_QUEUED_BYTES, MAX_QUEUED_MESSAGES, OutboundQueue, QueueOverflow
@@ -19,10 +19,10 @@ class RecordingSocket(web.WebSocketResponse):
             await asyncio.Future()
         self.sent.append(data)
 
-    async def close(self, *, code: int = 1000, message: bytes = b"", drain: bool = True) -> bool:
-        del message, drain
-        self.sent.append(code)
-        return True
+    async def send_frame(self, message: bytes, opcode: WSMsgType, compress: int | None = None) -> None:
+        del compress
+        assert opcode is WSMsgType.CLOSE
+        self.sent.append(int.from_bytes(message))
 
 
 async def test_what_is_queued_is_sent_in_order_before_the_close() -> None:

@@ -5,8 +5,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from aiohttp import WSMessage, WSMsgType, WSServerHandshakeError
+from aiohttp import WSMessage, WSMsgType, WSServerHandshakeError, web
 
+from signaling import lobby
 from signaling.appointments import Seat, Tier
 from signaling.io import outbound, websocket
 from signaling.io.store import AppointmentStore, StoreError
@@ -300,6 +301,37 @@ async def test_messages_after_the_refusal_are_ignored(bench: Bench) -> None:
         received.append(message)
     assert len(received) == 1
     assert bench.metric("messages_refused_total", fault="malformed") == 1
+
+
+async def test_a_ping_is_answered(bench: Bench) -> None:
+    socket = await bench.connect({"Origin": bench.url}, autoping=False)
+    await socket.ping(b"are you there")
+    message = await socket.receive(timeout=WAIT_SECONDS)
+    assert (message.type, bytes(message.data)) == (WSMsgType.PONG, b"are you there")
+
+
+@pytest.mark.parametrize("control", ["ping", "pong"])
+async def test_pings_and_pongs_are_paced_like_messages(bench: Bench, control: str) -> None:
+    browser = await bench.browser()
+    for _ in range(lobby.MESSAGE_PACE.burst + 1):
+        await getattr(browser.socket, control)()
+    assert await browser.receive() == {"type": "error", "code": "bad_message"}
+    assert await browser.closed() == 1008
+    assert bench.metric("messages_refused_total", fault="too_fast") == 1
+
+
+async def test_a_ping_of_somebody_who_does_not_read_ends_his_socket(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def wait_for_room(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(web.WebSocketResponse, "pong", wait_for_room)
+    monkeypatch.setattr(websocket, "SEND_TIMEOUT_SECONDS", 0.0)
+    browser = await bench.browser()
+    await browser.socket.ping()
+    assert (await browser.socket.receive(timeout=WAIT_SECONDS)).type in {WSMsgType.CLOSED, WSMsgType.ERROR}
+    assert bench.metric("slow_readers_total") == 1
 
 
 async def test_a_socket_of_no_ip_transport_has_a_key_too() -> None:
