@@ -126,3 +126,11 @@ def address_key(address: str) -> bytes:
     if isinstance(ip, ipaddress.IPv6Address):
         return ip.ipv4_mapped.packed if ip.ipv4_mapped else ip.packed[:8]
     return ip.packed
+
+
+def peer_key(address: str | None) -> bytes:
+    """Name whom to count a connection for, as `address_key` does; all that come over no IP transport count as one."""
+    try:
+        return address_key(address or "")
+    except ValueError:
+        return b""

@@ -149,6 +149,13 @@ class SignalingSettings(BaseModel, frozen=True, extra="forbid"):
     heartbeat_seconds: int = Field(15, ge=5, le=60, description="pause between WebSocket pings")
     claims_per_seat: int = Field(4, ge=2, le=16, description="unconfirmed clients that may hold one seat side by side")
     max_clients: int = Field(10_000, ge=2, le=1_000_000, description="open WebSockets; more are told overload")
+    connections_per_address: int = Field(
+        512,
+        ge=16,
+        le=1_000_000,
+        description="open TCP connections to the pages from one address (/64 for IPv6), WebSockets and TLS handshakes "
+        "included; more are closed at once. A page needs six or fewer",
+    )
     unknown_codes_per_minute: int = Field(
         10, ge=1, le=1000, description="unknown locators from one address (/64 for IPv6)"
     )

@@ -38,7 +38,7 @@ from signaling.io.metrics import SignalingMetrics
 from signaling.io.store import AppointmentStore, Position, StoreError, TooManyAppointments, UnknownAppointment
 from signaling.openapi import OPERATIONS, OperationId, describe_api
 from signaling.organisations import Organisation, OrganisationBook, UnknownToken
-from signaling.rate_limiter import AddressLimiter, Pace, RateExceeded, TokenBucket, address_key
+from signaling.rate_limiter import AddressLimiter, Pace, RateExceeded, TokenBucket, peer_key
 from signaling.settings import SignalingSettings
 
 STORE_TIMEOUT_SECONDS = 5.0
@@ -161,7 +161,7 @@ class AppointmentApi:
             try:
                 organisation = self._organisations.authenticate(values[0] if len(values) == 1 else "")
             except UnknownToken:
-                self._strangers.take(_limiter_key(request), now)
+                self._strangers.take(peer_key(request.remote), now)
                 raise ApiRefused(ApiFault.UNAUTHORIZED, "send Authorization: Bearer and a valid token") from None
             self._buckets[organisation.name].take(now)
         except RateExceeded as exceeded:
@@ -271,10 +271,3 @@ def _refuse(refused: ApiRefused) -> web.Response:
     if refused.retry_after is not None:
         response.headers["Retry-After"] = str(refused.retry_after)
     return response
-
-
-def _limiter_key(request: web.Request) -> bytes:
-    try:
-        return address_key(request.remote or "")
-    except ValueError:
-        return b""  # no IP transport: all such clients count as one

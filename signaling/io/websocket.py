@@ -21,7 +21,7 @@ from signaling.io.store import AppointmentStore, StoreError
 from signaling.lobby import Lobby
 from signaling.messages import MAX_MESSAGE_BYTES
 from signaling.node_messages import NodeId, NodeMessage
-from signaling.rate_limiter import address_key
+from signaling.rate_limiter import peer_key
 from signaling.settings import SignalingSettings
 from signaling.transmit import CLOSE_NORMAL, Close, Lookup, Transmit
 
@@ -141,9 +141,13 @@ class WebSocketEndpoint:
             # The lobby refuses what is longer than the protocol allows; this is the bound of the buffer.
             max_msg_size=2 * MAX_MESSAGE_BYTES,
         )
-        await socket.prepare(request)
+        try:
+            await socket.prepare(request)
+        except ConnectionError as error:
+            _logger.debug("a socket ended in its handshake: %s", type(error).__name__)
+            return socket
         connection = _Connection(socket, request.transport, host)
-        address = _limiter_key(request)
+        address = peer_key(request.remote)
         if self._bus is not None:  # other nodes count it, too, and need not know it for that
             address = self._bus.name_address(address)
         client = self._exchange.connect(address, self._clocks.monotonic())
@@ -402,10 +406,3 @@ def _origin(url: str) -> str:
     """Write scheme, host and port as browsers do: in lower case, and without the port of the scheme."""
     scheme, _, authority = url.lower().partition("://")
     return f"{scheme}://{authority.removesuffix(':443' if scheme == 'https' else ':80')}"
-
-
-def _limiter_key(request: web.Request) -> bytes:
-    try:
-        return address_key(request.remote or "")
-    except ValueError:
-        return b""  # no IP transport: all such clients count as one

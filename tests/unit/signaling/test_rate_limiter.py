@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signaling.rate_limiter import AddressLimiter, Pace, RateExceeded, TokenBucket, address_key
+from signaling.rate_limiter import AddressLimiter, Pace, RateExceeded, TokenBucket, address_key, peer_key
 
 PACE = Pace(interval=6.0, burst=10)
 NOW = 3_000_000.1
@@ -97,3 +97,12 @@ def test_addresses_count_together_by_ipv4_address_and_ipv6_64(one: str, other: s
 def test_a_path_is_no_address() -> None:
     with pytest.raises(ValueError, match="address"):
         address_key("/run/socket")
+
+
+@pytest.mark.parametrize("address", [None, "", "a.socket"])
+def test_what_is_no_ip_transport_has_a_key_too(address: str | None) -> None:
+    assert peer_key(address) == b""
+
+
+def test_a_peer_is_counted_by_its_address() -> None:
+    assert peer_key("2001:db8::1%eth0") == address_key("2001:db8::1")

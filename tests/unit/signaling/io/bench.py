@@ -1,5 +1,6 @@
 """A signaling service on a loopback port with held clocks, and a browser made of aiohttp's client."""
 
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -65,6 +66,7 @@ class Bench:
     """The running service and all that a test touches."""
 
     def __init__(self, store: AppointmentStore, web_root: Path, **settings: Any) -> None:  # noqa: ANN401
+        ssl_context: ssl.SSLContext | None = settings.pop("ssl_context", None)
         self.clock = HeldClock()
         self.store = store
         self.registry = CollectorRegistry()
@@ -78,6 +80,7 @@ class Bench:
             issuer=FixedIssuer(),
             relay_ports=RelayPorts((3478,), (3478,), (5349,)),
             registry=self.registry,
+            ssl_context=ssl_context,
             web_root=web_root,
             clocks=Clocks(lambda: self.clock.monotonic, lambda: self.clock.utc),
         )

@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from aiohttp import WSMessage, WSMsgType, WSServerHandshakeError, web
+from aiohttp import ClientError, WSMessage, WSMsgType, WSServerHandshakeError, web
 
 from signaling import lobby
 from signaling.appointments import Seat, Tier
@@ -334,8 +334,19 @@ async def test_a_ping_of_somebody_who_does_not_read_ends_his_socket(
     assert bench.metric("slow_readers_total") == 1
 
 
-async def test_a_socket_of_no_ip_transport_has_a_key_too() -> None:
-    class Request:
-        remote = None
+async def test_a_handshake_that_is_reset_is_no_error(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepare = web.WebSocketResponse.prepare
 
-    assert websocket._limiter_key(Request()) == b""  # type: ignore[arg-type]
+    async def prepare_after_the_reset(self: web.WebSocketResponse, request: web.BaseRequest) -> object:
+        assert request.transport is not None
+        request.transport.abort()
+        await asyncio.sleep(0)
+        return await prepare(self, request)
+
+    monkeypatch.setattr(web.WebSocketResponse, "prepare", prepare_after_the_reset)
+    with pytest.raises(ClientError):
+        await bench.browser()
+    await bench.service.stop()
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
