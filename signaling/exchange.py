@@ -97,9 +97,9 @@ class Exchange:
 
     # --- sockets of this node ---
 
-    def connect(self, address: bytes, now: float) -> int:
+    def connect(self, address: bytes, now: float, networks: tuple[bytes, ...] = ()) -> int:
         """Count a new socket in and name it; see `Lobby.connect`."""
-        client = self._lobby.connect(address, now)
+        client = self._lobby.connect(address, now, networks)
         self._route()
         return client
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from signaling import events
 from signaling.appointments import Appointment, EntryRefused, EntryWindow, Expired, Seat, TooEarly
+from signaling.guess_limiter import GuessLimiter, TooManyPending
 from signaling.ice_servers import IceServer
 from signaling.messages import (
     Drain,
@@ -33,7 +34,7 @@ from signaling.messages import (
     encode_server_message,
     parse_client_message,
 )
-from signaling.rate_limiter import AddressLimiter, Pace, RateExceeded, TokenBucket
+from signaling.rate_limiter import Pace, RateExceeded, TokenBucket
 from signaling.room import Claim, ClaimRecord, Pairing, Room, SeatCrowded, SeatTaken
 from signaling.settings import SignalingSettings
 from signaling.transmit import CLOSE_GOING_AWAY, CLOSE_NORMAL, CLOSE_POLICY, Close, Forward, Lookup, Transmit
@@ -41,7 +42,6 @@ from signaling.transmit import CLOSE_GOING_AWAY, CLOSE_NORMAL, CLOSE_POLICY, Clo
 JOIN_DEADLINE_SECONDS = 10.0
 OVERLOAD_RETRY_SECONDS = 5
 MESSAGE_PACE = Pace(interval=1 / 50, burst=200)  # one client's messages: a burst of candidates passes
-MAX_LIMITED_ADDRESSES = 65_536
 MAX_UNJOINED_PER_ADDRESS = 64  # a page joins at once: even a hospital behind one address stays far below
 PID_BYTES = 9
 TOKEN_BYTES = 16
@@ -57,6 +57,7 @@ class _Client:
     address: bytes
     messages: TokenBucket
     resume: str | None = None
+    networks: tuple[bytes, ...] = ()  # around the address
     looking_up: bool = False
     place: _Place | None = None
     unjoined: bool = True  # counts among the sockets of its address that have no seat
@@ -99,25 +100,28 @@ class Lobby:
         self._events: deque[events.Event] = deque()
         self._changes: dict[bytes, None] | None = {} if note_changes else None
         self._forwards: deque[Forward] = deque()
-        self._pace: Pace | None = None
+        self._pace = _guess_pace(settings)
+        self._guesses = GuessLimiter(self._pace)
+        self._guessing: dict[int, tuple[bytes, ...]] = {}  # whom a lookup counts for, by client, be it gone or not
         self.configure(settings)
 
     def configure(self, settings: SignalingSettings) -> None:
         """Take other bounds into use; seats and rooms stay as they are."""
         self._settings = settings
-        pace = Pace(60 / settings.unknown_codes_per_minute, settings.unknown_codes_per_minute)
+        pace = _guess_pace(settings)
         if pace != self._pace:  # else whoever guesses codes would begin anew with every reload
             self._pace = pace
-            self._unknown_codes = AddressLimiter(pace, MAX_LIMITED_ADDRESSES)
+            self._guesses.configure(pace)
 
     # --- what comes in ---
 
-    def connect(self, address: bytes, now: float) -> int:
+    def connect(self, address: bytes, now: float, networks: tuple[bytes, ...] = ()) -> int:
         """Count a new socket in and name it.
 
         Args:
             address: whom to count sockets, claims and unknown codes for, from `address_key`.
             now: monotonic time, in seconds.
+            networks: whom else to count unknown codes for, from `networks_around`.
         """
         client = self._next_client
         self._next_client += 1
@@ -128,7 +132,7 @@ class Lobby:
             self._refuse_join(client, _overload())
         else:
             self._unjoined[address] += 1
-            self._clients[client] = _Client(address, TokenBucket(MESSAGE_PACE, now))
+            self._clients[client] = _Client(address, TokenBucket(MESSAGE_PACE, now), networks=networks)
             self._join_deadlines[client] = now + JOIN_DEADLINE_SECONDS
             self._events.append(events.ClientConnected())
         return client
@@ -237,7 +241,7 @@ class Lobby:
             self._refuse_message(next(iter(self._join_deadlines)), MessageFault.NO_JOIN, now)
         while self._holds and next(iter(self._holds.values()))[0] <= now:
             self._end_oldest_hold(events.Departure.HOLD_EXPIRED, now)
-        self._unknown_codes.expire(now)
+        self._guesses.expire(now)
 
     def drain(self, now: float) -> None:
         """Send every client away, because the server is about to stop. Nobody is let in again."""
@@ -391,7 +395,7 @@ class Lobby:
         due = [next(iter(self._join_deadlines.values()))] if self._join_deadlines else []
         if self._holds:
             due.append(next(iter(self._holds.values()))[0])
-        expiry = self._unknown_codes.next_expiry()
+        expiry = self._guesses.next_expiry()
         if expiry is not None:
             due.append(expiry)
         return min(due, default=None)
@@ -399,24 +403,31 @@ class Lobby:
     # --- joining and leaving ---
 
     def _start_lookup(self, client: int, record: _Client, message: Join, now: float) -> None:
+        networks = (record.address, *record.networks)
         try:
-            self._unknown_codes.take(record.address, now)
+            self._guesses.begin(networks, now)
         except RateExceeded as error:
             retry_after = max(1, math.ceil(error.retry_after))
             self._refuse_join(client, Error(code=ErrorCode.RATE_LIMITED, retry_after=retry_after))
             return
+        except TooManyPending:
+            self._refuse_join(client, _overload())
+            return
+        self._guessing[client] = networks
         del self._join_deadlines[client]
         record.resume = message.resume
         record.looking_up = True
         self._lookups.append(Lookup(client, message.loc))
 
     def _end_lookup(self, client: int, now: float, *, good: bool) -> _Client | None:
+        networks = self._guessing.pop(client, None)
+        if networks is None:
+            return None
         record = self._clients.get(client)
-        if record is None or not record.looking_up:
-            return None  # it went away meanwhile, and its attempt counts
-        record.looking_up = False
-        if good:
-            self._unknown_codes.give_back(record.address, now)
+        # Of a client that went away meanwhile the attempt counts in any case.
+        self._guesses.end(networks, now, wrong=not good or record is None)
+        if record is not None:
+            record.looking_up = False
         return record
 
     def _take_seat(self, client: int, record: _Client, seat: Seat, now: float) -> _Place:
@@ -591,6 +602,10 @@ class Lobby:
             opens_minutes=self._settings.entry_opens_minutes,
             closes_hours=self._settings.entry_closes_hours,
         )
+
+
+def _guess_pace(settings: SignalingSettings) -> Pace:
+    return Pace(60 / settings.unknown_codes_per_minute, settings.unknown_codes_per_minute)
 
 
 def _overload() -> Error:

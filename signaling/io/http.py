@@ -10,6 +10,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from signaling.connection_limits import ConnectionLimits, TooManyConnections
 from signaling.io.app import SECURITY_HEADERS, error_text
+from signaling.io.listening import CountedProtocol
 from signaling.rate_limiter import peer_key
 
 REQUEST_TIMEOUT_SECONDS = 15.0  # for the header of a request, and for an idle connection
@@ -21,7 +22,7 @@ SPARE_CONNECTIONS = 1024  # beyond the WebSockets: for pages and their files
 _logger = logging.getLogger(__name__)
 
 
-class _Protocol(RequestHandler):
+class _Protocol(RequestHandler, CountedProtocol):
     """Answers what never reaches the application: bytes that are no HTTP."""
 
     __slots__ = ("_server", "counted_for")

@@ -7,7 +7,6 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Protocol
 
 from signaling.connection_limits import ConnectionLimits, TooManyConnections
 from signaling.rate_limiter import peer_key
@@ -22,16 +21,14 @@ _NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 _logger = logging.getLogger(__name__)
 
 
-class Counted(Protocol):
-    """One connection's place in the limits."""
+class CountedProtocol(asyncio.BaseProtocol):
+    """The protocol of a connection that counts."""
+
+    __slots__ = ()
 
     def release(self) -> None:
-        """Count it out, if that has not happened yet."""
-        ...
-
-
-class CountedProtocol(Counted, asyncio.Protocol):
-    """Counts itself out when its connection ends."""
+        """Count the connection out, if that has not happened yet."""
+        raise NotImplementedError
 
 
 class Listener:

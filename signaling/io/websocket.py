@@ -21,7 +21,7 @@ from signaling.io.store import AppointmentStore, StoreError
 from signaling.lobby import Lobby
 from signaling.messages import MAX_MESSAGE_BYTES
 from signaling.node_messages import NodeId, NodeMessage
-from signaling.rate_limiter import peer_key
+from signaling.rate_limiter import networks_around, peer_key
 from signaling.settings import SignalingSettings
 from signaling.transmit import CLOSE_NORMAL, Close, Lookup, Transmit
 
@@ -150,7 +150,7 @@ class WebSocketEndpoint:
         address = peer_key(request.remote)
         if self._bus is not None:  # other nodes count it, too, and need not know it for that
             address = self._bus.name_address(address)
-        client = self._exchange.connect(address, self._clocks.monotonic())
+        client = self._exchange.connect(address, self._clocks.monotonic(), networks_around(request.remote))
         self._connections[client] = connection
         self._empty.clear()
         try:

@@ -5,6 +5,7 @@ import pytest
 
 from signaling import events
 from signaling.appointments import Role, Tier
+from signaling.guess_limiter import MAX_PENDING
 from signaling.lobby import JOIN_DEADLINE_SECONDS, MAX_UNJOINED_PER_ADDRESS, OVERLOAD_RETRY_SECONDS
 from signaling.messages import ErrorCode, MessageFault
 from signaling.settings import SignalingSettings
@@ -256,10 +257,38 @@ def test_known_codes_are_not_limited(harness: Harness) -> None:
     assert not [event for event in harness.events if isinstance(event, events.JoinRefused)]
 
 
-def test_parallel_attempts_do_not_slip_past_the_limit(harness: Harness) -> None:
+def test_codes_that_are_looked_up_at_once_do_not_limit_each_other(harness: Harness) -> None:
+    locators = [locator for number in range(15) for locator in harness.plan(number)]
+    harness.answer_lookups = False
+    clients = [harness.join(locator) for locator in locators]
+    harness.answer_lookups = True
+    harness.settle()
+    assert all(harness.joined(client) for client in clients)
+
+
+def test_wrong_codes_that_are_looked_up_at_once_count_all_the_same(harness: Harness) -> None:
     harness.answer_lookups = False
     clients = [harness.join("ZZZZZZ") for _ in range(15)]
-    assert [client in harness.closed for client in clients] == [False] * 10 + [True] * 5
+    harness.answer_lookups = True
+    harness.settle()
+    assert {harness.error(client)["code"] for client in clients} == {"unknown_code"}
+    assert harness.error(harness.join("ZZZZZZ")) == {"type": "error", "code": "rate_limited", "retry_after": 36}
+
+
+def test_more_lookups_of_one_address_than_its_sockets_are_told_overload(harness: Harness) -> None:
+    harness.answer_lookups = False
+    for _ in range(MAX_PENDING):
+        harness.disconnect(harness.join("ZZZZZZ"))
+    assert harness.error(harness.join("ZZZZZZ"))["code"] == "overload"
+    assert harness.join("ZZZZZZ", address="192.0.2.2") not in harness.closed
+
+
+def test_wrong_codes_of_one_48_are_limited_together(harness: Harness) -> None:
+    for number in range(160):
+        client = harness.join("ZZZZZZ", address=f"2001:db8:0:{number:x}00::1")
+        assert harness.error(client)["code"] == "unknown_code"
+    assert harness.error(harness.join("ZZZZZZ", address="2001:db8::1:1:1:1"))["code"] == "rate_limited"
+    assert harness.error(harness.join("ZZZZZZ", address="2001:db8:1::1"))["code"] == "unknown_code"
 
 
 def test_too_early_names_the_start(harness: Harness) -> None:

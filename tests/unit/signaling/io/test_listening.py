@@ -5,6 +5,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,7 +112,7 @@ async def test_without_descriptors_nobody_is_accepted_for_a_while(
 def test_a_machine_without_ipv6_listens_on_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     create = socket.create_server
 
-    def without_ipv6(address: tuple[str, int], **options: int) -> socket.socket:
+    def without_ipv6(address: tuple[str, int], **options: Any) -> socket.socket:  # noqa: ANN401 - those of create_server
         if options["family"] == socket.AF_INET6:
             raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
         return create(address, **options)
