@@ -6,6 +6,7 @@ The shell calls in (`connect`, `receive_text`, `receive_binary`, `receive_contro
 """
 
 import base64
+import hashlib
 import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
@@ -34,7 +35,7 @@ from signaling.messages import (
     encode_server_message,
     parse_client_message,
 )
-from signaling.rate_limiter import Pace, RateExceeded, TokenBucket
+from signaling.rate_limiter import AddressLimiter, Pace, RateExceeded, TokenBucket
 from signaling.room import Claim, ClaimRecord, Pairing, Room, SeatCrowded, SeatTaken
 from signaling.settings import SignalingSettings
 from signaling.transmit import CLOSE_GOING_AWAY, CLOSE_NORMAL, CLOSE_POLICY, Close, Forward, Lookup, Transmit
@@ -42,6 +43,10 @@ from signaling.transmit import CLOSE_GOING_AWAY, CLOSE_NORMAL, CLOSE_POLICY, Clo
 JOIN_DEADLINE_SECONDS = 10.0
 OVERLOAD_RETRY_SECONDS = 5
 MESSAGE_PACE = Pace(interval=1 / 50, burst=200)  # one client's messages: a burst of candidates passes
+JOIN_PACE = Pace(interval=2.0, burst=30)  # joins with one code from one address, right or not: reloads, lost networks
+FAILURE_PACE = Pace(interval=1.0, burst=60)  # joins of one address that fail because appointments or bus do
+MAX_LIMITED_ADDRESSES = 65_536
+LOCATOR_KEY_BYTES = 16
 MAX_UNJOINED_PER_ADDRESS = 64  # a page joins at once: even a hospital behind one address stays far below
 PID_BYTES = 9
 TOKEN_BYTES = 16
@@ -102,6 +107,9 @@ class Lobby:
         self._forwards: deque[Forward] = deque()
         self._pace = _guess_pace(settings)
         self._guesses = GuessLimiter(self._pace)
+        self._joins = AddressLimiter(JOIN_PACE, MAX_LIMITED_ADDRESSES)
+        self._failures = AddressLimiter(FAILURE_PACE, MAX_LIMITED_ADDRESSES)
+        self._locator_key = entropy(LOCATOR_KEY_BYTES)
         self._guessing: dict[int, tuple[bytes, ...]] = {}  # whom a lookup counts for, by client, be it gone or not
         self.configure(settings)
 
@@ -226,7 +234,9 @@ class Lobby:
 
     def fail_lookup(self, client: int, now: float) -> None:
         """Tell a client to come again, because the appointments cannot be read."""
-        if self._end_lookup(client, now, good=True) is not None:
+        record = self._end_lookup(client, now, good=True)
+        if record is not None:
+            self._failures.charge(record.address, now)
             self._refuse_join(client, _overload())
 
     def disconnect(self, client: int, now: float) -> None:
@@ -241,7 +251,8 @@ class Lobby:
             self._refuse_message(next(iter(self._join_deadlines)), MessageFault.NO_JOIN, now)
         while self._holds and next(iter(self._holds.values()))[0] <= now:
             self._end_oldest_hold(events.Departure.HOLD_EXPIRED, now)
-        self._guesses.expire(now)
+        for limiter in (self._guesses, self._joins, self._failures):
+            limiter.expire(now)
 
     def drain(self, now: float) -> None:
         """Send every client away, because the server is about to stop. Nobody is let in again."""
@@ -395,9 +406,10 @@ class Lobby:
         due = [next(iter(self._join_deadlines.values()))] if self._join_deadlines else []
         if self._holds:
             due.append(next(iter(self._holds.values()))[0])
-        expiry = self._guesses.next_expiry()
-        if expiry is not None:
-            due.append(expiry)
+        for limiter in (self._guesses, self._joins, self._failures):
+            expiry = limiter.next_expiry()
+            if expiry is not None:
+                due.append(expiry)
         return min(due, default=None)
 
     # --- joining and leaving ---
@@ -405,6 +417,12 @@ class Lobby:
     def _start_lookup(self, client: int, record: _Client, message: Join, now: float) -> None:
         networks = (record.address, *record.networks)
         try:
+            self._failures.check(record.address, now)
+        except RateExceeded:
+            self._refuse_join(client, _overload())  # what the lookup would tell, too
+            return
+        try:
+            self._joins.take(self._name_locator(message.loc) + record.address, now)
             self._guesses.begin(networks, now)
         except RateExceeded as error:
             retry_after = max(1, math.ceil(error.retry_after))
@@ -418,6 +436,10 @@ class Lobby:
         record.resume = message.resume
         record.looking_up = True
         self._lookups.append(Lookup(client, message.loc))
+
+    def _name_locator(self, locator: str) -> bytes:
+        """Name a locator for counting; what is remembered for a minute is no locator."""
+        return hashlib.blake2b(locator.encode(), key=self._locator_key, digest_size=LOCATOR_KEY_BYTES).digest()
 
     def _end_lookup(self, client: int, now: float, *, good: bool) -> _Client | None:
         networks = self._guessing.pop(client, None)

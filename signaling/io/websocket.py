@@ -13,8 +13,17 @@ from aiohttp import WSMsgType, web
 from signaling.appointments import Seat
 from signaling.events import Event, RoomClosed, RoomOpened
 from signaling.exchange import Exchange, Place, Placement, Post, Release, Save
-from signaling.ice_servers import CredentialIssuer, InvalidHost, RelayPorts, list_ice_servers, resolve_host
+from signaling.ice_servers import (
+    CredentialIssuer,
+    IceServer,
+    InvalidHost,
+    RelayPorts,
+    list_ice_servers,
+    name_subject,
+    resolve_host,
+)
 from signaling.io.clocks import Clocks
+from signaling.io.failure_log import FailureLog
 from signaling.io.metrics import SignalingMetrics
 from signaling.io.outbound import SEND_TIMEOUT_SECONDS, OutboundQueue, QueueOverflow
 from signaling.io.store import AppointmentStore, StoreError
@@ -42,6 +51,7 @@ class _Connection:
     socket: web.WebSocketResponse
     transport: asyncio.Transport | None
     host: str
+    remote: str | None  # the client's address, if it has one
     outbound: OutboundQueue = field(default_factory=OutboundQueue)
     is_read_out: asyncio.Event = field(default_factory=asyncio.Event)  # nothing more is read from the socket
 
@@ -103,6 +113,8 @@ class WebSocketEndpoint:
         self._ports = ports
         self._metrics = metrics
         self._clocks = clocks
+        self._store_failures = FailureLog(_logger, logging.ERROR, "a join failed on the store")
+        self._bus_failures = FailureLog(_logger, logging.WARNING, "a join failed on the bus")
         self._connections: dict[int, _Connection] = {}
         self._empty = asyncio.Event()
         self._closing = False
@@ -146,7 +158,7 @@ class WebSocketEndpoint:
         except ConnectionError as error:
             _logger.debug("a socket ended in its handshake: %s", type(error).__name__)
             return socket
-        connection = _Connection(socket, request.transport, host)
+        connection = _Connection(socket, request.transport, host, request.remote)
         address = peer_key(request.remote)
         if self._bus is not None:  # other nodes count it, too, and need not know it for that
             address = self._bus.name_address(address)
@@ -220,7 +232,7 @@ class WebSocketEndpoint:
                 return
             # Only this client's lookup can be here: whoever causes one takes it in the same step.
             while (lookup := self._exchange.poll_lookup()) is not None:
-                await self._look_up(lookup, connection.host)
+                await self._look_up(lookup, connection)
 
     async def _answer_ping(self, connection: _Connection, payload: bytes) -> bool:
         """Send a pong; False: the socket has ended, or its peer does not read."""
@@ -250,30 +262,35 @@ class WebSocketEndpoint:
             # The reader sees the end of the socket too, and reports it to the lobby.
             _logger.debug("a socket ended while it was written to: %s", type(error).__name__)
 
-    async def _look_up(self, lookup: Lookup, host: str) -> None:
+    async def _look_up(self, lookup: Lookup, connection: _Connection) -> None:
         try:
             async with asyncio.timeout(LOOKUP_TIMEOUT_SECONDS):
                 seat = await self._store.find(lookup.locator)
         except (StoreError, TimeoutError) as error:
             self._metrics.count_store_failure()
-            _logger.error("a join failed on the store: %r", error)  # noqa: TRY400 - one line a join is enough
-            self._exchange.fail_lookup(lookup.client, self._clocks.monotonic())
+            now = self._clocks.monotonic()
+            self._store_failures.report(error, now)
+            self._exchange.fail_lookup(lookup.client, now)
         else:
-            await self._finish_lookup(lookup.client, seat, host)
+            await self._finish_lookup(lookup.client, seat, connection)
         self._drain()
 
-    async def _finish_lookup(self, client: int, seat: Seat | None, host: str) -> None:
+    async def _finish_lookup(self, client: int, seat: Seat | None, connection: _Connection) -> None:
         placement = None
         if seat is not None and self._bus is not None and self._exchange.wants_home(seat, self._clocks.utc_now()):
             try:
                 async with asyncio.timeout(LOOKUP_TIMEOUT_SECONDS):
                     placement = await self._bus.place(seat.appointment.room_id)
             except (BusError, TimeoutError) as error:
-                _logger.warning("a join failed on the bus: %s", type(error).__name__)
-                self._exchange.fail_lookup(client, self._clocks.monotonic())
+                now = self._clocks.monotonic()
+                self._bus_failures.report(error, now)
+                self._exchange.fail_lookup(client, now)
                 return
         utc = self._clocks.utc_now()
-        ice = list_ice_servers(host, self._ports, self._issuer, int(utc.timestamp())) if seat else ()
+        ice: tuple[IceServer, ...] = ()
+        if seat is not None:
+            subject = name_subject(seat, connection.remote)
+            ice = list_ice_servers(connection.host, self._ports, self._issuer, int(utc.timestamp()), subject)
         self._exchange.finish_lookup(client, seat, ice, placement, now=self._clocks.monotonic(), utc=utc)
 
     # --- the bus ---

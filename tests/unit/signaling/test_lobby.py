@@ -6,7 +6,13 @@ import pytest
 from signaling import events
 from signaling.appointments import Role, Tier
 from signaling.guess_limiter import MAX_PENDING
-from signaling.lobby import JOIN_DEADLINE_SECONDS, MAX_UNJOINED_PER_ADDRESS, OVERLOAD_RETRY_SECONDS
+from signaling.lobby import (
+    FAILURE_PACE,
+    JOIN_DEADLINE_SECONDS,
+    JOIN_PACE,
+    MAX_UNJOINED_PER_ADDRESS,
+    OVERLOAD_RETRY_SECONDS,
+)
 from signaling.messages import ErrorCode, MessageFault
 from signaling.settings import SignalingSettings
 from tests.unit.signaling.harness import START, Harness
@@ -251,10 +257,37 @@ def test_the_eleventh_unknown_code_of_a_minute_is_not_looked_up(harness: Harness
 
 
 def test_known_codes_are_not_limited(harness: Harness) -> None:
-    organiser, _ = harness.plan(1)
-    for _ in range(50):
-        harness.send(harness.join(organiser), type="leave")
+    for number in range(50):
+        harness.send(harness.join(harness.plan(number)[0]), type="leave")
     assert not [event for event in harness.events if isinstance(event, events.JoinRefused)]
+
+
+def test_joins_with_one_code_from_one_address_are_limited(harness: Harness) -> None:
+    organiser, participant = harness.plan(1)
+    for _ in range(JOIN_PACE.burst):
+        harness.send(harness.join(organiser), type="leave")
+    assert harness.error(harness.join(organiser)) == {"type": "error", "code": "rate_limited", "retry_after": 2}
+    assert harness.joined(harness.join(organiser, address="192.0.2.2")), "nobody keeps somebody else out"
+    assert harness.joined(harness.join(participant)), "another code of the same address is not concerned"
+    harness.advance(2)
+    assert harness.joined(harness.join(organiser))
+
+
+def test_while_the_store_fails_an_address_asks_it_so_often_and_no_more(harness: Harness) -> None:
+    harness.answer_lookups = False
+    for number in range(FAILURE_PACE.burst):
+        harness.join(f"C{number:05d}")
+        lookup = harness.lobby.poll_lookup()
+        assert lookup is not None
+        harness.lobby.fail_lookup(lookup.client, harness.now)
+        harness.settle()
+    assert harness.error(harness.join("DDDDDD"))["code"] == "overload"
+    assert harness.lobby.poll_lookup() is None
+    harness.join("DDDDDD", address="192.0.2.2")
+    assert harness.lobby.poll_lookup() is not None
+    harness.advance(1)
+    harness.join("DDDDDD")
+    assert harness.lobby.poll_lookup() is not None
 
 
 def test_codes_that_are_looked_up_at_once_do_not_limit_each_other(harness: Harness) -> None:
@@ -277,8 +310,8 @@ def test_wrong_codes_that_are_looked_up_at_once_count_all_the_same(harness: Harn
 
 def test_more_lookups_of_one_address_than_its_sockets_are_told_overload(harness: Harness) -> None:
     harness.answer_lookups = False
-    for _ in range(MAX_PENDING):
-        harness.disconnect(harness.join("ZZZZZZ"))
+    for number in range(MAX_PENDING):
+        harness.disconnect(harness.join(f"Z{number:05d}"))
     assert harness.error(harness.join("ZZZZZZ"))["code"] == "overload"
     assert harness.join("ZZZZZZ", address="192.0.2.2") not in harness.closed
 
@@ -412,6 +445,7 @@ def test_draining_sends_everybody_away_and_lets_nobody_in(harness: Harness) -> N
         assert harness.closed[client] == 1001
     assert harness.events.count(events.ClaimEnded(events.Departure.DRAINED)) == 2
     assert [event for event in harness.events if isinstance(event, events.RoomClosed)]
+    harness.advance(JOIN_PACE.window)
     assert harness.lobby.poll_timeout() is None
 
 

@@ -35,7 +35,11 @@ class HeldClock:
 class FixedIssuer:
     """Stands in for the relay's credentials."""
 
-    def issue(self, now_unix: int) -> tuple[str, str]:
+    def __init__(self) -> None:
+        self.subjects: list[bytes] = []
+
+    def issue(self, now_unix: int, subject: bytes) -> tuple[str, str]:
+        self.subjects.append(subject)
         return f"{now_unix + 600}:fixed", "password"
 
 
@@ -68,6 +72,7 @@ class Bench:
     def __init__(self, store: AppointmentStore, web_root: Path, **settings: Any) -> None:  # noqa: ANN401
         ssl_context: ssl.SSLContext | None = settings.pop("ssl_context", None)
         self.clock = HeldClock()
+        self.issuer = FixedIssuer()
         self.store = store
         self.registry = CollectorRegistry()
         # Port 0, any free one, is for tests only: settings refuse it.
@@ -77,7 +82,7 @@ class Bench:
         self.service = SignalingService(
             self.settings,
             store,
-            issuer=FixedIssuer(),
+            issuer=self.issuer,
             relay_ports=RelayPorts((3478,), (3478,), (5349,)),
             registry=self.registry,
             ssl_context=ssl_context,

@@ -45,6 +45,14 @@ async def test_a_consultation_begins(bench: Bench, caplog: pytest.LogCaptureFixt
     assert caplog.messages == ["room opened, plus", "room closed after 0 s, plus, paired"]
 
 
+async def test_whoever_joins_again_is_issued_a_credential_for_the_same_subject(bench: Bench) -> None:
+    organiser, participant = await bench.plan()
+    for locator in (organiser, organiser, participant):
+        await (await bench.browser()).join(locator)
+    first, second, other = bench.issuer.subjects
+    assert first == second != other
+
+
 async def test_whoever_waits_is_told_when_the_other_comes_and_goes(bench: Bench) -> None:
     locators = await bench.plan()
     waiting, partner = await bench.browser(), await bench.browser()
@@ -266,9 +274,12 @@ async def test_a_broken_store_is_told_as_overload(web_root: Path, caplog: pytest
     store = BrokenStore("sqlite+aiosqlite:///:memory:", KEY)
     await store.open()
     async with Bench(store, web_root) as bench:
-        assert (await (await bench.browser()).join("000000"))["code"] == "overload"
-        assert bench.metric("store_failures_total") == 1
+        for _ in range(3):
+            assert (await (await bench.browser()).join("000000"))["code"] == "overload"
+        assert bench.metric("store_failures_total") == 3
     assert "000000" not in caplog.text
+    assert caplog.messages.count("a join failed on the store: StoreError") == 1
+    assert "more since" not in caplog.text
     await store.close()
 
 
