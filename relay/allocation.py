@@ -118,13 +118,13 @@ class Allocation:
 def holder_of(realm: str, username: str) -> str:
     """Whom an allocation belongs to, and whom the quota counts for: one user name in two realms is two users.
 
-    Time-limited names (`expiry:identity`) with the same identity are one user, whenever they expire: else whoever gets a
-    fresh name whenever he asks had a quota with each of them.
+    Time-limited names (`expiry:identity`) with the same identity are one user, whenever they expire: else whoever gets
+    a fresh name whenever he asks had a quota with each of them.
     """
     match = _TIME_LIMITED.fullmatch(username)
-    return (
-        f"{realm}\0{username}" if match is None else f"{realm}\0:{match[1]}"
-    )  # the static user of this name is another
+    if match is None:
+        return f"{realm}\0{username}"
+    return f"{realm}\0:{match[1]}"  # with a colon: the static user `identity` is another one
 
 
 def realm_of(holder: str) -> str:

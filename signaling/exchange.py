@@ -313,10 +313,10 @@ class Exchange:
         if lent is None or lent.home != sender:
             return False
         match message:
-            case Deliver(text=text):
+            case Deliver(text=text, droppable=droppable):
                 if len(text) > MAX_MESSAGE_BYTES:
                     return False
-                self._outbox.append(Transmit(client, text))
+                self._outbox.append(Transmit(client, text, droppable))
             case Shut(code=code):
                 del self._lent[client]
                 self._outbox.append(Close(client, code))
@@ -393,7 +393,7 @@ class Exchange:
             self._command(Post(node, Shut(number, output.code)))
             self._forget_guest(output.client)
         else:
-            self._command(Post(node, Deliver(number, output.text)))
+            self._command(Post(node, Deliver(number, output.text, output.droppable)))
 
     def _save(self, room_id: bytes) -> None:
         if self._leaving:

@@ -36,13 +36,14 @@ from signaling.messages import (
     parse_client_message,
 )
 from signaling.rate_limiter import AddressLimiter, Pace, RateExceeded, TokenBucket
-from signaling.room import Claim, ClaimRecord, Pairing, Room, SeatCrowded, SeatTaken
+from signaling.room import Claim, ClaimRecord, Pairing, Room, SeatTaken
 from signaling.settings import SignalingSettings
 from signaling.transmit import CLOSE_GOING_AWAY, CLOSE_NORMAL, CLOSE_POLICY, Close, Forward, Lookup, Transmit
 
 JOIN_DEADLINE_SECONDS = 10.0
 OVERLOAD_RETRY_SECONDS = 5
 MESSAGE_PACE = Pace(interval=1 / 50, burst=200)  # one client's messages: a burst of candidates passes
+BLOB_PACE = Pace(interval=1 / 65_536, burst=524_288)  # bytes of one claim's blobs
 JOIN_PACE = Pace(interval=2.0, burst=30)  # joins with one code from one address, right or not: reloads, lost networks
 FAILURE_PACE = Pace(interval=1.0, burst=60)  # joins of one address that fail because appointments or bus do
 MAX_LIMITED_ADDRESSES = 65_536
@@ -94,6 +95,7 @@ class Lobby:
         self._draining = False
         self._next_client = 1
         self._clients: dict[int, _Client] = {}
+        self._guests = 0  # clients whose sockets other lobbies have
         self._rooms: dict[bytes, Room] = {}
         # Both deadlines lie a constant time after their entry: insertion order is expiry order. While a shorter
         # `seat_hold_seconds` is new, a seat may be held as long as the old one said.
@@ -136,7 +138,10 @@ class Lobby:
         if self._draining:
             self._send(client, Drain())
             self._outbox.append(Close(client, CLOSE_GOING_AWAY))
-        elif len(self._clients) >= self._settings.max_clients or self._unjoined[address] >= MAX_UNJOINED_PER_ADDRESS:
+        elif (
+            len(self._clients) - self._guests >= self._settings.max_clients
+            or self._unjoined[address] >= MAX_UNJOINED_PER_ADDRESS
+        ):
             self._refuse_join(client, _overload())
         else:
             self._unjoined[address] += 1
@@ -168,7 +173,7 @@ class Lobby:
             case Join() if place is None and not record.looking_up and not record.lent:
                 self._start_lookup(client, record, message, now)
             case RelayToPeer() if place is not None:
-                self._relay(place, message)
+                self._relay(client, place, message, now)
             case Paired() if place is not None:
                 self._report(place, message, now)
             case _:
@@ -226,11 +231,9 @@ class Lobby:
             self._refuse_join(client, Error(code=ErrorCode.EXPIRED))
         except SeatTaken:
             self._refuse_join(client, Error(code=ErrorCode.CODE_IN_USE))
-        except SeatCrowded:
-            self._refuse_join(client, _overload())
         else:
             self._count_out(record)
-            self._welcome(client, record.place, window, ice)
+            self._welcome(client, record.place, seat.appointment, window, ice)
 
     def fail_lookup(self, client: int, now: float) -> None:
         """Tell a client to come again, because the appointments cannot be read."""
@@ -312,9 +315,10 @@ class Lobby:
         self._next_client += 1
         if self._draining:
             self._send_elsewhere(client)
-        elif len(self._clients) >= self._settings.max_clients:
+        elif self._guests >= self._settings.max_clients:
             self._refuse_join(client, _overload())
         else:
+            self._guests += 1
             messages = TokenBucket(MESSAGE_PACE, now)
             record = _Client(joining.address, messages, joining.resume, unjoined=False, guest=True)
             self._clients[client] = record
@@ -486,9 +490,11 @@ class Lobby:
         self._events.append(events.SeatClaimed(claim.role, resumed=True))
         self._evict(room, room.reclaim(claim), now)
 
-    def _welcome(self, client: int, place: _Place, window: EntryWindow, ice: tuple[IceServer, ...]) -> None:
+    def _welcome(
+        self, client: int, place: _Place, appointment: Appointment, window: EntryWindow, ice: tuple[IceServer, ...]
+    ) -> None:
+        """Tell a client its seat. The appointment is as it was looked up: the room may be older than its last move."""
         room, claim = place
-        appointment = room.appointment
         joined = Joined(
             room=_opaque(appointment.room_id),
             pid=claim.pid,
@@ -528,12 +534,21 @@ class Lobby:
 
     # --- pairing and relaying ---
 
-    def _relay(self, place: _Place, message: RelayToPeer) -> None:
-        other = place.room.reachable(place.claim, message.to)
+    def _relay(self, client: int, place: _Place, message: RelayToPeer, now: float) -> None:
+        room, claim = place
+        if claim.blob_bytes is None:
+            claim.blob_bytes = TokenBucket(BLOB_PACE, now)
+        try:
+            claim.blob_bytes.take(now, len(message.blob))
+        except RateExceeded:
+            self._refuse_message(client, MessageFault.TOO_FAST, now)
+            return
+        other = room.reachable(claim, message.to)
         if other is None or other.client is None:
             self._events.append(events.BlobDropped())  # the peer may just have gone: no fault of the sender
             return
-        self._send(other.client, RelayFromPeer(sender=place.claim.pid, blob=message.blob))
+        # Whoever has the locator but not the secret may speak, and must not be able to end whom it speaks to.
+        self._send(other.client, RelayFromPeer(sender=claim.pid, blob=message.blob), droppable=not claim.confirmed)
         self._events.append(events.BlobRelayed(len(message.blob)))
 
     def _report(self, place: _Place, message: Paired, now: float) -> None:
@@ -596,7 +611,9 @@ class Lobby:
         record = self._clients.pop(client, None)
         if record is not None:
             self._count_out(record)
-            if not record.guest:
+            if record.guest:
+                self._guests -= 1
+            else:
                 self._events.append(events.ClientDisconnected())
         return record
 
@@ -615,8 +632,8 @@ class Lobby:
             if other.client is not None:
                 self._send(other.client, message)
 
-    def _send(self, client: int, message: ServerMessage) -> None:
-        self._outbox.append(Transmit(client, encode_server_message(message)))
+    def _send(self, client: int, message: ServerMessage, *, droppable: bool = False) -> None:
+        self._outbox.append(Transmit(client, encode_server_message(message), droppable))
 
     def _window(self, start: datetime) -> EntryWindow:
         return EntryWindow.around(

@@ -8,14 +8,11 @@ from enum import Enum, auto
 from typing import NamedTuple, Self
 
 from signaling.appointments import Appointment, Role
+from signaling.rate_limiter import TokenBucket
 
 
 class SeatTaken(Exception):
     """A confirmed claim with an open socket holds the seat."""
-
-
-class SeatCrowded(Exception):
-    """As many claims as allowed stand side by side on the seat, and all of them are confirmed."""
 
 
 class Pairing(Enum):
@@ -38,6 +35,7 @@ class Claim:
         token: takes the claim over from another socket.
         client: the open socket, or None while the claim is held.
         confirmed: it and a client of the other role have verified each other.
+        blob_bytes: how much it may still say; None before it has said anything.
     """
 
     pid: str
@@ -47,6 +45,7 @@ class Claim:
     client: int | None
     confirmed: bool = False
     verified: set[str] = field(default_factory=set)  # pids in this room: bounded by its claims
+    blob_bytes: TokenBucket | None = field(default=None, repr=False)
 
 
 class ClaimRecord(NamedTuple):
@@ -104,7 +103,6 @@ class Room:
 
         Raises:
             SeatTaken: a confirmed claim with an open socket is there.
-            SeatCrowded: no claim can make room.
         """
         seat = list(self._seat(claim.role))
         if any(other.confirmed and other.client is not None for other in seat):
@@ -198,8 +196,6 @@ class Room:
 
     @staticmethod
     def _choose_displaced(newcomer: Claim, unconfirmed: list[Claim]) -> Claim:
-        if not unconfirmed:
-            raise SeatCrowded
         holding = Counter(claim.address for claim in [*unconfirmed, newcomer])
         return min(unconfirmed, key=lambda claim: (-holding[claim.address], claim.client is not None))
 

@@ -8,6 +8,7 @@ from aiohttp import WSMsgType, web
 
 MAX_QUEUED_MESSAGES = 256
 MAX_QUEUED_BYTES = 1_048_576
+DROPPABLE_SHARE = 2  # what may be dropped has one part in so many of the queue
 SEND_TIMEOUT_SECONDS = 10.0  # for one message, or the close frame
 
 _CLOSE_CODE = struct.Struct("!H")  # RFC 6455 §5.5.1
@@ -26,13 +27,18 @@ class OutboundQueue:
         self._close_code: int | None = None
         self._changed = asyncio.Event()
 
-    def put(self, text: str) -> None:
+    def put(self, text: str, *, droppable: bool = False) -> None:
         """Queue a message. The texts are ASCII, so characters are bytes.
 
+        Args:
+            text: the message.
+            droppable: leave room for what is not: half of the queue.
+
         Raises:
-            QueueOverflow: the queue is full.
+            QueueOverflow: there is no room for it.
         """
-        if len(self._texts) >= MAX_QUEUED_MESSAGES or self._bytes + len(text) > MAX_QUEUED_BYTES:
+        share = DROPPABLE_SHARE if droppable else 1
+        if len(self._texts) >= MAX_QUEUED_MESSAGES // share or self._bytes + len(text) > MAX_QUEUED_BYTES // share:
             raise QueueOverflow
         self._texts.append(text)
         self._bytes += len(text)

@@ -11,7 +11,7 @@ from typing import Protocol
 from aiohttp import WSMsgType, web
 
 from signaling.appointments import Seat
-from signaling.events import Event, RoomClosed, RoomOpened
+from signaling.events import BlobDropped, Event, RoomClosed, RoomOpened
 from signaling.exchange import Exchange, Place, Placement, Post, Release, Save
 from signaling.ice_servers import (
     CredentialIssuer,
@@ -363,8 +363,11 @@ class WebSocketEndpoint:
             connection.outbound.close(output.code)
             return
         try:
-            connection.outbound.put(output.text)
+            connection.outbound.put(output.text, droppable=output.droppable)
         except QueueOverflow:
+            if output.droppable:
+                self._metrics.observe(BlobDropped())
+                return
             self._metrics.count_slow_reader()
             connection.abort()
             self._exchange.disconnect(output.client, self._clocks.monotonic())

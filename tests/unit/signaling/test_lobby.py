@@ -7,6 +7,7 @@ from signaling import events
 from signaling.appointments import Role, Tier
 from signaling.guess_limiter import MAX_PENDING
 from signaling.lobby import (
+    BLOB_PACE,
     FAILURE_PACE,
     JOIN_DEADLINE_SECONDS,
     JOIN_PACE,
@@ -15,6 +16,7 @@ from signaling.lobby import (
 )
 from signaling.messages import ErrorCode, MessageFault
 from signaling.settings import SignalingSettings
+from signaling.transmit import Transmit
 from tests.unit.signaling.harness import START, Harness
 
 
@@ -465,3 +467,57 @@ def test_no_event_carries_a_locator_pid_token_or_room(harness: Harness) -> None:
     told = json.dumps([repr(event) for event in harness.events])
     for private in ("A00001", "B00001", *(harness.joined(organiser)[key] for key in ("pid", "resume", "room"))):
         assert private not in told
+
+
+def flood(harness: Harness, client: int, peer: int) -> int:
+    """Speak until the lobby has had enough; returns how many bytes it took."""
+    said = 0
+    while client not in harness.closed:
+        harness.send(client, type="relay", to=harness.pid(peer), blob="x" * 32_768)
+        said += 32_768
+        assert said <= 2 * BLOB_PACE.burst, "nothing stops it"
+    return said - 32_768
+
+
+def test_the_blobs_of_a_claim_are_paced_by_their_bytes(harness: Harness) -> None:
+    locators = harness.plan(1)
+    organiser, participant = map(harness.join, locators)
+    assert flood(harness, organiser, participant) == BLOB_PACE.burst
+    assert harness.error(organiser)["code"] == "bad_message"
+    assert events.MessageRefused(MessageFault.TOO_FAST) in harness.events
+    assert participant not in harness.closed
+
+
+def test_whoever_comes_back_has_no_fresh_pace_for_its_blobs(harness: Harness) -> None:
+    locators = harness.plan(1)
+    organiser, participant = map(harness.join, locators)
+    flood(harness, organiser, participant)
+    again = harness.join(locators[0], resume=harness.token(organiser))
+    assert flood(harness, again, participant) == 0
+    harness.advance(1)
+    once_more = harness.join(locators[0], resume=harness.token(organiser))
+    assert flood(harness, once_more, participant) == 65_536
+
+
+def test_blobs_may_be_dropped_until_their_sender_is_confirmed(harness: Harness) -> None:
+    organiser, participant = map(harness.join, harness.plan(1))
+    relay = json.dumps({"type": "relay", "to": harness.pid(participant), "blob": "x"})
+
+    def speak() -> bool:
+        harness.lobby.receive_text(organiser, relay, harness.now)
+        output = harness.lobby.poll_transmit()
+        assert isinstance(output, Transmit)
+        return output.droppable
+
+    assert speak()
+    harness.pair(organiser, participant)
+    assert not speak()
+
+
+def test_joined_tells_the_appointment_as_it_was_looked_up_after_a_move(harness: Harness) -> None:
+    organiser, participant = harness.plan(1)
+    harness.join(organiser)
+    harness.plan(1, tier=Tier.PLUS, start=START + timedelta(minutes=10))
+    joined = harness.joined(harness.join(participant))
+    assert (joined["start"], joined["end"]) == ("2026-11-22T09:10:00Z", "2026-11-23T09:10:00Z")
+    assert (joined["tier"], joined["features"]) == ("plus", ["screen"])

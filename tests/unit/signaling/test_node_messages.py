@@ -36,6 +36,7 @@ MESSAGES: list[NodeMessage] = [
     Arrive(7, bytes(range(16)), "token", SEAT, ICE),
     Arrive(7, b"", None, SEAT, ()),
     ClientText(2**64 - 1, '{"type":"leave"}'),
+    Deliver(7, "{}", droppable=True),
     Deliver(0, "ä" * (MAX_MESSAGE_BYTES // 2)),
     Gone(1),
     Stray(1),
@@ -63,7 +64,7 @@ def test_a_message_arrives_as_it_was_sent(message: NodeMessage) -> None:
         encode_node_message(Arrive(1, b"", None, SEAT, ICE * 5)),
         encode_node_message(Arrive(1, b"", None, SEAT, ())).replace(b"participant", b"spectator"),
         bytes([0]) + bytes(8),
-        bytes([7]) + bytes(8),
+        bytes([8]) + bytes(8),
     ],
 )
 def test_what_is_no_message_is_refused(data: bytes) -> None:

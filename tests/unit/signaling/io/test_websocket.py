@@ -302,6 +302,26 @@ async def test_a_slow_reader_is_cut_off_and_its_claim_held(bench: Bench, monkeyp
     assert (await participant.socket.receive(timeout=WAIT_SECONDS)).type in {WSMsgType.CLOSED, WSMsgType.ERROR}
 
 
+async def test_a_stranger_cannot_cut_off_whom_he_speaks_to(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    locators = await bench.plan()
+    stranger, participant = await bench.browser(), await bench.browser()
+    first = await stranger.join(locators[0])
+    second = await participant.join(locators[1])
+    await stranger.receive()
+    assert (await participant.receive())["pid"] == first["pid"]
+    monkeypatch.setattr(outbound, "MAX_QUEUED_BYTES", 400)
+    await stranger.send(type="relay", to=second["pid"], blob="x" * 200)
+    await stranger.send(type="leave")
+    assert await participant.receive() == {
+        "type": "peer",
+        "pid": first["pid"],
+        "role": "organiser",
+        "present": False,
+    }
+    assert bench.metric("slow_readers_total") == 0
+    assert bench.metric("dropped_blobs_total") == 1
+
+
 async def test_messages_after_the_refusal_are_ignored(bench: Bench) -> None:
     browser = await bench.browser()
     await browser.socket.send_str("{}")
