@@ -124,11 +124,9 @@ class Exchange:
         self._return(client)
         self._route()
 
-    def wants_home(self, seat: Seat | None, utc: datetime) -> bool:
+    def wants_home(self, seat: Seat, utc: datetime) -> bool:
         """Tell whether the bus must be asked where the room of a seat is, before `finish_lookup`."""
-        return (
-            seat is not None and not self._lobby.has_room(seat.appointment.room_id) and self._lobby.is_open(seat, utc)
-        )
+        return not self._lobby.has_room(seat.appointment.room_id) and self._lobby.is_open(seat, utc)
 
     def finish_lookup(
         self,

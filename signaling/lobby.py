@@ -221,7 +221,7 @@ class Lobby:
     def _admit(
         self, client: int, record: _Client, seat: Seat, ice: tuple[IceServer, ...], *, now: float, utc: datetime
     ) -> None:
-        window = self._window(seat.appointment.start)
+        window = self._settings.window(seat.appointment.start)
         try:
             window.admit(utc)
             record.place = self._take_seat(client, record, seat, now)
@@ -280,7 +280,7 @@ class Lobby:
     def is_open(self, seat: Seat, utc: datetime) -> bool:
         """Tell whether the code of this seat opens its room at `utc` (an aware instant)."""
         try:
-            self._window(seat.appointment.start).admit(utc)
+            self._settings.window(seat.appointment.start).admit(utc)
         except EntryRefused:
             return False
         return True
@@ -634,13 +634,6 @@ class Lobby:
 
     def _send(self, client: int, message: ServerMessage, *, droppable: bool = False) -> None:
         self._outbox.append(Transmit(client, encode_server_message(message), droppable))
-
-    def _window(self, start: datetime) -> EntryWindow:
-        return EntryWindow.around(
-            start,
-            opens_minutes=self._settings.entry_opens_minutes,
-            closes_hours=self._settings.entry_closes_hours,
-        )
 
 
 def _guess_pace(settings: SignalingSettings) -> Pace:

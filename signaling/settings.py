@@ -2,11 +2,12 @@
 
 import ipaddress
 import re
+from datetime import datetime, timedelta
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstraints, model_validator
 
-from signaling.appointments import Tier
+from signaling.appointments import EntryWindow, Tier
 from signaling.ice_servers import parse_host
 
 Feature = Literal["screen"]
@@ -178,6 +179,14 @@ class SignalingSettings(BaseModel, frozen=True, extra="forbid"):
     tiers: TierSettings = TierSettings()
     ice: IceSettings = IceSettings()
     operator: OperatorSettings = OperatorSettings()
+
+    def window(self, start: datetime) -> EntryWindow:
+        """Say when the codes of an appointment with this planned start (an aware instant) open its room."""
+        return EntryWindow.around(start, opens_minutes=self.entry_opens_minutes, closes_hours=self.entry_closes_hours)
+
+    def oldest_start(self, now: datetime) -> datetime:
+        """Say the planned start of the oldest appointment that has not ended at `now` (an aware instant)."""
+        return now - timedelta(hours=self.entry_closes_hours) + timedelta(seconds=1)
 
     @model_validator(mode="after")
     def _a_token_belongs_to_one_organisation(self) -> Self:
