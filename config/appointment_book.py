@@ -3,7 +3,7 @@
 import asyncio
 import ipaddress
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
@@ -18,12 +18,12 @@ from signaling.api_messages import (
     MAX_PAGE,
     AppointmentPage,
     AppointmentView,
-    Locators,
     NewAppointmentView,
     Problem,
+    add_locators,
     show_appointment,
 )
-from signaling.appointments import EntryWindow, PlannedAppointment, Tier
+from signaling.appointments import PlannedAppointment, Tier
 from signaling.io.store import AppointmentStore, Position, StoreError, UnknownAppointment
 from signaling.openapi import PREFIX
 
@@ -94,8 +94,7 @@ class LocalBook:
         except StoreError as error:
             raise _of_store(error) from error
         view = self._view(PlannedAppointment(new.id, tier, new.appointment.start))
-        locators = Locators(organiser=new.organiser_locator, participant=new.participant_locator)
-        return NewAppointmentView(**dict(view), locators=locators)
+        return add_locators(view, new.organiser_locator, new.participant_locator)
 
     async def list_planned(self) -> list[AppointmentView]:
         """Every appointment that has not ended, by its planned start."""
@@ -138,15 +137,10 @@ class LocalBook:
         await self._store.close()
 
     def _view(self, planned: PlannedAppointment) -> AppointmentView:
-        window = EntryWindow.around(
-            planned.start,
-            opens_minutes=self._signaling.entry_opens_minutes,
-            closes_hours=self._signaling.entry_closes_hours,
-        )
-        return show_appointment(planned, window)
+        return show_appointment(planned, self._signaling.window(planned.start))
 
     def _oldest(self) -> datetime:
-        return datetime.now(UTC) - timedelta(hours=self._signaling.entry_closes_hours) + timedelta(seconds=1)
+        return self._signaling.oldest_start(datetime.now(UTC))
 
 
 class RemoteBook:

@@ -1,11 +1,12 @@
 """The only place that builds: settings and state go in, a running service comes out."""
 
 import asyncio
+import base64
 import contextlib
+import hmac
 import logging
 import os
 import resource
-import secrets
 import signal
 import ssl
 import sys
@@ -83,13 +84,22 @@ class Relay(Protocol):
 class TurnCredentials:
     """Issues what the relay of this installation accepts: both sides know the same secret."""
 
-    def __init__(self, secret: bytes, lifetime: int) -> None:
-        self._secret = secret
-        self._lifetime = lifetime  # seconds
+    def __init__(self, secret: bytes, lifetime: int, identity_key: bytes) -> None:
+        """Prepare.
 
-    def issue(self, now_unix: int) -> tuple[str, str]:
-        """A fresh user name that says nothing about a person or room, and its password."""
-        identity = secrets.token_urlsafe(_IDENTITY_BYTES)
+        Args:
+            secret: shared with the relay.
+            lifetime: of a credential, in seconds.
+            identity_key: shared by all nodes, so that a subject is called the same at each of them.
+        """
+        self._secret = secret
+        self._lifetime = lifetime
+        self._identity_key = identity_key
+
+    def issue(self, now_unix: int, subject: bytes) -> tuple[str, str]:
+        """A user name that says nothing about a person or room to anybody without the key, and its password."""
+        digest = hmac.digest(self._identity_key, b"turn identity\0" + subject, "sha256")
+        identity = base64.urlsafe_b64encode(digest[:_IDENTITY_BYTES]).decode()
         return issue_credential(self._secret, now_unix + self._lifetime, identity)
 
 
@@ -333,7 +343,7 @@ class _Installation:
 
     def _issuer(self) -> TurnCredentials:
         lifetime = self._settings.signaling.ice.credential_lifetime_seconds
-        return TurnCredentials(self._state.turn_secret, lifetime)
+        return TurnCredentials(self._state.turn_secret, lifetime, self._state.locator_key)
 
     def _relay_ports(self) -> RelayPorts:
         relay = self._settings.relay

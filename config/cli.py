@@ -26,7 +26,7 @@ from config.mistakes import ConfigError
 from config.schema import Settings
 from config.state import State, StateError, open_state
 from config.version import current_version
-from signaling.appointments import EntryWindow, Tier
+from signaling.appointments import Tier
 from signaling.codes import MAX_NAME_CHARACTERS, link
 from signaling.german_time import StartError, format_short, parse_start
 from signaling.organisations import TOKEN_ENTROPY_BYTES, hash_token
@@ -334,12 +334,9 @@ def _read_start(text: str, settings: Settings | None) -> datetime:
         _fail(f"--start: {error}", _MISUSED)
     if settings is None:
         return start  # the server knows when its codes end
-    signaling = settings.signaling
-    window = EntryWindow.around(
-        start, opens_minutes=signaling.entry_opens_minutes, closes_hours=signaling.entry_closes_hours
-    )
-    if window.closes_at <= now:
-        _fail(f"--start: the codes would have ended at {_instant(window.closes_at)}; choose a later time", _MISUSED)
+    ends_at = settings.signaling.window(start).closes_at
+    if ends_at <= now:
+        _fail(f"--start: the codes would have ended at {_instant(ends_at)}; choose a later time", _MISUSED)
     return start
 
 

@@ -1,6 +1,7 @@
 """An allocation: what one client holds, one relayed transport address or one of each family (RFC 8656 §6)."""
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 from relay.channel_binding import ChannelBinding
 from relay.datapath import NO_TRAFFIC, DataPath
@@ -10,6 +11,8 @@ from stun.address import TransportAddress
 
 if TYPE_CHECKING:
     from relay.authenticator import Identity
+
+_TIME_LIMITED: Final = re.compile(r"[0-9]{1,12}:(.+)", re.ASCII | re.DOTALL)
 
 
 class RelayedTransportAddress:
@@ -113,8 +116,15 @@ class Allocation:
 
 
 def holder_of(realm: str, username: str) -> str:
-    """Whom an allocation belongs to, and whom the quota counts for: one user name in two realms is two users."""
-    return f"{realm}\0{username}"
+    """Whom an allocation belongs to, and whom the quota counts for: one user name in two realms is two users.
+
+    Time-limited names (`expiry:identity`) with the same identity are one user, whenever they expire: else whoever gets
+    a fresh name whenever he asks had a quota with each of them.
+    """
+    match = _TIME_LIMITED.fullmatch(username)
+    if match is None:
+        return f"{realm}\0{username}"
+    return f"{realm}\0:{match[1]}"  # with a colon: the static user `identity` is another one
 
 
 def realm_of(holder: str) -> str:

@@ -201,3 +201,8 @@ def show_appointment(planned: PlannedAppointment, window: EntryWindow) -> Appoin
         end=window.closes_at,
         tier=planned.tier,
     )
+
+
+def add_locators(view: AppointmentView, organiser: str, participant: str) -> NewAppointmentView:
+    """Write an appointment that has just been made, with the locators of both seats."""
+    return NewAppointmentView(**dict(view), locators=Locators(organiser=organiser, participant=participant))

@@ -59,7 +59,7 @@ class BlobRelayed:
 
 @dataclass(frozen=True, slots=True)
 class BlobDropped:
-    """A blob was for nobody who may get it now."""
+    """A blob was for nobody who may get it now, or of a stranger for somebody who reads slowly."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,9 +99,9 @@ class Exchange:
 
     # --- sockets of this node ---
 
-    def connect(self, address: bytes, now: float) -> int:
+    def connect(self, address: bytes, now: float, networks: tuple[bytes, ...] = ()) -> int:
         """Count a new socket in and name it; see `Lobby.connect`."""
-        client = self._lobby.connect(address, now)
+        client = self._lobby.connect(address, now, networks)
         self._route()
         return client
 
@@ -115,17 +115,20 @@ class Exchange:
         self._lobby.receive_binary(client, now)
         self._route()
 
+    def receive_control(self, client: int, now: float) -> None:
+        """Count a ping or pong of a client, which the shell answers."""
+        self._lobby.receive_control(client, now)
+        self._route()
+
     def disconnect(self, client: int, now: float) -> None:
         """Count a socket out that has closed without `leave`."""
         self._lobby.disconnect(client, now)
         self._return(client)
         self._route()
 
-    def wants_home(self, seat: Seat | None, utc: datetime) -> bool:
+    def wants_home(self, seat: Seat, utc: datetime) -> bool:
         """Tell whether the bus must be asked where the room of a seat is, before `finish_lookup`."""
-        return (
-            seat is not None and not self._lobby.has_room(seat.appointment.room_id) and self._lobby.is_open(seat, utc)
-        )
+        return not self._lobby.has_room(seat.appointment.room_id) and self._lobby.is_open(seat, utc)
 
     def finish_lookup(
         self,
@@ -319,10 +322,10 @@ class Exchange:
         if lent is None or lent.home != sender:
             return False
         match message:
-            case Deliver(text=text):
+            case Deliver(text=text, droppable=droppable):
                 if len(text) > MAX_MESSAGE_BYTES:
                     return False
-                self._outbox.append(Transmit(client, text))
+                self._outbox.append(Transmit(client, text, droppable))
                 if not lent.seated:  # the first word of a home is `joined`, or why not: then `Shut` follows
                     lent.seated = True
                     self._lobby.expect_renewal(client, lent.ice, now)
@@ -402,7 +405,7 @@ class Exchange:
             self._command(Post(node, Shut(number, output.code)))
             self._forget_guest(output.client)
         else:
-            self._command(Post(node, Deliver(number, output.text)))
+            self._command(Post(node, Deliver(number, output.text, output.droppable)))
 
     def _save(self, room_id: bytes) -> None:
         if self._leaving:

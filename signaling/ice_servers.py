@@ -6,6 +6,9 @@ from typing import NamedTuple, Protocol
 
 from pydantic import BaseModel, SecretStr, SerializationInfo, field_serializer
 
+from signaling.appointments import Seat
+from signaling.rate_limiter import networks_around, peer_key
+
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _HOST_HEADER = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9.-]{1,253}))(?::([0-9]{1,5}))?", re.ASCII)
@@ -19,8 +22,12 @@ class InvalidHost(ValueError):
 class CredentialIssuer(Protocol):
     """Issues the time-limited TURN credentials that the relay accepts."""
 
-    def issue(self, now_unix: int) -> tuple[str, str]:
-        """Return a user name (`expiry:random`, nothing about a room or person) and its password."""
+    def issue(self, now_unix: int, subject: bytes) -> tuple[str, str]:
+        """Return a user name (`expiry:random`, nothing about a room or person) and its password.
+
+        The random part is the same for the same subject, so that the relay's quota counts all of its credentials
+        together; see `name_subject`.
+        """
         ...
 
 
@@ -104,7 +111,19 @@ def resolve_host(configured: str, host_header: str) -> str:
     return parse_host(configured) if configured else requested
 
 
-def list_ice_servers(host: str, ports: RelayPorts, issuer: CredentialIssuer, now_unix: int) -> tuple[IceServer, ...]:
+def name_subject(seat: Seat, address: str | None) -> bytes:
+    """Say for whom a credential is issued: for one seat of a room, and the network that a client comes from.
+
+    Whoever has a code can relay no more by joining again and again. That the network counts, too (an IPv4 address, or
+    the /48 of an IPv6 address), keeps a stranger with the same locator from using up what the rightful client needs.
+    """
+    network = (networks_around(address) or (peer_key(address),))[-1]
+    return b"".join((seat.appointment.room_id, seat.role.encode(), b"\0", network))
+
+
+def list_ice_servers(
+    host: str, ports: RelayPorts, issuer: CredentialIssuer, now_unix: int, subject: bytes
+) -> tuple[IceServer, ...]:
     """Compose the list for one client: one entry for STUN, one for TURN with a fresh credential.
 
     Args:
@@ -112,6 +131,7 @@ def list_ice_servers(host: str, ports: RelayPorts, issuer: CredentialIssuer, now
         ports: where the relay listens; without any port the list is empty, and only direct paths are tried.
         issuer: issues the credential.
         now_unix: wall-clock time in seconds, from which the credential's life counts.
+        subject: from `name_subject`.
     """
     name = f"[{host}]" if ":" in host else host
     turn = [
@@ -123,6 +143,6 @@ def list_ice_servers(host: str, ports: RelayPorts, issuer: CredentialIssuer, now
     if ports.udp:
         servers.append(IceServer(urls=(f"stun:{name}:{ports.udp[0]}",)))
     if turn:
-        username, password = issuer.issue(now_unix)
+        username, password = issuer.issue(now_unix, subject)
         servers.append(IceServer(urls=tuple(turn), username=username, credential=SecretStr(password)))
     return tuple(servers)

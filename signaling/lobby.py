@@ -1,11 +1,12 @@
 """The lobby: every socket, room and deadline of the signaling endpoint, as one sans-IO state machine.
 
-The shell calls in (`connect`, `receive_text`, `receive_binary`, `finish_lookup`, `fail_lookup`, `disconnect`,
-`handle_timeout`, `renew`, `drain`), and after each call drains `poll_lookup`, `poll_renewal`, `poll_transmit`,
-`poll_event` and `poll_timeout`. `now` is monotonic time in seconds.
+The shell calls in (`connect`, `receive_text`, `receive_binary`, `receive_control`, `finish_lookup`, `fail_lookup`,
+`disconnect`, `handle_timeout`, `renew`, `drain`), and after each call drains `poll_lookup`, `poll_renewal`,
+`poll_transmit`, `poll_event` and `poll_timeout`. `now` is monotonic time in seconds.
 """
 
 import base64
+import hashlib
 import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 from signaling import events
 from signaling.appointments import Appointment, EntryRefused, EntryWindow, Expired, Role, Seat, TooEarly
+from signaling.guess_limiter import GuessLimiter, TooManyPending
 from signaling.ice_servers import IceServer
 from signaling.messages import (
     Drain,
@@ -36,14 +38,18 @@ from signaling.messages import (
 )
 from signaling.rate_limiter import AddressLimiter, Pace, RateExceeded, TokenBucket
 from signaling.renewals import Renewals
-from signaling.room import Claim, ClaimRecord, Pairing, Room, SeatCrowded, SeatTaken
+from signaling.room import Claim, ClaimRecord, Pairing, Room, SeatTaken
 from signaling.settings import SignalingSettings
 from signaling.transmit import CLOSE_GOING_AWAY, CLOSE_NORMAL, CLOSE_POLICY, Close, Forward, Lookup, Transmit
 
 JOIN_DEADLINE_SECONDS = 10.0
 OVERLOAD_RETRY_SECONDS = 5
 MESSAGE_PACE = Pace(interval=1 / 50, burst=200)  # one client's messages: a burst of candidates passes
+BLOB_PACE = Pace(interval=1 / 65_536, burst=524_288)  # bytes of one claim's blobs
+JOIN_PACE = Pace(interval=2.0, burst=30)  # joins with one code from one address, right or not: reloads, lost networks
+FAILURE_PACE = Pace(interval=1.0, burst=60)  # joins of one address that fail because appointments or bus do
 MAX_LIMITED_ADDRESSES = 65_536
+LOCATOR_KEY_BYTES = 16
 MAX_UNJOINED_PER_ADDRESS = 64  # a page joins at once: even a hospital behind one address stays far below
 PID_BYTES = 9
 # A credential is renewed after a share of its life: late enough to be worth it, early enough to be of use for a while
@@ -69,6 +75,7 @@ class _Client:
     address: bytes
     messages: TokenBucket
     resume: str | None = None
+    networks: tuple[bytes, ...] = ()  # around the address
     looking_up: bool = False
     place: _Place | None = None
     unjoined: bool = True  # counts among the sockets of its address that have no seat
@@ -100,6 +107,7 @@ class Lobby:
         self._draining = False
         self._next_client = 1
         self._clients: dict[int, _Client] = {}
+        self._guests = 0  # clients whose sockets other lobbies have
         self._rooms: dict[bytes, Room] = {}
         # Both deadlines lie a constant time after their entry: insertion order is expiry order. While a shorter
         # `seat_hold_seconds` is new, a seat may be held as long as the old one said.
@@ -115,36 +123,45 @@ class Lobby:
         self._forwards: deque[Forward] = deque()
         # Whoever takes a seat is told to us with both clocks; what follows from it is dated by the distance to that.
         self._clocks: _BothClocks | None = None
-        self._pace: Pace | None = None
+        self._pace = _guess_pace(settings)
+        self._guesses = GuessLimiter(self._pace)
+        self._joins = AddressLimiter(JOIN_PACE, MAX_LIMITED_ADDRESSES)
+        self._failures = AddressLimiter(FAILURE_PACE, MAX_LIMITED_ADDRESSES)
+        self._locator_key = entropy(LOCATOR_KEY_BYTES)
+        self._guessing: dict[int, tuple[bytes, ...]] = {}  # whom a lookup counts for, by client, be it gone or not
         self.configure(settings)
 
     def configure(self, settings: SignalingSettings) -> None:
         """Take other bounds into use; seats and rooms stay as they are."""
         self._settings = settings
-        pace = Pace(60 / settings.unknown_codes_per_minute, settings.unknown_codes_per_minute)
+        pace = _guess_pace(settings)
         if pace != self._pace:  # else whoever guesses codes would begin anew with every reload
             self._pace = pace
-            self._unknown_codes = AddressLimiter(pace, MAX_LIMITED_ADDRESSES)
+            self._guesses.configure(pace)
 
     # --- what comes in ---
 
-    def connect(self, address: bytes, now: float) -> int:
+    def connect(self, address: bytes, now: float, networks: tuple[bytes, ...] = ()) -> int:
         """Count a new socket in and name it.
 
         Args:
             address: whom to count sockets, claims and unknown codes for, from `address_key`.
             now: monotonic time, in seconds.
+            networks: whom else to count unknown codes for, from `networks_around`.
         """
         client = self._next_client
         self._next_client += 1
         if self._draining:
             self._send(client, Drain())
             self._outbox.append(Close(client, CLOSE_GOING_AWAY))
-        elif len(self._clients) >= self._settings.max_clients or self._unjoined[address] >= MAX_UNJOINED_PER_ADDRESS:
+        elif (
+            len(self._clients) - self._guests >= self._settings.max_clients
+            or self._unjoined[address] >= MAX_UNJOINED_PER_ADDRESS
+        ):
             self._refuse_join(client, _overload())
         else:
             self._unjoined[address] += 1
-            self._clients[client] = _Client(address, TokenBucket(MESSAGE_PACE, now))
+            self._clients[client] = _Client(address, TokenBucket(MESSAGE_PACE, now), networks=networks)
             self._join_deadlines[client] = now + JOIN_DEADLINE_SECONDS
             self._events.append(events.ClientConnected())
         return client
@@ -172,7 +189,7 @@ class Lobby:
             case Join() if place is None and not record.looking_up and not record.lent:
                 self._start_lookup(client, record, message, now)
             case RelayToPeer() if place is not None:
-                self._relay(place, message)
+                self._relay(client, place, message, now)
             case Paired() if place is not None:
                 self._report(place, message, now)
             case _:
@@ -182,6 +199,20 @@ class Lobby:
         """Take a binary message, which this protocol does not have."""
         if client in self._clients:
             self._refuse_message(client, MessageFault.NOT_TEXT, now)
+
+    def receive_control(self, client: int, now: float) -> None:
+        """Count a ping or pong of a client among its messages; the shell answers it."""
+        record = self._clients.get(client)
+        if record is None:
+            return
+        try:
+            record.messages.take(now)
+        except RateExceeded:
+            self._refuse_message(client, MessageFault.TOO_FAST, now)
+
+    def has_client(self, client: int) -> bool:
+        """Tell whether a client is still counted in: neither its socket nor the lobby has ended it."""
+        return client in self._clients
 
     def finish_lookup(
         self, client: int, seat: Seat | None, ice: tuple[IceServer, ...], *, now: float, utc: datetime
@@ -207,7 +238,7 @@ class Lobby:
         self, client: int, record: _Client, seat: Seat, ice: tuple[IceServer, ...], *, now: float, utc: datetime
     ) -> None:
         self._clocks = _BothClocks(now, utc)
-        window = self._window(seat.appointment.start)
+        window = self._settings.window(seat.appointment.start)
         try:
             window.admit(utc)
             record.place = self._take_seat(client, record, seat, now)
@@ -217,17 +248,17 @@ class Lobby:
             self._refuse_join(client, Error(code=ErrorCode.EXPIRED))
         except SeatTaken:
             self._refuse_join(client, Error(code=ErrorCode.CODE_IN_USE))
-        except SeatCrowded:
-            self._refuse_join(client, _overload())
         else:
             self._count_out(record)
-            self._welcome(client, record.place, window, ice)
+            self._welcome(client, record.place, seat.appointment, window, ice)
             if not record.guest:  # the lobby of its socket renews, which knows the host that the client asked for
                 self.expect_renewal(client, ice, now)
 
     def fail_lookup(self, client: int, now: float) -> None:
         """Tell a client to come again, because the appointments cannot be read."""
-        if self._end_lookup(client, now, good=True) is not None:
+        record = self._end_lookup(client, now, good=True)
+        if record is not None:
+            self._failures.charge(record.address, now)
             self._refuse_join(client, _overload())
 
     def disconnect(self, client: int, now: float) -> None:
@@ -242,7 +273,8 @@ class Lobby:
             self._refuse_message(next(iter(self._join_deadlines)), MessageFault.NO_JOIN, now)
         while self._holds and next(iter(self._holds.values()))[0] <= now:
             self._end_oldest_hold(events.Departure.HOLD_EXPIRED, now)
-        self._unknown_codes.expire(now)
+        for limiter in (self._guesses, self._joins, self._failures):
+            limiter.expire(now)
         self._renewing.extend(self._renewals.take(now))
 
     def renew(self, client: int, ice: tuple[IceServer, ...], now: float) -> None:
@@ -274,7 +306,7 @@ class Lobby:
     def is_open(self, seat: Seat, utc: datetime) -> bool:
         """Tell whether the code of this seat opens its room at `utc` (an aware instant)."""
         try:
-            self._window(seat.appointment.start).admit(utc)
+            self._settings.window(seat.appointment.start).admit(utc)
         except EntryRefused:
             return False
         return True
@@ -319,9 +351,10 @@ class Lobby:
         self._next_client += 1
         if self._draining:
             self._send_elsewhere(client)
-        elif len(self._clients) >= self._settings.max_clients:
+        elif self._guests >= self._settings.max_clients:
             self._refuse_join(client, _overload())
         else:
+            self._guests += 1
             messages = TokenBucket(MESSAGE_PACE, now)
             record = _Client(joining.address, messages, joining.resume, unjoined=False, guest=True)
             self._clients[client] = record
@@ -418,31 +451,49 @@ class Lobby:
         due = [next(iter(self._join_deadlines.values()))] if self._join_deadlines else []
         if self._holds:
             due.append(next(iter(self._holds.values()))[0])
-        expiry = self._unknown_codes.next_expiry()
-        due += [at for at in (expiry, self._renewals.next_at()) if at is not None]
+        limiters = (self._guesses, self._joins, self._failures)
+        expiries = [limiter.next_expiry() for limiter in limiters]
+        due += [at for at in (*expiries, self._renewals.next_at()) if at is not None]
         return min(due, default=None)
 
     # --- joining and leaving ---
 
     def _start_lookup(self, client: int, record: _Client, message: Join, now: float) -> None:
+        networks = (record.address, *record.networks)
         try:
-            self._unknown_codes.take(record.address, now)
+            self._failures.check(record.address, now)
+        except RateExceeded:
+            self._refuse_join(client, _overload())  # what the lookup would tell, too
+            return
+        try:
+            self._joins.take(self._name_locator(message.loc) + record.address, now)
+            self._guesses.begin(networks, now)
         except RateExceeded as error:
             retry_after = max(1, math.ceil(error.retry_after))
             self._refuse_join(client, Error(code=ErrorCode.RATE_LIMITED, retry_after=retry_after))
             return
+        except TooManyPending:
+            self._refuse_join(client, _overload())
+            return
+        self._guessing[client] = networks
         del self._join_deadlines[client]
         record.resume = message.resume
         record.looking_up = True
         self._lookups.append(Lookup(client, message.loc))
 
+    def _name_locator(self, locator: str) -> bytes:
+        """Name a locator for counting; what is remembered for a minute is no locator."""
+        return hashlib.blake2b(locator.encode(), key=self._locator_key, digest_size=LOCATOR_KEY_BYTES).digest()
+
     def _end_lookup(self, client: int, now: float, *, good: bool) -> _Client | None:
+        networks = self._guessing.pop(client, None)
+        if networks is None:
+            return None
         record = self._clients.get(client)
-        if record is None or not record.looking_up:
-            return None  # it went away meanwhile, and its attempt counts
-        record.looking_up = False
-        if good:
-            self._unknown_codes.give_back(record.address, now)
+        # Of a client that went away meanwhile the attempt counts in any case.
+        self._guesses.end(networks, now, wrong=not good or record is None)
+        if record is not None:
+            record.looking_up = False
         return record
 
     def _take_seat(self, client: int, record: _Client, seat: Seat, now: float) -> _Place:
@@ -479,9 +530,11 @@ class Lobby:
         self._events.append(events.SeatClaimed(claim.role, resumed=True))
         self._evict(room, room.reclaim(claim), now)
 
-    def _welcome(self, client: int, place: _Place, window: EntryWindow, ice: tuple[IceServer, ...]) -> None:
+    def _welcome(
+        self, client: int, place: _Place, appointment: Appointment, window: EntryWindow, ice: tuple[IceServer, ...]
+    ) -> None:
+        """Tell a client its seat. The appointment is as it was looked up: the room may be older than its last move."""
         room, claim = place
-        appointment = room.appointment
         joined = Joined(
             room=_opaque(appointment.room_id),
             pid=claim.pid,
@@ -521,12 +574,21 @@ class Lobby:
 
     # --- pairing and relaying ---
 
-    def _relay(self, place: _Place, message: RelayToPeer) -> None:
-        other = place.room.reachable(place.claim, message.to)
+    def _relay(self, client: int, place: _Place, message: RelayToPeer, now: float) -> None:
+        room, claim = place
+        if claim.blob_bytes is None:
+            claim.blob_bytes = TokenBucket(BLOB_PACE, now)
+        try:
+            claim.blob_bytes.take(now, len(message.blob))
+        except RateExceeded:
+            self._refuse_message(client, MessageFault.TOO_FAST, now)
+            return
+        other = room.reachable(claim, message.to)
         if other is None or other.client is None:
             self._events.append(events.BlobDropped())  # the peer may just have gone: no fault of the sender
             return
-        self._send(other.client, RelayFromPeer(sender=place.claim.pid, blob=message.blob))
+        # Whoever has the locator but not the secret may speak, and must not be able to end whom it speaks to.
+        self._send(other.client, RelayFromPeer(sender=claim.pid, blob=message.blob), droppable=not claim.confirmed)
         self._events.append(events.BlobRelayed(len(message.blob)))
 
     def _report(self, place: _Place, message: Paired, now: float) -> None:
@@ -590,7 +652,9 @@ class Lobby:
         record = self._clients.pop(client, None)
         if record is not None:
             self._count_out(record)
-            if not record.guest:
+            if record.guest:
+                self._guests -= 1
+            else:
                 self._events.append(events.ClientDisconnected())
         return record
 
@@ -614,15 +678,12 @@ class Lobby:
             raise RuntimeError("a claim has ended before there was one")
         return self._clocks.utc + timedelta(seconds=now - self._clocks.now)
 
-    def _send(self, client: int, message: ServerMessage) -> None:
-        self._outbox.append(Transmit(client, encode_server_message(message)))
+    def _send(self, client: int, message: ServerMessage, *, droppable: bool = False) -> None:
+        self._outbox.append(Transmit(client, encode_server_message(message), droppable))
 
-    def _window(self, start: datetime) -> EntryWindow:
-        return EntryWindow.around(
-            start,
-            opens_minutes=self._settings.entry_opens_minutes,
-            closes_hours=self._settings.entry_closes_hours,
-        )
+
+def _guess_pace(settings: SignalingSettings) -> Pace:
+    return Pace(60 / settings.unknown_codes_per_minute, settings.unknown_codes_per_minute)
 
 
 def _announce(claim: Claim, to: Claim, *, present: bool = True) -> Peer:

@@ -62,6 +62,7 @@ class Deliver(NamedTuple):
 
     client: int
     text: str
+    droppable: bool = False  # see `Transmit`
 
 
 class Shut(NamedTuple):
@@ -106,7 +107,7 @@ _STORED: TypeAdapter[tuple[_StoredClaim, ...]] = TypeAdapter(
 
 def encode_node_message(message: NodeMessage) -> bytes:
     """Write one message between nodes."""
-    kind = _KINDS[type(message)]
+    kind = _DROPPABLE if isinstance(message, Deliver) and message.droppable else _KINDS[type(message)]
     rest = b""
     match message:
         case Arrive():
@@ -134,8 +135,8 @@ def parse_node_message(data: bytes) -> NodeMessage:
                 return _parse_arrival(client, rest)
             case 2:
                 return ClientText(client, rest.decode())
-            case 4:
-                return Deliver(client, rest.decode())
+            case 4 | 7:
+                return Deliver(client, rest.decode(), droppable=kind == _DROPPABLE)
             case 5:
                 return Shut(client, _parse_close_code(rest))
             case 3 | 6 if not rest:
@@ -181,6 +182,7 @@ def _claim_record(stored: _StoredClaim) -> ClaimRecord:
 
 
 _KINDS: dict[type[NodeMessage], int] = {Arrive: 1, ClientText: 2, Gone: 3, Deliver: 4, Shut: 5, Stray: 6}
+_DROPPABLE = 7  # a Deliver
 
 
 def _encode_arrival(message: Arrive) -> bytes:

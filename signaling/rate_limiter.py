@@ -1,9 +1,10 @@
-"""Token buckets: for the unknown codes from one address, and for the messages of one client."""
+"""Token buckets: for the attempts from one address, and for the messages of one client."""
 
 import ipaddress
 from collections import OrderedDict
 from typing import NamedTuple
 
+_IPV6_KEY_BYTES = 8  # of a /64
 _ROUNDING_SECONDS = 1e-6  # the last token of a burst must not get lost in a float
 
 
@@ -40,44 +41,53 @@ class TokenBucket:
         self._pace = pace
         self._full_at = now
 
-    def take(self, now: float) -> None:
-        """Take a token.
+    def check(self, now: float, tokens: int = 1) -> None:
+        """Take nothing, but tell whether so many tokens are there.
 
         Raises:
-            RateExceeded: there is none.
+            RateExceeded: they are not.
         """
-        full_at = max(self._full_at, now) + self._pace.interval
-        wait = full_at - now - self._pace.window
+        wait = max(self._full_at, now) + tokens * self._pace.interval - now - self._pace.window
         if wait > _ROUNDING_SECONDS:
             raise RateExceeded(wait)
-        self._full_at = full_at
 
-    def give_back(self) -> None:
-        """Put a token back that turned out not to be needed."""
-        self._full_at -= self._pace.interval
+    def take(self, now: float, tokens: int = 1) -> None:
+        """Take so many tokens, or none.
 
-    def is_full(self, now: float) -> bool:
-        """Tell whether forgetting this bucket would change nothing."""
-        return self._full_at <= now + _ROUNDING_SECONDS
+        Raises:
+            RateExceeded: there are fewer.
+        """
+        self.check(now, tokens)
+        self.charge(now, tokens)
+
+    def charge(self, now: float, tokens: int = 1, max_debt: int = 0) -> None:
+        """Take so many tokens, even if there are fewer: then `max_debt` may be missing at most."""
+        full_at = max(self._full_at, now) + tokens * self._pace.interval
+        self._full_at = min(full_at, now + self._pace.window + max_debt * self._pace.interval)
 
 
 class AddressLimiter:
-    """Bounds attempts by address. It remembers an address for as long as the attempts count.
+    """Bounds attempts by address. It remembers an address for as long as the attempts count."""
 
-    An attempt takes its token before anybody knows whether it is a good one, and gets it back if it
-    was: so a thousand parallel attempts are not all let in while the first is being looked up.
-    """
+    def __init__(self, pace: Pace, max_addresses: int, *, max_debt: int = 0) -> None:
+        """Begin with nobody counted.
 
-    def __init__(self, pace: Pace, max_addresses: int) -> None:
+        Args:
+            pace: of one address.
+            max_addresses: beyond it, the one that was counted longest ago is forgotten.
+            max_debt: attempts that `charge` counts beyond an empty bucket.
+        """
         self._pace = pace
         self._max_addresses = max_addresses
+        self._max_debt = max_debt
+        self._memory = pace.window + max_debt * pace.interval  # seconds in which the deepest debt is paid
         self._buckets: OrderedDict[bytes, tuple[TokenBucket, float]] = OrderedDict()  # by expiry
 
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def take(self, address: bytes, now: float) -> None:
-        """Count an attempt.
+    def check(self, address: bytes, now: float) -> None:
+        """Count nothing, but tell whether one more attempt may be made.
 
         Args:
             address: key from `address_key`.
@@ -87,22 +97,28 @@ class AddressLimiter:
             RateExceeded: too many attempts of this address have counted.
         """
         self.expire(now)
+        if address in self._buckets:
+            self._buckets[address][0].check(now)
+
+    def take(self, address: bytes, now: float) -> None:
+        """Count an attempt.
+
+        Raises:
+            RateExceeded: too many attempts of this address have counted.
+        """
+        self.check(address, now)
+        self.charge(address, now)
+
+    def charge(self, address: bytes, now: float) -> None:
+        """Count an attempt that has been made, however many there were."""
+        self.expire(now)
         bucket, _ = self._buckets.get(address) or (TokenBucket(self._pace, now), now)
-        bucket.take(now)
-        self._buckets[address] = (bucket, now + self._pace.window)
+        bucket.charge(now, max_debt=self._max_debt)
+        self._buckets[address] = (bucket, now + self._memory)
         self._buckets.move_to_end(address)
         if len(self._buckets) > self._max_addresses:
-            # Whoever owns this many addresses gains nothing by the ten attempts forgotten here.
+            # Whoever owns this many addresses gains nothing by the few attempts forgotten here.
             self._buckets.popitem(last=False)
-
-    def give_back(self, address: bytes, now: float) -> None:
-        """Take an attempt out of the count again, because it was a good one."""
-        entry = self._buckets.get(address)
-        if entry is None:
-            return
-        entry[0].give_back()
-        if entry[0].is_full(now):
-            del self._buckets[address]
 
     def next_expiry(self) -> float | None:
         """Return the instant at which the next address can be forgotten."""
@@ -124,5 +140,19 @@ def address_key(address: str) -> bytes:
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        return ip.ipv4_mapped.packed if ip.ipv4_mapped else ip.packed[:8]
+        return ip.ipv4_mapped.packed if ip.ipv4_mapped else ip.packed[:_IPV6_KEY_BYTES]
     return ip.packed
+
+
+def networks_around(address: str | None) -> tuple[bytes, ...]:
+    """Name the /56 and the /48 around an IPv6 address, which one customer may have; none for anything else."""
+    key = peer_key(address)
+    return (key[:7], key[:6]) if len(key) == _IPV6_KEY_BYTES else ()
+
+
+def peer_key(address: str | None) -> bytes:
+    """Name whom to count a connection for, as `address_key` does; all that come over no IP transport count as one."""
+    try:
+        return address_key(address or "")
+    except ValueError:
+        return b""

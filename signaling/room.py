@@ -9,14 +9,11 @@ from enum import Enum, auto
 from typing import NamedTuple, Self
 
 from signaling.appointments import Appointment, Role
+from signaling.rate_limiter import TokenBucket
 
 
 class SeatTaken(Exception):
     """A confirmed claim with an open socket holds the seat."""
-
-
-class SeatCrowded(Exception):
-    """As many claims as allowed stand side by side on the seat, and all of them are confirmed."""
 
 
 class Pairing(Enum):
@@ -41,6 +38,7 @@ class Claim:
         confirmed: it and a client of the other role have verified each other.
         waiting_since: UTC instant from which it has had nobody to talk to; None while it has. A socket that comes and
             goes changes nothing about it.
+        blob_bytes: how much it may still say; None before it has said anything.
     """
 
     pid: str
@@ -51,6 +49,7 @@ class Claim:
     confirmed: bool = False
     waiting_since: datetime | None = None
     verified: set[str] = field(default_factory=set)  # pids in this room: bounded by its claims
+    blob_bytes: TokenBucket | None = field(default=None, repr=False)
 
 
 class ClaimRecord(NamedTuple):
@@ -109,7 +108,6 @@ class Room:
 
         Raises:
             SeatTaken: a confirmed claim with an open socket is there.
-            SeatCrowded: no claim can make room.
         """
         seat = list(self._seat(claim.role))
         if any(other.confirmed and other.client is not None for other in seat):
@@ -216,8 +214,6 @@ class Room:
 
     @staticmethod
     def _choose_displaced(newcomer: Claim, unconfirmed: list[Claim]) -> Claim:
-        if not unconfirmed:
-            raise SeatCrowded
         holding = Counter(claim.address for claim in [*unconfirmed, newcomer])
         return min(unconfirmed, key=lambda claim: (-holding[claim.address], claim.client is not None))
 

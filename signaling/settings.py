@@ -2,11 +2,12 @@
 
 import ipaddress
 import re
+from datetime import datetime, timedelta
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstraints, model_validator
 
-from signaling.appointments import Tier
+from signaling.appointments import EntryWindow, Tier
 from signaling.ice_servers import parse_host
 
 Feature = Literal["screen"]
@@ -147,6 +148,13 @@ class SignalingSettings(BaseModel, frozen=True, extra="forbid"):
     heartbeat_seconds: int = Field(15, ge=5, le=60, description="pause between WebSocket pings")
     claims_per_seat: int = Field(4, ge=2, le=16, description="unconfirmed clients that may hold one seat side by side")
     max_clients: int = Field(10_000, ge=2, le=1_000_000, description="open WebSockets; more are told overload")
+    connections_per_address: int = Field(
+        512,
+        ge=16,
+        le=1_000_000,
+        description="open TCP connections to the pages from one address (/64 for IPv6), WebSockets and TLS handshakes "
+        "included; more are closed at once. A page needs six or fewer",
+    )
     unknown_codes_per_minute: int = Field(
         10, ge=1, le=1000, description="unknown locators from one address (/64 for IPv6)"
     )
@@ -169,6 +177,14 @@ class SignalingSettings(BaseModel, frozen=True, extra="forbid"):
     tiers: TierSettings = TierSettings()
     ice: IceSettings = IceSettings()
     operator: OperatorSettings = OperatorSettings()
+
+    def window(self, start: datetime) -> EntryWindow:
+        """Say when the codes of an appointment with this planned start (an aware instant) open its room."""
+        return EntryWindow.around(start, opens_minutes=self.entry_opens_minutes, closes_hours=self.entry_closes_hours)
+
+    def oldest_start(self, now: datetime) -> datetime:
+        """Say the planned start of the oldest appointment that has not ended at `now` (an aware instant)."""
+        return now - timedelta(hours=self.entry_closes_hours) + timedelta(seconds=1)
 
     @model_validator(mode="after")
     def _a_token_belongs_to_one_organisation(self) -> Self:

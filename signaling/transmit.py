@@ -12,6 +12,7 @@ class Transmit(NamedTuple):
 
     client: int
     text: str
+    droppable: bool = False  # a stranger's blob: if the socket is slow it is left out, rather than ending the socket
 
 
 class Close(NamedTuple):

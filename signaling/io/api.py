@@ -5,7 +5,7 @@ import json
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from http import HTTPStatus
 
 from aiohttp import web
@@ -20,25 +20,24 @@ from signaling.api_messages import (
     AppointmentPage,
     AppointmentView,
     AppointmentWish,
-    Locators,
     Move,
-    NewAppointmentView,
     PageWish,
     Problem,
+    add_locators,
     explain,
     parse_body,
     parse_position,
     show_appointment,
     write_position,
 )
-from signaling.appointments import EntryWindow, PlannedAppointment, Tier
+from signaling.appointments import PlannedAppointment, Tier
 from signaling.german_time import StartError, parse_start
 from signaling.io.clocks import Clocks
 from signaling.io.metrics import SignalingMetrics
 from signaling.io.store import AppointmentStore, Position, StoreError, TooManyAppointments, UnknownAppointment
 from signaling.openapi import OPERATIONS, OperationId, describe_api
 from signaling.organisations import Organisation, OrganisationBook, UnknownToken
-from signaling.rate_limiter import AddressLimiter, Pace, RateExceeded, TokenBucket, address_key
+from signaling.rate_limiter import AddressLimiter, Pace, RateExceeded, TokenBucket, peer_key
 from signaling.settings import SignalingSettings
 
 STORE_TIMEOUT_SECONDS = 5.0
@@ -134,8 +133,7 @@ class AppointmentApi:
         async with asyncio.timeout(STORE_TIMEOUT_SECONDS):
             new = await self._store.create(start, tier, organisation=organisation.name, limit=limit)
         view = self._view(PlannedAppointment(new.id, tier, new.appointment.start))
-        locators = Locators(organiser=new.organiser_locator, participant=new.participant_locator)
-        return _answer(NewAppointmentView(**dict(view), locators=locators), HTTPStatus.CREATED)
+        return _answer(add_locators(view, new.organiser_locator, new.participant_locator), HTTPStatus.CREATED)
 
     async def _move(self, request: web.Request) -> web.Response:
         organisation = self._authenticate(request)
@@ -161,7 +159,7 @@ class AppointmentApi:
             try:
                 organisation = self._organisations.authenticate(values[0] if len(values) == 1 else "")
             except UnknownToken:
-                self._strangers.take(_limiter_key(request), now)
+                self._strangers.take(peer_key(request.remote), now)
                 raise ApiRefused(ApiFault.UNAUTHORIZED, "send Authorization: Bearer and a valid token") from None
             self._buckets[organisation.name].take(now)
         except RateExceeded as exceeded:
@@ -176,23 +174,15 @@ class AppointmentApi:
             start = parse_start(text, now)
         except StartError as error:
             raise ApiRefused(ApiFault.BAD_START, f"start: {error}") from None
-        if self._window(start).closes_at <= now:
+        if self._settings.window(start).closes_at <= now:
             raise ApiRefused(ApiFault.BAD_START, "start: the codes would have ended already; choose a later time")
         return start
 
-    def _window(self, start: datetime) -> EntryWindow:
-        settings = self._settings
-        return EntryWindow.around(
-            start, opens_minutes=settings.entry_opens_minutes, closes_hours=settings.entry_closes_hours
-        )
-
     def _oldest(self) -> datetime:
-        """The planned start of the oldest appointment that has not ended."""
-        age = timedelta(hours=self._settings.entry_closes_hours)
-        return self._clocks.utc_now() - age + timedelta(seconds=1)
+        return self._settings.oldest_start(self._clocks.utc_now())
 
     def _view(self, planned: PlannedAppointment) -> AppointmentView:
-        return show_appointment(planned, self._window(planned.start))
+        return show_appointment(planned, self._settings.window(planned.start))
 
     @web.middleware
     async def _answer_faults(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -271,10 +261,3 @@ def _refuse(refused: ApiRefused) -> web.Response:
     if refused.retry_after is not None:
         response.headers["Retry-After"] = str(refused.retry_after)
     return response
-
-
-def _limiter_key(request: web.Request) -> bytes:
-    try:
-        return address_key(request.remote or "")
-    except ValueError:
-        return b""  # no IP transport: all such clients count as one

@@ -51,7 +51,9 @@ class SignalingMetrics:
         self._blobs = Counter(f"{_PREFIX}_relayed_blobs_total", "Blobs handed on.", registry=registry)
         self._blob_bytes = Counter(f"{_PREFIX}_relayed_bytes_total", "Bytes of these blobs.", registry=registry)
         self._blobs_dropped = Counter(
-            f"{_PREFIX}_dropped_blobs_total", "Blobs for a client that was gone.", registry=registry
+            f"{_PREFIX}_dropped_blobs_total",
+            "Blobs for a client that was gone, or of an unconfirmed one for a slow reader.",
+            registry=registry,
         )
         self._refused = Counter(
             f"{_PREFIX}_messages_refused_total", "Breaches of the protocol.", ["fault"], registry=registry

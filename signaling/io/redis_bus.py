@@ -54,6 +54,7 @@ _PROCESS_BYTES = 8
 _NODE_KEY = "redconnect:node:"
 _CHANNEL = "redconnect:inbox:"
 _ROOM_KEY = "redconnect:room:"
+_ECHO = b"echo"  # what a node says to itself; too short for a sealed message
 _logger = logging.getLogger(__name__)
 
 Word = str | bytes | int
@@ -126,6 +127,7 @@ class RedisBus:
         self._id: NodeId | None = None
         self._queue: deque[_Item] = deque()
         self._queued_bytes = 0
+        self._heard_at = 0.0  # loop time
         self._in_flight: deque[_Item] = deque()
         self._overflowed = asyncio.Event()
         self._wake = asyncio.Event()
@@ -210,7 +212,7 @@ class RedisBus:
             return future
 
         def answer(reply: object) -> None:
-            if future.done():  # whoever asked has given up; what was claimed is forgotten by itself
+            if future.done():  # whoever asked has given up; what was claimed is told again, or forgotten by itself
                 return
             try:
                 future.set_result(self._read_placement(room_id, reply))
@@ -303,11 +305,13 @@ class RedisBus:
     async def _beat(self, node: NodeId) -> None:
         """Renew the lease, look after the nodes that matter, and keep the rooms that are here."""
         loop = asyncio.get_running_loop()
-        touched_at = loop.time()
+        touched_at = self._heard_at = loop.time()
         while not self._leaving:
+            if loop.time() - self._heard_at > LEASE_SECONDS:
+                raise BusError("we do not hear our own channel")
             lease: asyncio.Future[None] = loop.create_future()
             self._put((*self._lease(node), "XX"), partial(_settle_lease, lease))
-            self._put(("PUBSUB", "NUMSUB", _CHANNEL + node.hex()), _check_own_channel)
+            self._put(("PUBLISH", _CHANNEL + node.hex(), _ECHO), _check_own_channel)
             for other in self._user.linked_nodes():
                 self._look_after(other)
             if loop.time() - touched_at >= self._touch_seconds:
@@ -388,6 +392,9 @@ class RedisBus:
 
     def _receive(self, sealed: bytes) -> None:
         """Take the bytes of a message: they may be anything."""
+        if sealed == _ECHO:
+            self._heard_at = asyncio.get_running_loop().time()
+            return
         if len(sealed) > MAX_NODE_MESSAGE_BYTES + SEAL_BYTES:
             self._metrics.count_refused(BusFault.TOO_LONG)
             return
@@ -464,6 +471,6 @@ def _settle_lease(lease: asyncio.Future[None], held: object) -> None:
         lease.set_result(None)
 
 
-def _check_own_channel(counts: object) -> None:
-    if not isinstance(counts, list) or len(counts) != 2 or not counts[1]:
+def _check_own_channel(heard: object) -> None:
+    if heard == 0:
         raise BusError("nobody listens to our channel")

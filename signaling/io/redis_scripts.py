@@ -6,7 +6,7 @@ The first 16 characters of an owner name the process, the others its connection.
 """
 
 # KEYS: room · ARGV: own id, key and channel of a node without its id, milliseconds to keep the room
-# Returns the owner, and the claims if the room has just come here from somebody who is gone.
+# Returns the owner, and if that is the asker the claims that were kept: it may have given up on an earlier answer.
 CLAIM = """
 local owner = redis.call('HGET', KEYS[1], 'owner')
 local ours = owner and string.sub(owner, 1, 16) == string.sub(ARGV[1], 1, 16)
@@ -16,7 +16,6 @@ if owner and not ours and redis.call('EXISTS', ARGV[2] .. owner) == 1
 end
 redis.call('HSET', KEYS[1], 'owner', ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
-if ours then return {ARGV[1], false} end
 return {ARGV[1], redis.call('HGET', KEYS[1], 'claims')}
 """
 

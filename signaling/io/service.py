@@ -10,15 +10,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from signaling.connection_limits import ConnectionLimits
 from signaling.ice_servers import CredentialIssuer, RelayPorts
 from signaling.io.api import AppointmentApi
 from signaling.io.app import WEB_ROOT, build_app
 from signaling.io.clocks import Clocks
-from signaling.io.http import GuardedRunner
+from signaling.io.http import SPARE_CONNECTIONS, GuardedRunner
 from signaling.io.info_pages import InfoPages
+from signaling.io.listening import Listener, bind
 from signaling.io.metrics import SignalingMetrics
 from signaling.io.store import AppointmentStore, StoreError
 from signaling.io.websocket import WebSocketEndpoint
@@ -84,7 +85,9 @@ class SignalingService:
         self._pages: InfoPages | None = None
         self._api = AppointmentApi(settings, store, metrics=self._metrics, clocks=self._clocks)
         self._bus = self._build_bus(bus_key, registry) if settings.redis_url.get_secret_value() else None
+        self._limits = ConnectionLimits(settings.max_clients + SPARE_CONNECTIONS, settings.connections_per_address)
         self._runner: GuardedRunner | None = None
+        self._listeners: list[Listener] = []
         self._purging: asyncio.Task[None] | None = None
         self._purge_no_more = asyncio.Event()
         self._stopping = False
@@ -102,7 +105,7 @@ class SignalingService:
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """The addresses and ports that are listened on."""
-        return [(address[0], address[1]) for address in self._runner.addresses] if self._runner else []
+        return [listener.address for listener in self._listeners]
 
     async def start(self) -> None:
         """Read the page, listen, and begin to delete old appointments.
@@ -113,15 +116,16 @@ class SignalingService:
         """
         pages = self._pages = InfoPages(self._settings, self._relay_ports, self._web_root)
         app = build_app(self._endpoint.handle, self._web_root, pages=pages.handle, api=self._api.build())
-        self._runner = GuardedRunner(
-            app, max_clients=self._settings.max_clients, shutdown_timeout=REQUEST_GRACE_SECONDS
-        )
+        runner = self._runner = GuardedRunner(app, limits=self._limits, shutdown_timeout=REQUEST_GRACE_SECONDS)
         try:
-            await self._runner.setup()
+            await runner.setup()
             for host in self._settings.listen_addresses or (None,):
-                await web.TCPSite(self._runner, host, self._settings.port, ssl_context=self._ssl_context).start()
+                for sock in bind(host, self._settings.port):
+                    listener = Listener(sock, self._limits, runner.make_counted, self._ssl_context)
+                    self._listeners.append(listener)
         except BaseException:
-            await self._runner.cleanup()
+            await self._stop_listening()
+            await runner.cleanup()
             self._runner = None
             raise
         if self._bus is not None:
@@ -137,6 +141,7 @@ class SignalingService:
         if self._pages is not None:
             self._pages.configure(settings, relay_ports)
         self._api.configure(settings)
+        self._limits.configure(settings.connections_per_address)
         if self._bus is not None:
             self._bus.configure(settings.seat_hold_seconds)
 
@@ -202,10 +207,13 @@ class SignalingService:
         runner, self._runner = self._runner, None
         if runner is None:
             return
-        for site in list(runner.sites):
-            await site.stop()
+        await self._stop_listening()
         await self._endpoint.close()
         await runner.cleanup()
+
+    async def _stop_listening(self) -> None:
+        while self._listeners:
+            await self._listeners.pop().stop()
 
     async def _stop_purging(self) -> None:
         task, self._purging = self._purging, None

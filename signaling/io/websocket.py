@@ -1,26 +1,37 @@
 """The WebSocket `/ws`: carries the lobby's messages, and waits where the lobby must not."""
 
 import asyncio
+import contextlib
 import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from aiohttp import WSMsgType, web
 
 from signaling.appointments import Seat
-from signaling.events import Event, RoomClosed, RoomOpened
+from signaling.events import BlobDropped, Event, RoomClosed, RoomOpened
 from signaling.exchange import Exchange, Place, Placement, Post, Release, Save
-from signaling.ice_servers import CredentialIssuer, InvalidHost, RelayPorts, list_ice_servers, resolve_host
+from signaling.ice_servers import (
+    CredentialIssuer,
+    IceServer,
+    InvalidHost,
+    RelayPorts,
+    list_ice_servers,
+    name_subject,
+    resolve_host,
+)
 from signaling.io.clocks import Clocks
+from signaling.io.failure_log import FailureLog
 from signaling.io.metrics import SignalingMetrics
-from signaling.io.outbound import OutboundQueue, QueueOverflow
+from signaling.io.outbound import SEND_TIMEOUT_SECONDS, OutboundQueue, QueueOverflow
 from signaling.io.store import AppointmentStore, StoreError
 from signaling.lobby import Lobby
 from signaling.messages import MAX_MESSAGE_BYTES
 from signaling.node_messages import NodeId, NodeMessage
-from signaling.rate_limiter import address_key
+from signaling.rate_limiter import networks_around, peer_key
 from signaling.settings import SignalingSettings
 from signaling.transmit import CLOSE_NORMAL, Close, Lookup, Transmit
 
@@ -30,6 +41,8 @@ SHUTDOWN_TIMEOUT_SECONDS = 2.0
 TIMER_GRANULARITY_SECONDS = 0.01
 SPARE_SOCKETS = 64  # beyond `max_clients`, to tell them overload over the socket; then HTTP 503
 
+_CONTROL = (WSMsgType.PING, WSMsgType.PONG)
+_FRAMES = (WSMsgType.TEXT, WSMsgType.BINARY, *_CONTROL)
 _ORIGIN = re.compile(r"https?://([^/?#@\s]+)", re.ASCII | re.IGNORECASE)
 _logger = logging.getLogger(__name__)
 
@@ -39,7 +52,15 @@ class _Connection:
     socket: web.WebSocketResponse
     transport: asyncio.Transport | None
     host: str
+    remote: str | None  # the client's address, if it has one
+    subject: bytes = b""  # whom its relay credentials are issued for, once it has a seat
     outbound: OutboundQueue = field(default_factory=OutboundQueue)
+    is_read_out: asyncio.Event = field(default_factory=asyncio.Event)  # nothing more is read from the socket
+
+    def close(self) -> None:
+        """End the connection once all that was sent has left."""
+        if self.transport is not None:
+            self.transport.close()
 
     def abort(self) -> None:
         """End the connection without waiting for the peer."""
@@ -94,6 +115,8 @@ class WebSocketEndpoint:
         self._ports = ports
         self._metrics = metrics
         self._clocks = clocks
+        self._store_failures = FailureLog(_logger, logging.ERROR, "a join failed on the store")
+        self._bus_failures = FailureLog(_logger, logging.WARNING, "a join failed on the bus")
         self._connections: dict[int, _Connection] = {}
         self._empty = asyncio.Event()
         self._closing = False
@@ -124,18 +147,24 @@ class WebSocketEndpoint:
         if len(self._connections) >= self._settings.max_clients + SPARE_SOCKETS:
             raise web.HTTPServiceUnavailable
         socket = web.WebSocketResponse(
-            timeout=CLOSE_TIMEOUT_SECONDS,
             heartbeat=self._settings.heartbeat_seconds,
+            # Both would go through what a peer has sent without letting anybody else run: a flood would stop the loop.
+            autoping=False,
+            autoclose=False,
             compress=False,  # sealed blobs do not shrink, and each compressor takes memory
             # The lobby refuses what is longer than the protocol allows; this is the bound of the buffer.
             max_msg_size=2 * MAX_MESSAGE_BYTES,
         )
-        await socket.prepare(request)
-        connection = _Connection(socket, request.transport, host)
-        address = _limiter_key(request)
+        try:
+            await socket.prepare(request)
+        except ConnectionError as error:
+            _logger.debug("a socket ended in its handshake: %s", type(error).__name__)
+            return socket
+        connection = _Connection(socket, request.transport, host, request.remote)
+        address = peer_key(request.remote)
         if self._bus is not None:  # other nodes count it, too, and need not know it for that
             address = self._bus.name_address(address)
-        client = self._exchange.connect(address, self._clocks.monotonic())
+        client = self._exchange.connect(address, self._clocks.monotonic(), networks_around(request.remote))
         self._connections[client] = connection
         self._empty.clear()
         try:
@@ -148,6 +177,7 @@ class WebSocketEndpoint:
                     # The others learn it now, not when the last byte to this socket has found its end.
                     self._exchange.disconnect(client, self._clocks.monotonic())
                     self._drain()
+                    connection.is_read_out.set()
                     connection.outbound.close(CLOSE_NORMAL)
         finally:
             del self._connections[client]
@@ -192,16 +222,41 @@ class WebSocketEndpoint:
                 self._exchange.receive_text(client, message.data, now)
             elif message.type is WSMsgType.BINARY:
                 self._exchange.receive_binary(client, now)
+            elif message.type in _CONTROL:
+                self._exchange.receive_control(client, now)
             else:
                 return
             self._drain()
+            if not self._exchange.lobby.has_client(client):
+                await _read_out(connection.socket)
+                return
+            if message.type is WSMsgType.PING and not await self._answer_ping(connection, message.data):
+                return
             # Only this client's lookup can be here: whoever causes one takes it in the same step.
             while (lookup := self._exchange.poll_lookup()) is not None:
-                await self._look_up(lookup, connection.host)
+                await self._look_up(lookup, connection)
+
+    async def _answer_ping(self, connection: _Connection, payload: bytes) -> bool:
+        """Send a pong; False: the socket has ended, or its peer does not read."""
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                await connection.socket.pong(payload)
+        except TimeoutError:
+            self._metrics.count_slow_reader()
+            connection.abort()
+        except ConnectionError as error:
+            _logger.debug("a socket ended while a ping was answered: %s", type(error).__name__)
+        else:
+            return True
+        return False
 
     async def _write(self, connection: _Connection) -> None:
         try:
             await connection.outbound.write_to(connection.socket)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
+                    await connection.is_read_out.wait()
+            connection.close()
         except TimeoutError:
             self._metrics.count_slow_reader()
             connection.abort()
@@ -209,30 +264,35 @@ class WebSocketEndpoint:
             # The reader sees the end of the socket too, and reports it to the lobby.
             _logger.debug("a socket ended while it was written to: %s", type(error).__name__)
 
-    async def _look_up(self, lookup: Lookup, host: str) -> None:
+    async def _look_up(self, lookup: Lookup, connection: _Connection) -> None:
         try:
             async with asyncio.timeout(LOOKUP_TIMEOUT_SECONDS):
                 seat = await self._store.find(lookup.locator)
         except (StoreError, TimeoutError) as error:
             self._metrics.count_store_failure()
-            _logger.error("a join failed on the store: %r", error)  # noqa: TRY400 - one line a join is enough
-            self._exchange.fail_lookup(lookup.client, self._clocks.monotonic())
+            now = self._clocks.monotonic()
+            self._store_failures.report(error, now)
+            self._exchange.fail_lookup(lookup.client, now)
         else:
-            await self._finish_lookup(lookup.client, seat, host)
+            await self._finish_lookup(lookup.client, seat, connection)
         self._drain()
 
-    async def _finish_lookup(self, client: int, seat: Seat | None, host: str) -> None:
+    async def _finish_lookup(self, client: int, seat: Seat | None, connection: _Connection) -> None:
         placement = None
         if seat is not None and self._bus is not None and self._exchange.wants_home(seat, self._clocks.utc_now()):
             try:
                 async with asyncio.timeout(LOOKUP_TIMEOUT_SECONDS):
                     placement = await self._bus.place(seat.appointment.room_id)
             except (BusError, TimeoutError) as error:
-                _logger.warning("a join failed on the bus: %s", type(error).__name__)
-                self._exchange.fail_lookup(client, self._clocks.monotonic())
+                now = self._clocks.monotonic()
+                self._bus_failures.report(error, now)
+                self._exchange.fail_lookup(client, now)
                 return
         utc = self._clocks.utc_now()
-        ice = list_ice_servers(host, self._ports, self._issuer, int(utc.timestamp())) if seat else ()
+        ice: tuple[IceServer, ...] = ()
+        if seat is not None:
+            connection.subject = name_subject(seat, connection.remote)
+            ice = self._list_ice_servers(connection, utc)
         self._exchange.finish_lookup(client, seat, ice, placement, now=self._clocks.monotonic(), utc=utc)
 
     # --- the bus ---
@@ -303,9 +363,12 @@ class WebSocketEndpoint:
         connection = self._connections.get(client)
         if connection is None:
             return  # the socket has ended, and its handler is about to say so
-        now_unix = int(self._clocks.utc_now().timestamp())
-        ice = list_ice_servers(connection.host, self._ports, self._issuer, now_unix)
+        ice = self._list_ice_servers(connection, self._clocks.utc_now())
         self._exchange.renew(client, ice, self._clocks.monotonic())
+
+    def _list_ice_servers(self, connection: _Connection, utc: datetime) -> tuple[IceServer, ...]:
+        now_unix = int(utc.timestamp())
+        return list_ice_servers(connection.host, self._ports, self._issuer, now_unix, connection.subject)
 
     def _send(self, output: Transmit | Close) -> None:
         connection = self._connections.get(output.client)
@@ -315,8 +378,11 @@ class WebSocketEndpoint:
             connection.outbound.close(output.code)
             return
         try:
-            connection.outbound.put(output.text)
+            connection.outbound.put(output.text, droppable=output.droppable)
         except QueueOverflow:
+            if output.droppable:
+                self._metrics.observe(BlobDropped())
+                return
             self._metrics.count_slow_reader()
             connection.abort()
             self._exchange.disconnect(output.client, self._clocks.monotonic())
@@ -338,6 +404,12 @@ class WebSocketEndpoint:
         delay = max(deadline - self._clocks.monotonic(), TIMER_GRANULARITY_SECONDS)
         self._timer_at = deadline
         self._timer = asyncio.get_running_loop().call_later(delay, self.handle_timeout)
+
+
+async def _read_out(socket: web.WebSocketResponse) -> None:
+    """Drop what a client still sends until its end, which whoever writes to it brings about within a bounded time."""
+    while (await socket.receive()).type in _FRAMES:  # noqa: ASYNC110 - what is waited for is the peer
+        await asyncio.sleep(0)  # what has been received already comes without a pause, and may be a lot
 
 
 def _check_host(request: web.Request, configured: str) -> str:
@@ -369,10 +441,3 @@ def _origin(url: str) -> str:
     """Write scheme, host and port as browsers do: in lower case, and without the port of the scheme."""
     scheme, _, authority = url.lower().partition("://")
     return f"{scheme}://{authority.removesuffix(':443' if scheme == 'https' else ':80')}"
-
-
-def _limiter_key(request: web.Request) -> bytes:
-    try:
-        return address_key(request.remote or "")
-    except ValueError:
-        return b""  # no IP transport: all such clients count as one

@@ -981,6 +981,8 @@ def test_fresh_servers_are_heard_on_a_seat_and_within_their_bound(
       link.stop();
       return heard.map(([name]) => name).includes("ice");""")
     assert seen == is_heard
+
+
 def test_a_probe_that_fails_is_repeated_after_a_pause_and_a_new_network_begins_with_the_shortest_one(
     run: Run,
 ) -> None:

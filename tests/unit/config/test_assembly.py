@@ -7,11 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from config.assembly import _Installation
+from config.assembly import TurnCredentials, _Installation
 from config.reload import ReloadFailed
 from config.schema import Settings
 from config.state import State, open_state
 from signaling.ice_servers import PortRange, RelayPorts
+
+
+def test_the_credentials_of_one_subject_have_one_identity_that_tells_nothing_of_it() -> None:
+    credentials = TurnCredentials(bytes(32), 600, b"key")
+    first, again = credentials.issue(1_000, b"room"), credentials.issue(2_000, b"room")
+    expiry, _, identity = first[0].partition(":")
+    assert (expiry, again[0]) == ("1600", f"2600:{identity}")
+    assert first[1] != again[1]
+    assert credentials.issue(1_000, b"another room")[0] != first[0]
+    assert TurnCredentials(bytes(32), 600, b"another key").issue(1_000, b"room")[0] != first[0]
 
 
 @pytest.fixture(autouse=True)

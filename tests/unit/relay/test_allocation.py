@@ -40,6 +40,17 @@ def test_a_holder_is_a_user_of_a_realm() -> None:
     assert realm_of(holder_of("one", "ali\0ce")) == "one"
 
 
+def test_time_limited_names_of_one_identity_are_one_holder_whenever_they_expire() -> None:
+    assert holder_of("realm", "1700000000:abc") == holder_of("realm", "1700000900:abc")
+    assert holder_of("realm", "1700000000:abc") != holder_of("realm", "1700000000:abd")
+
+
+@pytest.mark.parametrize("name", ["abc", "1700000000", "1700000900", "x:abc", "1700000000:", "1234567890123:abc"])
+def test_every_other_name_is_a_holder_of_its_own(name: str) -> None:
+    others = {"1700000000:abc", "abc", "1700000000", "1700000900", "x:abc", "1700000000:", "1234567890123:abc"} - {name}
+    assert holder_of("realm", name) not in {holder_of("realm", other) for other in others}
+
+
 @pytest.mark.parametrize(("now", "live"), [(399.9, True), (400.0, False), (400.1, False)])
 def test_permissions_and_channels_end_at_their_instant(allocation: Allocation, now: float, *, live: bool) -> None:
     allocation.permissions[PEER.ip] = Permission(400.0)

@@ -11,7 +11,7 @@ from signaling.appointments import Appointment, Role, Seat, Tier
 from signaling.events import Event
 from signaling.ice_servers import IceServer
 from signaling.lobby import Lobby
-from signaling.rate_limiter import address_key
+from signaling.rate_limiter import address_key, networks_around
 from signaling.settings import SignalingSettings
 from signaling.transmit import Close
 
@@ -61,7 +61,7 @@ class Harness:
         return organiser, participant
 
     def connect(self, address: str = "192.0.2.1") -> int:
-        client = self.lobby.connect(address_key(address), self.now)
+        client = self.lobby.connect(address_key(address), self.now, networks_around(address))
         self.inbox[client] = []
         self.settle()
         return client

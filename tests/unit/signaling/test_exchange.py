@@ -1,5 +1,7 @@
 """What the machine of two nodes does not come to: races, strangers among nodes, and a bus that is away."""
 
+import json
+
 import pytest
 
 from signaling import events
@@ -7,6 +9,7 @@ from signaling.exchange import MAX_STRAYS, Place, Placement, Post, Release
 from signaling.lobby import Lobby
 from signaling.node_messages import Arrive, ClientText, Deliver, Gone, Shut, Stray
 from signaling.room import ClaimRecord
+from signaling.transmit import Transmit
 from tests.unit.signaling.cluster import Client, Cluster, Node
 from tests.unit.signaling.harness import ICE, Harness, credential_expiry
 
@@ -207,3 +210,49 @@ def test_a_wait_is_known_at_every_node_and_survives_the_one_that_has_the_room(cl
     organiser = cluster.join(cluster.nodes[0], "A00001")
     assert cluster.inbox[organiser][1]["pid"] == cluster.inbox[back][0]["pid"]
     assert cluster.inbox[organiser][1]["since"] == "2026-11-22T09:00:00Z"
+
+
+def test_guests_have_a_bound_of_their_own_and_take_no_room_from_sockets() -> None:
+    cluster = Cluster(max_clients=2)
+    planned = Harness()
+    for number in range(2):
+        planned.plan(number)
+    cluster.seats = planned.seats
+    home, other = cluster.nodes
+    organisers = [cluster.join(home, f"A{number:05d}") for number in range(2)]
+    guests = [cluster.join(other, f"B{number:05d}") for number in range(2)]
+    assert not cluster.closed, "guests count among the sockets of the home"
+    cluster.disconnect(guests[0])
+    again = cluster.join(other, "B00000")
+    assert again not in cluster.closed
+    assert len(organisers) == home.lobby._guests == 2
+    assert cluster.inbox[cluster.join(home, "A00000")][-1]["code"] == "overload"
+
+
+def test_more_guests_than_sockets_are_allowed_are_told_overload() -> None:
+    cluster = Cluster(max_clients=2)
+    planned = Harness()
+    planned.plan(1)
+    cluster.seats = planned.seats
+    home, other = cluster.nodes
+    third = cluster.start()
+    cluster.nodes.append(third)
+    cluster.join(home, "A00001")
+    for node in (other, third):
+        cluster.join(node, "B00001")
+    refused = cluster.join(other, "B00001")
+    assert cluster.inbox[refused][-1]["code"] == "overload"
+
+
+def test_a_strangers_blob_may_be_dropped_at_another_node_too(cluster: Cluster) -> None:
+    home, other, organiser, participant = pair(cluster)
+    pid = cluster.inbox[participant][0]["pid"]
+    home.exchange.receive_text(organiser[1], json.dumps({"type": "relay", "to": pid, "blob": "x"}), cluster.now)
+    post = home.exchange.poll_command()
+    assert isinstance(post, Post)
+    assert isinstance(post.message, Deliver)
+    assert home.id is not None
+    other.exchange.receive(home.id, post.message, now=cluster.now, utc=cluster.utc)
+    output = other.exchange.poll_transmit()
+    assert isinstance(output, Transmit)
+    assert output.droppable

@@ -1,10 +1,20 @@
 import contextlib
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signaling.ice_servers import InvalidHost, RelayPorts, list_ice_servers, parse_authority, parse_host, resolve_host
+from signaling.appointments import Appointment, Role, Seat, Tier
+from signaling.ice_servers import (
+    InvalidHost,
+    RelayPorts,
+    list_ice_servers,
+    name_subject,
+    parse_authority,
+    parse_host,
+    resolve_host,
+)
 
 PORTS = RelayPorts(udp=(3478, 3479), tcp=(3478, 3479), tls=(5349, 5350))
 
@@ -13,13 +23,13 @@ class CountingIssuer:
     def __init__(self) -> None:
         self.issued = 0
 
-    def issue(self, now_unix: int) -> tuple[str, str]:
+    def issue(self, now_unix: int, subject: bytes) -> tuple[str, str]:
         self.issued += 1
-        return f"{now_unix + 600}:{self.issued}", "secret-password"
+        return f"{now_unix + 600}:{subject.decode()}", "secret-password"
 
 
 def test_the_list_has_one_entry_for_stun_and_one_for_turn() -> None:
-    stun, turn = list_ice_servers("relay.example.org", PORTS, CountingIssuer(), 1_000)
+    stun, turn = list_ice_servers("relay.example.org", PORTS, CountingIssuer(), 1_000, b"subject")
     assert stun.model_dump(mode="json", exclude_none=True) == {"urls": ["stun:relay.example.org:3478"]}
     assert turn.model_dump(mode="json") == {
         "urls": [
@@ -27,30 +37,30 @@ def test_the_list_has_one_entry_for_stun_and_one_for_turn() -> None:
             "turn:relay.example.org:3478?transport=tcp",
             "turns:relay.example.org:5349?transport=tcp",
         ],
-        "username": "1600:1",
+        "username": "1600:subject",
         "credential": "secret-password",
     }
 
 
 def test_an_ipv6_host_stands_in_brackets() -> None:
-    stun, turn = list_ice_servers("2001:db8::1", PORTS, CountingIssuer(), 0)
+    stun, turn = list_ice_servers("2001:db8::1", PORTS, CountingIssuer(), 0, b"subject")
     assert stun.urls == ("stun:[2001:db8::1]:3478",)
     assert turn.urls[2] == "turns:[2001:db8::1]:5349?transport=tcp"
 
 
 def test_without_a_relay_no_credential_is_issued() -> None:
     issuer = CountingIssuer()
-    assert list_ice_servers("example.org", RelayPorts(), issuer, 0) == ()
+    assert list_ice_servers("example.org", RelayPorts(), issuer, 0, b"subject") == ()
     assert issuer.issued == 0
 
 
 def test_without_udp_there_is_no_stun_url() -> None:
-    (turn,) = list_ice_servers("example.org", RelayPorts(tls=(443,)), CountingIssuer(), 0)
+    (turn,) = list_ice_servers("example.org", RelayPorts(tls=(443,)), CountingIssuer(), 0, b"subject")
     assert turn.urls == ("turns:example.org:443?transport=tcp",)
 
 
 def test_repr_hides_the_credential() -> None:
-    assert "secret-password" not in repr(list_ice_servers("example.org", PORTS, CountingIssuer(), 0))
+    assert "secret-password" not in repr(list_ice_servers("example.org", PORTS, CountingIssuer(), 0, b"subject"))
 
 
 @pytest.mark.parametrize(
@@ -136,3 +146,27 @@ def test_an_authority_is_a_host_and_perhaps_a_port(text: str, read: tuple[str, i
 def test_what_is_no_authority_is_refused(text: str) -> None:
     with pytest.raises(InvalidHost):
         parse_authority(text)
+
+
+ROOM = Appointment(bytes(16), Tier.BASIS, datetime(2026, 11, 22, 9, 0, tzinfo=UTC))
+OTHER_ROOM = Appointment(bytes(15) + b"1", Tier.BASIS, datetime(2026, 11, 22, 9, 0, tzinfo=UTC))
+SEAT = Seat(ROOM, Role.PARTICIPANT)
+
+
+@pytest.mark.parametrize("again", ["2001:db8::1", "2001:db8:0:ffff::1"])
+def test_whoever_joins_again_from_the_same_48_is_the_same_subject(again: str) -> None:
+    assert name_subject(SEAT, again) == name_subject(SEAT, "2001:db8::1")
+
+
+@pytest.mark.parametrize(
+    ("seat", "address"),
+    [
+        (SEAT, "192.0.2.2"),
+        (SEAT, "2001:db8::1"),
+        (SEAT, None),
+        (Seat(ROOM, Role.ORGANISER), "192.0.2.1"),
+        (Seat(OTHER_ROOM, Role.PARTICIPANT), "192.0.2.1"),
+    ],
+)
+def test_another_seat_or_network_is_another_subject(seat: Seat, address: str | None) -> None:
+    assert name_subject(seat, address) != name_subject(SEAT, "192.0.2.1")

@@ -6,9 +6,19 @@ import pytest
 
 from signaling import events
 from signaling.appointments import Role, Tier
-from signaling.lobby import JOIN_DEADLINE_SECONDS, MAX_UNJOINED_PER_ADDRESS, OVERLOAD_RETRY_SECONDS, Lobby
+from signaling.guess_limiter import MAX_PENDING
+from signaling.lobby import (
+    BLOB_PACE,
+    FAILURE_PACE,
+    JOIN_DEADLINE_SECONDS,
+    JOIN_PACE,
+    MAX_UNJOINED_PER_ADDRESS,
+    OVERLOAD_RETRY_SECONDS,
+    Lobby,
+)
 from signaling.messages import ErrorCode, MessageFault
 from signaling.settings import SignalingSettings
+from signaling.transmit import Transmit
 from tests.unit.signaling.harness import START, Harness, credential_expiry
 
 
@@ -251,16 +261,71 @@ def test_the_eleventh_unknown_code_of_a_minute_is_not_looked_up(harness: Harness
 
 
 def test_known_codes_are_not_limited(harness: Harness) -> None:
-    organiser, _ = harness.plan(1)
-    for _ in range(50):
-        harness.send(harness.join(organiser), type="leave")
+    for number in range(50):
+        harness.send(harness.join(harness.plan(number)[0]), type="leave")
     assert not [event for event in harness.events if isinstance(event, events.JoinRefused)]
 
 
-def test_parallel_attempts_do_not_slip_past_the_limit(harness: Harness) -> None:
+def test_joins_with_one_code_from_one_address_are_limited(harness: Harness) -> None:
+    organiser, participant = harness.plan(1)
+    for _ in range(JOIN_PACE.burst):
+        harness.send(harness.join(organiser), type="leave")
+    assert harness.error(harness.join(organiser)) == {"type": "error", "code": "rate_limited", "retry_after": 2}
+    assert harness.joined(harness.join(organiser, address="192.0.2.2")), "nobody keeps somebody else out"
+    assert harness.joined(harness.join(participant)), "another code of the same address is not concerned"
+    harness.advance(2)
+    assert harness.joined(harness.join(organiser))
+
+
+def test_while_the_store_fails_an_address_asks_it_so_often_and_no_more(harness: Harness) -> None:
+    harness.answer_lookups = False
+    for number in range(FAILURE_PACE.burst):
+        harness.join(f"C{number:05d}")
+        lookup = harness.lobby.poll_lookup()
+        assert lookup is not None
+        harness.lobby.fail_lookup(lookup.client, harness.now)
+        harness.settle()
+    assert harness.error(harness.join("DDDDDD"))["code"] == "overload"
+    assert harness.lobby.poll_lookup() is None
+    harness.join("DDDDDD", address="192.0.2.2")
+    assert harness.lobby.poll_lookup() is not None
+    harness.advance(1)
+    harness.join("DDDDDD")
+    assert harness.lobby.poll_lookup() is not None
+
+
+def test_codes_that_are_looked_up_at_once_do_not_limit_each_other(harness: Harness) -> None:
+    locators = [locator for number in range(15) for locator in harness.plan(number)]
+    harness.answer_lookups = False
+    clients = [harness.join(locator) for locator in locators]
+    harness.answer_lookups = True
+    harness.settle()
+    assert all(harness.joined(client) for client in clients)
+
+
+def test_wrong_codes_that_are_looked_up_at_once_count_all_the_same(harness: Harness) -> None:
     harness.answer_lookups = False
     clients = [harness.join("ZZZZZZ") for _ in range(15)]
-    assert [client in harness.closed for client in clients] == [False] * 10 + [True] * 5
+    harness.answer_lookups = True
+    harness.settle()
+    assert {harness.error(client)["code"] for client in clients} == {"unknown_code"}
+    assert harness.error(harness.join("ZZZZZZ")) == {"type": "error", "code": "rate_limited", "retry_after": 36}
+
+
+def test_more_lookups_of_one_address_than_its_sockets_are_told_overload(harness: Harness) -> None:
+    harness.answer_lookups = False
+    for number in range(MAX_PENDING):
+        harness.disconnect(harness.join(f"Z{number:05d}"))
+    assert harness.error(harness.join("ZZZZZZ"))["code"] == "overload"
+    assert harness.join("ZZZZZZ", address="192.0.2.2") not in harness.closed
+
+
+def test_wrong_codes_of_one_48_are_limited_together(harness: Harness) -> None:
+    for number in range(160):
+        client = harness.join("ZZZZZZ", address=f"2001:db8:0:{number:x}00::1")
+        assert harness.error(client)["code"] == "unknown_code"
+    assert harness.error(harness.join("ZZZZZZ", address="2001:db8::1:1:1:1"))["code"] == "rate_limited"
+    assert harness.error(harness.join("ZZZZZZ", address="2001:db8:1::1"))["code"] == "unknown_code"
 
 
 def test_too_early_names_the_start(harness: Harness) -> None:
@@ -384,6 +449,7 @@ def test_draining_sends_everybody_away_and_lets_nobody_in(harness: Harness) -> N
         assert harness.closed[client] == 1001
     assert harness.events.count(events.ClaimEnded(events.Departure.DRAINED)) == 2
     assert [event for event in harness.events if isinstance(event, events.RoomClosed)]
+    harness.advance(JOIN_PACE.window)
     assert harness.lobby.poll_timeout() is None
 
 
@@ -531,3 +597,57 @@ def test_no_event_tells_since_when_anybody_waits(harness: Harness) -> None:
     harness.advance(60)
     harness.join(organiser)
     assert "2026" not in repr(harness.events)
+
+
+def flood(harness: Harness, client: int, peer: int) -> int:
+    """Speak until the lobby has had enough; returns how many bytes it took."""
+    said = 0
+    while client not in harness.closed:
+        harness.send(client, type="relay", to=harness.pid(peer), blob="x" * 32_768)
+        said += 32_768
+        assert said <= 2 * BLOB_PACE.burst, "nothing stops it"
+    return said - 32_768
+
+
+def test_the_blobs_of_a_claim_are_paced_by_their_bytes(harness: Harness) -> None:
+    locators = harness.plan(1)
+    organiser, participant = map(harness.join, locators)
+    assert flood(harness, organiser, participant) == BLOB_PACE.burst
+    assert harness.error(organiser)["code"] == "bad_message"
+    assert events.MessageRefused(MessageFault.TOO_FAST) in harness.events
+    assert participant not in harness.closed
+
+
+def test_whoever_comes_back_has_no_fresh_pace_for_its_blobs(harness: Harness) -> None:
+    locators = harness.plan(1)
+    organiser, participant = map(harness.join, locators)
+    flood(harness, organiser, participant)
+    again = harness.join(locators[0], resume=harness.token(organiser))
+    assert flood(harness, again, participant) == 0
+    harness.advance(1)
+    once_more = harness.join(locators[0], resume=harness.token(organiser))
+    assert flood(harness, once_more, participant) == 65_536
+
+
+def test_blobs_may_be_dropped_until_their_sender_is_confirmed(harness: Harness) -> None:
+    organiser, participant = map(harness.join, harness.plan(1))
+    relay = json.dumps({"type": "relay", "to": harness.pid(participant), "blob": "x"})
+
+    def speak() -> bool:
+        harness.lobby.receive_text(organiser, relay, harness.now)
+        output = harness.lobby.poll_transmit()
+        assert isinstance(output, Transmit)
+        return output.droppable
+
+    assert speak()
+    harness.pair(organiser, participant)
+    assert not speak()
+
+
+def test_joined_tells_the_appointment_as_it_was_looked_up_after_a_move(harness: Harness) -> None:
+    organiser, participant = harness.plan(1)
+    harness.join(organiser)
+    harness.plan(1, tier=Tier.PLUS, start=START + timedelta(minutes=10))
+    joined = harness.joined(harness.join(participant))
+    assert (joined["start"], joined["end"]) == ("2026-11-22T09:10:00Z", "2026-11-23T09:10:00Z")
+    assert (joined["tier"], joined["features"]) == ("plus", ["screen"])

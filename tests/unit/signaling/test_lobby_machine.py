@@ -167,7 +167,7 @@ class LobbyMachine(RuleBasedStateMachine):
         lobby = self.harness.lobby
         assert lobby.poll_timeout() is None
         deadlines = (lobby._holds, lobby._join_deadlines)
-        for table in (lobby._clients, lobby._rooms, lobby._unjoined, lobby._unknown_codes, lobby._renewals, *deadlines):
+        for table in (lobby._clients, lobby._rooms, lobby._unjoined, lobby._guessing, lobby._renewals, *deadlines):
             assert len(table) == 0, "something is left when all have gone"
 
     def draw_two(self, data: st.DataObject) -> tuple[int, int]:

@@ -29,7 +29,8 @@ from signaling.messages import (
 
 
 class OneIssuer:
-    def issue(self, now_unix: int) -> tuple[str, str]:
+    def issue(self, now_unix: int, subject: bytes) -> tuple[str, str]:
+        del subject
         return f"{now_unix}:x", "password"
 
 
@@ -117,7 +118,7 @@ def test_the_error_does_not_repeat_the_message() -> None:
 
 
 def test_joined_is_written_as_the_protocol_says() -> None:
-    ice = list_ice_servers("example.org", RelayPorts(udp=(3478,)), OneIssuer(), 7)
+    ice = list_ice_servers("example.org", RelayPorts(udp=(3478,)), OneIssuer(), 7, b"subject")
     joined = Joined(
         room="r",
         pid="p",

@@ -36,6 +36,7 @@ MESSAGES: list[NodeMessage] = [
     Arrive(7, bytes(range(16)), "token", SEAT, ICE),
     Arrive(7, b"", None, SEAT, ()),
     ClientText(2**64 - 1, '{"type":"leave"}'),
+    Deliver(7, "{}", droppable=True),
     Deliver(0, "ä" * (MAX_MESSAGE_BYTES // 2)),
     Gone(1),
     Stray(1),
@@ -66,7 +67,7 @@ def test_a_message_arrives_as_it_was_sent(message: NodeMessage) -> None:
             b"2026-11-22T09:00:00Z", b"0001-01-01T00:00:00+01:00"
         ),
         bytes([0]) + bytes(8),
-        bytes([7]) + bytes(8),
+        bytes([8]) + bytes(8),
     ],
 )
 def test_what_is_no_message_is_refused(data: bytes) -> None:

@@ -1,7 +1,9 @@
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from pydantic import ValidationError
 
-from signaling.appointments import Tier
+from signaling.appointments import EntryWindow, Tier
 from signaling.settings import IceSettings, OperatorSettings, SignalingSettings
 
 
@@ -129,3 +131,12 @@ def test_only_plus_shares_the_screen_unless_told_otherwise() -> None:
 def test_a_feature_or_tier_that_there_is_not_is_refused(tiers: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         SignalingSettings.model_validate({"tiers": tiers})
+
+
+def test_the_window_of_an_appointment_and_the_oldest_that_has_not_ended_go_by_the_same_hours() -> None:
+    settings = SignalingSettings(entry_opens_minutes=20, entry_closes_hours=3)
+    start = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
+    assert settings.window(start) == EntryWindow(start - timedelta(minutes=20), start + timedelta(hours=3))
+    ends_at = settings.window(start).closes_at
+    assert settings.oldest_start(ends_at - timedelta(seconds=1)) == start
+    assert settings.oldest_start(ends_at) > start

@@ -1,5 +1,6 @@
 """A signaling service on a loopback port with held clocks, and a browser made of aiohttp's client."""
 
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -34,7 +35,11 @@ class HeldClock:
 class FixedIssuer:
     """Stands in for the relay's credentials."""
 
-    def issue(self, now_unix: int) -> tuple[str, str]:
+    def __init__(self) -> None:
+        self.subjects: list[bytes] = []
+
+    def issue(self, now_unix: int, subject: bytes) -> tuple[str, str]:
+        self.subjects.append(subject)
         return f"{now_unix + 600}:fixed", "password"
 
 
@@ -65,7 +70,9 @@ class Bench:
     """The running service and all that a test touches."""
 
     def __init__(self, store: AppointmentStore, web_root: Path, **settings: Any) -> None:  # noqa: ANN401
+        ssl_context: ssl.SSLContext | None = settings.pop("ssl_context", None)
         self.clock = HeldClock()
+        self.issuer = FixedIssuer()
         self.store = store
         self.registry = CollectorRegistry()
         # Port 0, any free one, is for tests only: settings refuse it.
@@ -75,9 +82,10 @@ class Bench:
         self.service = SignalingService(
             self.settings,
             store,
-            issuer=FixedIssuer(),
+            issuer=self.issuer,
             relay_ports=RelayPorts((3478,), (3478,), (5349,)),
             registry=self.registry,
+            ssl_context=ssl_context,
             web_root=web_root,
             clocks=Clocks(lambda: self.clock.monotonic, lambda: self.clock.utc),
         )
@@ -98,9 +106,9 @@ class Bench:
     async def browser(self, origin: str | None = None) -> Browser:
         return Browser(await self.connect({"Origin": origin or self.url}))
 
-    async def connect(self, headers: dict[str, str]) -> ClientWebSocketResponse:
+    async def connect(self, headers: dict[str, str], *, autoping: bool = True) -> ClientWebSocketResponse:
         """Open a WebSocket; what is left of it when the test is over is closed then."""
-        socket = await self.session.ws_connect(f"{self.url}/ws", headers=headers)
+        socket = await self.session.ws_connect(f"{self.url}/ws", headers=headers, autoping=autoping)
         self._sockets.append(socket)
         return socket
 

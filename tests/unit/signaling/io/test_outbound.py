@@ -1,10 +1,10 @@
 import asyncio
 
 import pytest
-from aiohttp import web
+from aiohttp import WSMsgType, web
 
 from signaling.io import outbound
-from signaling.io.outbound import MAX_QUEUED_BYTES, MAX_QUEUED_MESSAGES, OutboundQueue, QueueOverflow
+from signaling.io.outbound import DROPPABLE_SHARE, MAX_QUEUED_BYTES, MAX_QUEUED_MESSAGES, OutboundQueue, QueueOverflow
 
 
 class RecordingSocket(web.WebSocketResponse):
@@ -19,10 +19,10 @@ class RecordingSocket(web.WebSocketResponse):
             await asyncio.Future()
         self.sent.append(data)
 
-    async def close(self, *, code: int = 1000, message: bytes = b"", drain: bool = True) -> bool:
-        del message, drain
-        self.sent.append(code)
-        return True
+    async def send_frame(self, message: bytes, opcode: WSMsgType, compress: int | None = None) -> None:
+        del compress
+        assert opcode is WSMsgType.CLOSE
+        self.sent.append(int.from_bytes(message))
 
 
 async def test_what_is_queued_is_sent_in_order_before_the_close() -> None:
@@ -67,3 +67,22 @@ async def test_a_stuck_socket_times_out(monkeypatch: pytest.MonkeyPatch) -> None
     queue.put("x")
     with pytest.raises(TimeoutError):
         await queue.write_to(RecordingSocket(stuck=True))
+
+
+@pytest.mark.parametrize("text", ["x", "x" * (MAX_QUEUED_BYTES // MAX_QUEUED_MESSAGES)])
+def test_what_may_be_dropped_leaves_half_of_the_room_to_the_rest(text: str) -> None:
+    queue = OutboundQueue()
+    for _ in range(MAX_QUEUED_MESSAGES // DROPPABLE_SHARE):
+        queue.put(text, droppable=True)
+    with pytest.raises(QueueOverflow):
+        queue.put(text, droppable=True)
+    for _ in range(MAX_QUEUED_MESSAGES // DROPPABLE_SHARE):
+        queue.put(text)
+
+
+def test_the_bytes_of_what_may_be_dropped_are_bounded_too() -> None:
+    queue = OutboundQueue()
+    queue.put("x" * (MAX_QUEUED_BYTES // DROPPABLE_SHARE), droppable=True)
+    with pytest.raises(QueueOverflow):
+        queue.put("x", droppable=True)
+    queue.put("x")

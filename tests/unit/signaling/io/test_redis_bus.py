@@ -128,6 +128,28 @@ async def test_a_room_moves_with_its_claims_when_its_home_is_gone(nodes: tuple[N
     assert await placed(second) == Placement(second.ids[0], CLAIMS)
 
 
+async def test_claims_are_told_again_after_somebody_gave_up_who_had_asked_for_them(nodes: tuple[Node, Node]) -> None:
+    first, second = nodes
+    await placed(first)
+    first.bus.submit(Save(ROOM, CLAIMS))
+    await placed(first)  # and so the claims have been saved
+    await first.bus.stop()
+    second.bus.place(ROOM).cancel()
+    assert await placed(second) == Placement(second.ids[0], CLAIMS)
+
+
+async def test_a_node_that_does_not_hear_its_own_channel_begins_anew(
+    nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = nodes
+    monkeypatch.setattr(redis_bus, "HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr(redis_bus, "LEASE_SECONDS", 0.5)
+    monkeypatch.setattr(first.bus, "_receive", lambda _sealed: None)
+    await first.until(lambda: first.losses == 1)
+    monkeypatch.undo()
+    await first.until(lambda: len(first.ids) > 1)
+
+
 async def test_messages_arrive_in_order_and_only_where_they_are_meant_to(nodes: tuple[Node, Node]) -> None:
     first, second = nodes
     for number in range(300):

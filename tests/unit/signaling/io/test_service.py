@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from signaling.io import http, service
+from signaling.io import service
 from signaling.io.store import AppointmentStore, StoreError
 from tests.unit.signaling.io.bench import KEY, START, Bench
 
@@ -47,7 +47,7 @@ async def test_a_taken_port_is_told_and_leaves_nothing_open(store: AppointmentSt
     with socket.create_server(("127.0.0.1", 0)) as taken:
         bench = Bench(store, web_root)
         bench.service._settings = bench.settings.model_copy(update={"port": taken.getsockname()[1]})
-        with pytest.raises(OSError, match="address already in use"):
+        with pytest.raises(OSError, match="Address already in use"):
             await bench.service.start()
         assert not bench.service.ready
         await bench.service.stop()
@@ -127,7 +127,7 @@ async def test_a_deletion_that_goes_on_is_not_cut_off_by_the_end(tmp_path: Path,
 async def test_connections_are_bounded(
     store: AppointmentStore, web_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "SPARE_CONNECTIONS", 0)
+    monkeypatch.setattr(service, "SPARE_CONNECTIONS", 0)
     async with Bench(store, web_root, max_clients=2) as bench:
         port = bench.service.addresses[0][1]
         streams = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]

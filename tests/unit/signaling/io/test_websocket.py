@@ -5,8 +5,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from aiohttp import WSMessage, WSMsgType, WSServerHandshakeError
+from aiohttp import ClientError, WSMessage, WSMsgType, WSServerHandshakeError, web
 
+from signaling import lobby
 from signaling.appointments import Seat, Tier
 from signaling.io import outbound, websocket
 from signaling.io.store import AppointmentStore, StoreError
@@ -53,6 +54,14 @@ async def test_a_fresh_credential_comes_before_the_last_one_ends(bench: Bench) -
     assert renewed["type"] == "ice"
     assert [server["urls"] for server in renewed["ice"]] == [server["urls"] for server in joined["ice"]]
     assert renewed["ice"][1]["username"] == f"{int(bench.clock.utc.timestamp()) + 600}:fixed"
+
+
+async def test_whoever_joins_again_is_issued_a_credential_for_the_same_subject(bench: Bench) -> None:
+    organiser, participant = await bench.plan()
+    for locator in (organiser, organiser, participant):
+        await (await bench.browser()).join(locator)
+    first, second, other = bench.issuer.subjects
+    assert first == second != other
 
 
 async def test_whoever_waits_is_told_when_the_other_comes_and_goes(bench: Bench) -> None:
@@ -276,9 +285,12 @@ async def test_a_broken_store_is_told_as_overload(web_root: Path, caplog: pytest
     store = BrokenStore("sqlite+aiosqlite:///:memory:", KEY)
     await store.open()
     async with Bench(store, web_root) as bench:
-        assert (await (await bench.browser()).join("000000"))["code"] == "overload"
-        assert bench.metric("store_failures_total") == 1
+        for _ in range(3):
+            assert (await (await bench.browser()).join("000000"))["code"] == "overload"
+        assert bench.metric("store_failures_total") == 3
     assert "000000" not in caplog.text
+    assert caplog.messages.count("a join failed on the store: StoreError") == 1
+    assert "more since" not in caplog.text
     await store.close()
 
 
@@ -301,6 +313,26 @@ async def test_a_slow_reader_is_cut_off_and_its_claim_held(bench: Bench, monkeyp
     assert (await participant.socket.receive(timeout=WAIT_SECONDS)).type in {WSMsgType.CLOSED, WSMsgType.ERROR}
 
 
+async def test_a_stranger_cannot_cut_off_whom_he_speaks_to(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    locators = await bench.plan()
+    stranger, participant = await bench.browser(), await bench.browser()
+    first = await stranger.join(locators[0])
+    second = await participant.join(locators[1])
+    await stranger.receive()
+    assert (await participant.receive())["pid"] == first["pid"]
+    monkeypatch.setattr(outbound, "MAX_QUEUED_BYTES", 400)
+    await stranger.send(type="relay", to=second["pid"], blob="x" * 200)
+    await stranger.send(type="leave")
+    assert await participant.receive() == {
+        "type": "peer",
+        "pid": first["pid"],
+        "role": "organiser",
+        "present": False,
+    }
+    assert bench.metric("slow_readers_total") == 0
+    assert bench.metric("dropped_blobs_total") == 1
+
+
 async def test_messages_after_the_refusal_are_ignored(bench: Bench) -> None:
     browser = await bench.browser()
     await browser.socket.send_str("{}")
@@ -313,8 +345,50 @@ async def test_messages_after_the_refusal_are_ignored(bench: Bench) -> None:
     assert bench.metric("messages_refused_total", fault="malformed") == 1
 
 
-async def test_a_socket_of_no_ip_transport_has_a_key_too() -> None:
-    class Request:
-        remote = None
+async def test_a_ping_is_answered(bench: Bench) -> None:
+    socket = await bench.connect({"Origin": bench.url}, autoping=False)
+    await socket.ping(b"are you there")
+    message = await socket.receive(timeout=WAIT_SECONDS)
+    assert (message.type, bytes(message.data)) == (WSMsgType.PONG, b"are you there")
 
-    assert websocket._limiter_key(Request()) == b""  # type: ignore[arg-type]
+
+@pytest.mark.parametrize("control", ["ping", "pong"])
+async def test_pings_and_pongs_are_paced_like_messages(bench: Bench, control: str) -> None:
+    browser = await bench.browser()
+    for _ in range(lobby.MESSAGE_PACE.burst + 1):
+        await getattr(browser.socket, control)()
+    assert await browser.receive() == {"type": "error", "code": "bad_message"}
+    assert await browser.closed() == 1008
+    assert bench.metric("messages_refused_total", fault="too_fast") == 1
+
+
+async def test_a_ping_of_somebody_who_does_not_read_ends_his_socket(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def wait_for_room(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(web.WebSocketResponse, "pong", wait_for_room)
+    monkeypatch.setattr(websocket, "SEND_TIMEOUT_SECONDS", 0.0)
+    browser = await bench.browser()
+    await browser.socket.ping()
+    assert (await browser.socket.receive(timeout=WAIT_SECONDS)).type in {WSMsgType.CLOSED, WSMsgType.ERROR}
+    assert bench.metric("slow_readers_total") == 1
+
+
+async def test_a_handshake_that_is_reset_is_no_error(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepare = web.WebSocketResponse.prepare
+
+    async def prepare_after_the_reset(self: web.WebSocketResponse, request: web.BaseRequest) -> object:
+        assert request.transport is not None
+        request.transport.abort()
+        await asyncio.sleep(0)
+        return await prepare(self, request)
+
+    monkeypatch.setattr(web.WebSocketResponse, "prepare", prepare_after_the_reset)
+    with pytest.raises(ClientError):
+        await bench.browser()
+    await bench.service.stop()
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
