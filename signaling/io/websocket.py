@@ -159,7 +159,7 @@ class WebSocketEndpoint:
             await socket.prepare(request)
         except ConnectionError as error:
             _logger.debug("a socket ended in its handshake: %s", type(error).__name__)
-            return socket
+            return web.Response()  # nobody is there to read it
         connection = _Connection(socket, request.transport, host, request.remote)
         address = peer_key(request.remote)
         if self._bus is not None:  # other nodes count it, too, and need not know it for that
