@@ -1,7 +1,12 @@
-"""Every way in that leads nowhere says so, in the words that were agreed."""
+"""Every way in that leads nowhere says so, in the words that were agreed.
+
+Elsewhere: `unverified` in test_sealed_signaling, `ended` in test_journeys. The texts of `room_full` and `tier` belong
+to conferences: no server tells them to a room of two.
+"""
 
 import asyncio
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +18,7 @@ from signaling.appointments import Tier
 from signaling.codes import LOCATOR_BITS, SECRET_BITS, AccessCode, locator_from, secret_from
 from signaling.io.store import AppointmentStore
 from tests.support.browser import Participant
-from tests.support.service import Service
+from tests.support.service import Service, free_port, run_service
 
 UNKNOWN = "Zugangscode unbekannt. Bitte prüfen Sie die Eingabe."
 IN_USE = "Dieser Zugangscode wird bereits verwendet. Arzt und Patient benötigen je einen eigenen Code."
@@ -97,6 +102,53 @@ def test_codes_of_two_appointments_leave_both_waiting_with_a_hint_after_a_minute
         participant.page.clock.fast_forward(61_000)
         hint = participant.text("waiting-hint")
         assert hint == "Falls beide warten: Die Codes müssen zum selben Termin gehören."
+
+
+@pytest.fixture
+def small_service(tmp_path: Path) -> Iterator[Service]:
+    """A service that has room for two."""
+    port = free_port()
+    settings = {
+        "signaling": {"port": port, "public_url": f"http://localhost:{port}", "max_clients": 2},
+        "relay": {"udp_ports": [free_port()], "tcp_ports": [free_port()], "tls_ports": [free_port()]},
+    }
+    with run_service(tmp_path, settings) as started:
+        yield started
+
+
+def test_a_crowded_service_is_told_and_the_page_comes_in_by_itself_and_guessing_is_stopped(
+    small_service: Service, invite: Callable[..., Participant]
+) -> None:
+    ours, others = small_service.create_appointment(), small_service.create_appointment()
+    first, second, third = invite(), invite(), invite()
+    for person, link in ((first, ours.organiser_link), (second, others.organiser_link)):
+        person.open(link)
+        person.join("Dr. Anna Beispiel")
+        person.text("waiting-text")
+    third.open(ours.participant_link)
+    third.join("Petra Muster")
+    assert third.text("error-text") == "Der Dienst ist gerade ausgelastet."
+    assert re.fullmatch(r"Nächster Versuch (in \d+ Sekunden\.|läuft…)", third.text("retry-text"))
+    first.hang_up()
+    first.text("ended-text")
+    assert third.text("waiting-text") == "Bitte warten – Ihr Gesprächspartner ist noch nicht da."
+
+    third.hang_up()
+    third.text("ended-text")
+    first.page.evaluate(GUESS, 10)
+    first.page.get_by_test_id("rejoin-button").click()
+    told = first.text("error-text")
+    assert re.fullmatch(r"Zu viele Versuche\. Bitte in [1-9]\d? Sekunden erneut\.", told), told
+
+
+# Somebody at this address tries locators, one after the other.
+GUESS = """async (count) => {
+  for (let number = 0; number < count; number += 1) {
+    const socket = new WebSocket(`ws://${location.host}/ws`);
+    socket.onopen = () => socket.send(JSON.stringify({ type: "join", loc: `00000${number}` }));
+    await new Promise((closed) => { socket.onclose = closed; });
+  }
+}"""
 
 
 def appointment_of_the_past(service: Service) -> AccessCode:
