@@ -16,6 +16,7 @@ from tests.support.service import Service, free_port, run_service
 
 _TOKEN: Final = "the-organisation-of-a-benchmark-on-loopback"
 _SPARE_CLIENTS: Final = 100
+_STOP_SECONDS: Final = 120.0  # the machine may be busy: how fast the service ends is tested elsewhere
 _PROC: Final = Path("/proc")
 
 
@@ -100,6 +101,8 @@ def run_signaling(clients: int, *, https: bool = False) -> Iterator[SignalingSer
     }
     with tempfile.TemporaryDirectory() as name, run_service(Path(name), settings) as service:
         yield SignalingServer(service)
+        service.terminate()
+        service.await_end(_STOP_SECONDS)
 
 
 def raise_descriptor_limit() -> int:
