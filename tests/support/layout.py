@@ -80,21 +80,33 @@ _FIND_COVERED: Final = f"""() => {{
   }}
   return found;
 }}"""
-# Two texts that lie on each other by more than the air around their letters.
+# What lies on a text by more than the air around its letters.
 _FIND_OVERLAPPING: Final = f"""() => {{
   {_IS_SEEN}
+  const seenPart = (element, {{ left, right, top, bottom }}) => {{
+    for (let box = element; box !== null; box = box.parentElement) {{
+      if (getComputedStyle(box).overflowY === "visible" || box === document.scrollingElement) continue;
+      const limits = box.getBoundingClientRect();
+      top = Math.max(top, limits.top);
+      bottom = Math.min(bottom, limits.bottom);
+    }}
+    return {{ left, right, top, bottom }};
+  }};
   const isText = (node) => node.nodeType === Node.TEXT_NODE && node.data.trim() !== "";
   const texts = [...document.body.querySelectorAll("*")].filter(isSeen).flatMap((element) =>
     [...element.childNodes].filter(isText).flatMap((node) => {{
       const range = document.createRange();
       range.selectNodeContents(node);
-      return [...range.getClientRects()].map((rect) => ({{ element, rect }}));
+      return [...range.getClientRects()].map((rect) => ({{ element, rect: seenPart(element, rect) }}));
     }}));
   const overlap = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
     && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4;
-  return texts.flatMap((one, at) => texts.slice(at + 1)
-    .filter((other) => other.element !== one.element && overlap(one.rect, other.rect))
-    .map((other) => `"${{one.element.textContent.trim()}}" lies on "${{other.element.textContent.trim()}}"`));
+  const controls = [...document.querySelectorAll("button, select, input")].filter(isSeen)
+    .map((element) => ({{ element, rect: element.getBoundingClientRect() }}));
+  const apart = (one, other) => !one.contains(other) && !other.contains(one);
+  return texts.flatMap((one, at) => [...texts.slice(at + 1), ...controls]
+    .filter((other) => apart(one.element, other.element) && overlap(one.rect, other.rect))
+    .map(({{ element }}) => `"${{one.element.textContent}}" meets ${{element.id || element.textContent.trim()}}`));
 }}"""
 _FIND_SMALL: Final = f"""([selector, least]) => {{
   {_IS_SEEN}
@@ -127,7 +139,7 @@ def find_covered(page: Page) -> list[str]:
 
 
 def find_overlapping(page: Page) -> list[str]:
-    """Every two texts that lie on each other."""
+    """Every text that lies on another one, or on a control that it does not belong to."""
     return _list(page.evaluate(_FIND_OVERLAPPING))
 
 
