@@ -1,7 +1,7 @@
 """Every way in that leads nowhere says so, in the words that were agreed.
 
-Elsewhere: `unverified` in test_sealed_signaling, `ended` in test_journeys. The texts of `room_full` and `tier` belong
-to conferences: no server tells them to a room of two.
+Elsewhere: `unverified` in test_sealed_signaling, `ended` in test_consultation_on_one_machine. The texts of `room_full`
+and `tier` belong to conferences: no server tells them to a room of two.
 """
 
 import asyncio

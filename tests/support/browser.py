@@ -3,15 +3,17 @@
 import contextlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self, TypeVar, cast
 
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 
 from tests.support.lab import Lab
 from tests.support.service import Codes
+
+T = TypeVar("T")
 
 CHROMIUM: Final = "/usr/bin/chromium"
 FIREFOX: Final = "/usr/bin/firefox-esr"
@@ -231,6 +233,10 @@ class Participant:
         self.page.on("console", self._note_console)
         self.requested: list[str] = []
         self.page.on("request", lambda request: self.requested.append(request.url))
+
+    def do(self, action: Callable[[Page], T]) -> T:
+        """Do something with the page, in the thread that drives it, and return what came of it."""
+        return action(self.page)
 
     def open(self, link: str) -> None:
         """Follow a link."""
