@@ -291,7 +291,7 @@ class Participant:
 
     def await_that(self, predicate: str, arg: object = None) -> None:
         """Wait until a JavaScript function, which must not be asynchronous, finds it true in the page."""
-        self.page.wait_for_function(predicate, arg=arg, timeout=CONNECT_MS)
+        self.page.wait_for_function(predicate, arg=arg, timeout=2 * CONNECT_MS)
 
     def connections(self) -> int:
         """How many connections the page has made since it was loaded."""
