@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from signaling import events
 from signaling.appointments import Appointment, EntryRefused, EntryWindow, Expired, Role, Seat, TooEarly
-from signaling.guess_limiter import GuessLimiter, TooManyPending
+from signaling.guess_limiter import MAX_PENDING, GuessLimiter, TooManyPending
 from signaling.ice_servers import IceServer
 from signaling.messages import (
     Drain,
@@ -46,7 +46,7 @@ JOIN_DEADLINE_SECONDS = 10.0
 OVERLOAD_RETRY_SECONDS = 5
 MESSAGE_PACE = Pace(interval=1 / 50, burst=200)  # one client's messages: a burst of candidates passes
 BLOB_PACE = Pace(interval=1 / 65_536, burst=524_288)  # bytes of one claim's blobs
-JOIN_PACE = Pace(interval=2.0, burst=30)  # joins with one code from one address, right or not: reloads, lost networks
+JOIN_PACE = Pace(interval=2.0, burst=30)  # joins with one right code from one address: reloads, lost networks
 FAILURE_PACE = Pace(interval=1.0, burst=60)  # joins of one address that fail because appointments or bus do
 MAX_LIMITED_ADDRESSES = 65_536
 LOCATOR_KEY_BYTES = 16
@@ -76,6 +76,7 @@ class _Client:
     messages: TokenBucket
     resume: str | None = None
     networks: tuple[bytes, ...] = ()  # around the address
+    code: bytes = b""  # what it joins with, and where from, as the pace of joins names it
     looking_up: bool = False
     place: _Place | None = None
     unjoined: bool = True  # counts among the sockets of its address that have no seat
@@ -125,7 +126,7 @@ class Lobby:
         self._clocks: _BothClocks | None = None
         self._pace = _guess_pace(settings)
         self._guesses = GuessLimiter(self._pace)
-        self._joins = AddressLimiter(JOIN_PACE, MAX_LIMITED_ADDRESSES)
+        self._joins = AddressLimiter(JOIN_PACE, MAX_LIMITED_ADDRESSES, max_debt=MAX_PENDING)
         self._failures = AddressLimiter(FAILURE_PACE, MAX_LIMITED_ADDRESSES)
         self._locator_key = entropy(LOCATOR_KEY_BYTES)
         self._guessing: dict[int, tuple[bytes, ...]] = {}  # whom a lookup counts for, by client, be it gone or not
@@ -232,6 +233,7 @@ class Lobby:
         if seat is None:
             self._refuse_join(client, Error(code=ErrorCode.UNKNOWN_CODE))
             return
+        self._joins.charge(record.code, now)
         self._admit(client, record, seat, ice, now=now, utc=utc)
 
     def _admit(
@@ -320,6 +322,7 @@ class Lobby:
         record = self._end_lookup(client, now, good=True)
         if record is None:
             return None
+        self._joins.charge(record.code, now)
         self._count_out(record)
         record.lent = True
         return Joining(record.address, record.resume)
@@ -465,8 +468,9 @@ class Lobby:
         except RateExceeded:
             self._refuse_join(client, _overload())  # what the lookup would tell, too
             return
+        code = self._name_locator(message.loc) + record.address
         try:
-            self._joins.take(self._name_locator(message.loc) + record.address, now)
+            self._joins.check(code, now)
             self._guesses.begin(networks, now)
         except RateExceeded as error:
             retry_after = max(1, math.ceil(error.retry_after))
@@ -477,6 +481,7 @@ class Lobby:
             return
         self._guessing[client] = networks
         del self._join_deadlines[client]
+        record.code = code
         record.resume = message.resume
         record.looking_up = True
         self._lookups.append(Lookup(client, message.loc))

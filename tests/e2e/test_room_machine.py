@@ -754,7 +754,9 @@ def test_a_connection_that_is_opened_anew_still_has_sound_alone_and_another_talk
     seen = run("""
       const m = talking();
       m.useAudioOnly(true);
-      for (const time of [1_000, 2_000]) m.callChanged("failed", time);
+      m.callChanged("failed", 1_000);
+      m.callChanged("connecting", 1_500);
+      m.callChanged("failed", 2_000);
       const greeting = m.poll().findLast((action) => action.message?.kind === "hello").message;
       const kept = [greeting.camera, greeting.audioOnly, m.view().audioOnly];
       m.hangUp();

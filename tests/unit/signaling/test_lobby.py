@@ -277,6 +277,29 @@ def test_joins_with_one_code_from_one_address_are_limited(harness: Harness) -> N
     assert harness.joined(harness.join(organiser))
 
 
+def test_a_join_that_the_store_fails_does_not_count_against_its_code(harness: Harness) -> None:
+    organiser, _ = harness.plan(1)
+    harness.answer_lookups = False
+    for _ in range(JOIN_PACE.burst):
+        harness.join(organiser)
+        lookup = harness.lobby.poll_lookup()
+        assert lookup is not None
+        harness.lobby.fail_lookup(lookup.client, harness.now)
+        harness.settle()
+    harness.answer_lookups = True
+    assert harness.joined(harness.join(organiser))
+
+
+def test_joins_with_one_code_that_are_looked_up_at_once_count_all_the_same(harness: Harness) -> None:
+    organiser, _ = harness.plan(1)
+    harness.answer_lookups = False
+    for _ in range(JOIN_PACE.burst + 5):
+        harness.join(organiser)
+    harness.answer_lookups = True
+    harness.settle()
+    assert harness.error(harness.join(organiser))["retry_after"] == 12
+
+
 def test_while_the_store_fails_an_address_asks_it_so_often_and_no_more(harness: Harness) -> None:
     harness.answer_lookups = False
     for number in range(FAILURE_PACE.burst):
@@ -449,7 +472,7 @@ def test_draining_sends_everybody_away_and_lets_nobody_in(harness: Harness) -> N
         assert harness.closed[client] == 1001
     assert harness.events.count(events.ClaimEnded(events.Departure.DRAINED)) == 2
     assert [event for event in harness.events if isinstance(event, events.RoomClosed)]
-    harness.advance(JOIN_PACE.window)
+    harness.advance(JOIN_PACE.window + MAX_PENDING * JOIN_PACE.interval)
     assert harness.lobby.poll_timeout() is None
 
 

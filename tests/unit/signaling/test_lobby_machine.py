@@ -163,7 +163,7 @@ class LobbyMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         for client in self.open:
             self.harness.disconnect(client)
-        self.harness.advance(120)
+        self.harness.advance(200)
         lobby = self.harness.lobby
         assert lobby.poll_timeout() is None
         deadlines = (lobby._holds, lobby._join_deadlines)
