@@ -221,18 +221,19 @@ export class Media {
    */
   async #ask(devices) {
     const constraints = devices.map((device) => constraintsOf(device, this.#choices[device], this.#handheld));
+    let stream;
     try {
-      const stream = await navigator.mediaDevices.getUserMedia(Object.assign({}, ...constraints));
-      if (this.#stopped) {
-        for (const track of stream.getTracks()) track.stop();
-        return null;
-      }
-      for (const device of devices) this.#take(device, stream);
-      this.#changed();
-      return null;
+      stream = await navigator.mediaDevices.getUserMedia(Object.assign({}, ...constraints));
     } catch (error) {
       return faultOf(error);
     }
+    if (this.#stopped) {
+      for (const track of stream.getTracks()) track.stop();
+      return null;
+    }
+    for (const device of devices) this.#take(device, stream);
+    this.#changed();
+    return null;
   }
 
   /**

@@ -90,6 +90,7 @@ export const WORDS = {
   status_relay: "Über Vermittlungsserver verbunden",
   status_interrupted: "Verbindung unterbrochen, wird wiederhergestellt…",
   try_again: "Erneut versuchen",
+  no_path_help: "Was Sie und Ihre IT tun können",
 
   quality: "Verbindungsqualität:",
   quality_good: "gut",
@@ -130,6 +131,7 @@ export const WORDS = {
   handheld_sound: "Mikrofon und Lautsprecher wählt Ihr Gerät selbst.",
   level: "Mikrofonempfindlichkeit",
   level_off: "Mikrofon aus",
+  level_unknown: "lässt sich hier nicht messen",
   level_silent: "nichts zu hören",
   level_low: "leise",
   level_good: "gut zu hören",
