@@ -94,7 +94,7 @@ def error_text(status: int) -> str:
 def security_headers(request: web.BaseRequest) -> dict[str, str]:
     """The headers that guard every answer.
 
-    Whoever came by https, here or on the port that is shared with the relay, is to come by https from now on (RFC 6797).
+    Whoever came by https, here or on the port that is shared with the relay, is to come so from now on (RFC 6797).
     Over http that is not said: browsers would not heed it, and where a proxy ends TLS, it is the proxy's to say.
     """
     headers = dict(SECURITY_HEADERS)
