@@ -2,7 +2,6 @@
  * The settings in the panel: sound, picture, keys. What is chosen here holds at once, also in the middle of a talk.
  */
 
-import { openOption } from "./devices.js";
 import { LevelMeter } from "./level_meter.js";
 import { CAN_CHOOSE_SPEAKER } from "./test_sound.js";
 import { text } from "./texts.js";
@@ -99,8 +98,8 @@ export class SettingsView {
     fill(this.#selects.speaker, options.speaker, speaker, text("speaker_system"));
     for (const device of DEVICES) {
       const track = media?.track(device) ?? null;
-      const open = track === null ? "" : openOption(track.getSettings(), handheld);
-      fill(this.#selects[device], options[device], open, text(track === null ? `${device}_none` : `${device}_unknown`));
+      const otherwise = track !== null ? `${device}_unknown` : media?.rests(device) ? `${device}_off` : `${device}_none`;
+      fill(this.#selects[device], options[device], media?.used(device) ?? "", text(otherwise));
     }
   }
 }

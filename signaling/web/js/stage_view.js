@@ -25,6 +25,7 @@ const BAR_SHOWN_FOR_MS = 4_000;
  * @property {() => void} toggleFullScreen
  * @property {(hidden: boolean) => void} hideOwn
  * @property {() => void} closeScreenFault
+ * @property {(speaker: string) => void} speakerRefused the remembered one does not open
  * @property {() => void} hangUp
  * @property {() => void} tryAgain
  * @property {(words: string) => void} announce
@@ -51,7 +52,7 @@ export class StageView {
   #soundBlocked = false;
   #sharing = "";
   #shownReason = "";
-  #speaker = "";
+  /** What the view said last; only another one is news. */ #speaker = "";
   #restTimer = 0;
   /** @type {number | null} */ #awaySince = null;
   #awayTimer = 0;
@@ -203,19 +204,27 @@ export class StageView {
   }
 
   /**
-   * Send the partner's voice to the chosen loudspeaker; if that fails, to the one of the system.
+   * Send the partner's voice to this loudspeaker. If it does not open, the present one goes on.
    *
-   * @param {string} speaker
+   * @param {string} speaker an id of the view's `options`; empty for the one of the system
+   * @returns {Promise<boolean>} whether it opened
    */
-  async #useSpeaker(speaker) {
-    if (!CAN_CHOOSE_SPEAKER || speaker === this.#speaker) return;
-    this.#speaker = speaker;
+  async useSpeaker(speaker) {
+    if (!CAN_CHOOSE_SPEAKER) return false;
     try {
       await this.#remoteVideo.setSinkId(speaker);
+      return true;
     } catch (error) {
       console.warn("stage: loudspeaker refused by the browser", error.name);
-      if (speaker !== "" && this.#speaker === speaker) await this.#useSpeaker("");
+      return false;
     }
+  }
+
+  /** @param {string} speaker of the view */
+  async #followSpeaker(speaker) {
+    if (!CAN_CHOOSE_SPEAKER || speaker === this.#speaker) return;
+    this.#speaker = speaker;
+    if (!(await this.useSpeaker(speaker)) && speaker !== "") this.#handlers.speakerRefused(speaker);
   }
 
   /**
@@ -223,7 +232,7 @@ export class StageView {
    * @param {boolean} withPartner
    */
   #renderRemote({ partner, call, remoteStream, speaker, audioOnly, waitingSince }, withPartner) {
-    void this.#useSpeaker(speaker);
+    void this.#followSpeaker(speaker);
     this.#remoteTile.hidden = !withPartner || call === "no_path";
     if (this.#remoteVideo.srcObject !== remoteStream) {
       this.#remoteVideo.srcObject = remoteStream;
