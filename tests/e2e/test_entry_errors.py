@@ -168,6 +168,29 @@ def test_codes_of_two_appointments_leave_both_waiting_with_a_hint_after_a_minute
         assert hint == "Falls beide warten: Die Codes müssen zum selben Termin gehören."
 
 
+def test_where_no_path_is_found_the_page_leads_to_what_can_be_done_about_it(
+    service: Service, invite: Callable[..., Participant]
+) -> None:
+    nowhere = {"relayOnly": True, "scheme": "turns:", "suffix": "through no port"}
+    doctor, patient = invite(wish=nowhere), invite(wish=nowhere)
+    codes = service.create_appointment()
+    doctor.open(codes.organiser_link)
+    page = doctor.page
+    page.clock.install()
+    page.reload()
+    doctor.join("Dr. Anna Beispiel")
+    patient.open(codes.participant_link)
+    patient.join("Petra Muster")
+    for _ in range(2):  # attempts, each of which has its time
+        expect(page.get_by_test_id("connection-status")).to_have_text("Verbindung wird aufgebaut…")
+        page.clock.fast_forward(16_000)
+    assert doctor.text("error-text").startswith("Keine Bildverbindung möglich.")
+    with page.expect_popup() as help_page:
+        page.get_by_role("link", name="Was Sie und Ihre IT tun können").click()
+    help_page.value.wait_for_url("**/hilfe/firewall#schwarz")
+    expect(page.get_by_test_id("try-again-button")).to_be_visible()
+
+
 @pytest.fixture
 def small_service(tmp_path: Path) -> Iterator[Service]:
     """A service that has room for two."""
