@@ -3,6 +3,7 @@
  */
 
 import { MAX_NAME_LENGTH, cleanName, formatCode, normaliseCode, parseCode, parseFragment } from "./codes.js";
+import { byId } from "./elements.js";
 import { germanTime, hasText, text } from "./texts.js";
 
 const FIELDS_OF_PROBLEMS = { unknown_code: "code", code_missing: "code", name_missing: "name" };
@@ -242,9 +243,4 @@ function problemWords(problem, seconds, retries) {
   const key = `error_${problem.code}`;
   const { date, time } = germanTime(problem.start ?? "");
   return text(hasText(key) ? key : "error_unexpected", { date, time, seconds, limit: problem.limit ?? 2 });
-}
-
-/** @param {string} id */
-function byId(id) {
-  return /** @type {HTMLElement} */ (document.getElementById(id));
 }

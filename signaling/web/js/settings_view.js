@@ -2,6 +2,7 @@
  * The settings in the panel: sound, picture, keys. What is chosen here holds at once, also in the middle of a talk.
  */
 
+import { byId } from "./elements.js";
 import { LevelMeter } from "./level_meter.js";
 import { CAN_CHOOSE_SPEAKER } from "./test_sound.js";
 import { text } from "./texts.js";
@@ -127,9 +128,4 @@ function fill(select, options, used, otherwise) {
     select.replaceChildren(...shown.map(({ id, label }) => new Option(label, id)));
   }
   select.value = byDefault ? "default" : known ? used : "";
-}
-
-/** @param {string} id */
-function byId(id) {
-  return /** @type {HTMLElement} */ (document.getElementById(id));
 }

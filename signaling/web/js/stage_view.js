@@ -2,8 +2,9 @@
  * The dark page: the two pictures, what is going on, and the control bar.
  */
 
-import { faultLines, showLines } from "./device_words.js";
+import { faultLines, showLines, showSwitch } from "./device_words.js";
 import { isMirrored } from "./devices.js";
+import { byId } from "./elements.js";
 import { CAN_CHOOSE_SPEAKER } from "./test_sound.js";
 import { germanTime, text } from "./texts.js";
 import { waitingWords } from "./waiting_words.js";
@@ -176,11 +177,9 @@ export class StageView {
     byId("local-microphone-off").toggleAttribute("hidden", on.microphone);
     for (const device of DEVICES) {
       const button = byId(`${device}-button`);
-      button.setAttribute("aria-pressed", String(on[device]));
-      button.title = text(`${device}_turn_${on[device] ? "off" : "on"}`);
+      showSwitch(button, device, on[device]);
       nameKey(button, KEYS[device], keys);
       button.classList.toggle("control-faulty", Boolean(media?.faults[device]));
-      button.querySelector("use")?.setAttribute("href", `${ICONS}#${device}${on[device] ? "" : "-off"}`);
     }
   }
 
@@ -388,9 +387,4 @@ function nameKey(button, key, works) {
   button.title = works ? `${title} (${key})` : title;
   if (works) button.setAttribute("aria-keyshortcuts", key);
   else button.removeAttribute("aria-keyshortcuts");
-}
-
-/** @param {string} id */
-function byId(id) {
-  return /** @type {HTMLElement} */ (document.getElementById(id));
 }

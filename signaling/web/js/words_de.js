@@ -32,7 +32,7 @@ export const WORDS = {
   check_end: "Prüfung beenden",
   permission_hint: "Ihr Browser fragt danach, ob er Kamera und Mikrofon verwenden darf. Wählen Sie „Zulassen“.",
   privacy:
-    "Bild, Ton und Ihr Name sind Ende-zu-Ende verschlüsselt: Nur Sie und Ihr Gesprächspartner können sie sehen und hören. Nichts wird aufgezeichnet.",
+    "Bild, Ton und Ihr Name sind Ende-zu-Ende-verschlüsselt: Nur Sie und Ihr Gesprächspartner können sie sehen und hören. Nichts wird aufgezeichnet.",
   old_browser:
     "Ihr Browser ist nicht aktuell. Bitte verwenden Sie die neueste Version von Chrome, Edge, Firefox oder Safari.",
 
