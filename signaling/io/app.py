@@ -35,6 +35,8 @@ SECURITY_HEADERS: Mapping[str, str] = MappingProxyType(
         "Server": "redconnect",
     }
 )
+HSTS_SECONDS = 365 * 24 * 3600
+_STRICT_TRANSPORT_SECURITY = f"max-age={HSTS_SECONDS}"
 
 _ERROR_TEXTS = {
     HTTPStatus.BAD_REQUEST: "Diese Anfrage ist nicht lesbar.",
@@ -89,6 +91,18 @@ def error_text(status: int) -> str:
     return _ERROR_TEXTS.get(HTTPStatus(status), _OTHER_ERROR_TEXT)
 
 
+def security_headers(request: web.BaseRequest) -> dict[str, str]:
+    """The headers that guard every answer.
+
+    Whoever came by https, here or on the port that is shared with the relay, is to come so from now on (RFC 6797).
+    Over http that is not said: browsers would not heed it, and where a proxy ends TLS, it is the proxy's to say.
+    """
+    headers = dict(SECURITY_HEADERS)
+    if request.secure:
+        headers["Strict-Transport-Security"] = _STRICT_TRANSPORT_SECURITY
+    return headers
+
+
 def _respond(request: web.Request, asset: Asset) -> web.Response:
     # Files are revalidated, so that after an update no page runs with the modules of the one before.
     is_page = asset.content_type == "text/html"
@@ -114,5 +128,5 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
     return web.Response(status=status, text=error_text(status), headers=headers)
 
 
-async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(SECURITY_HEADERS)
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(security_headers(request))

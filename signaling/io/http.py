@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from signaling.connection_limits import ConnectionLimits, TooManyConnections
-from signaling.io.app import SECURITY_HEADERS, error_text
+from signaling.io.app import error_text, security_headers
 from signaling.io.listening import CountedProtocol
 from signaling.rate_limiter import peer_key
 
@@ -54,7 +54,7 @@ class _Protocol(RequestHandler, CountedProtocol):
             _logger.error("a request failed outside the application", exc_info=exc)
         if request.writer.output_size > 0:
             raise ConnectionError("half an answer has been sent: only the end of the connection is left")
-        headers = {**SECURITY_HEADERS, "Cache-Control": "no-store"}
+        headers = {**security_headers(request), "Cache-Control": "no-store"}
         response = web.Response(status=status, text=error_text(status), headers=headers)
         response.force_close()
         return response

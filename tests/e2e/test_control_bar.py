@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.support.browser import Participant, talk, watch_both
-from tests.support.fake_devices import SCREEN
+from tests.support.fake_devices import SCREEN, TAKEN_AWAY, WATCHED
 from tests.support.service import Service
 
 
@@ -59,6 +59,80 @@ def test_a_shared_screen_takes_the_place_of_the_camera_without_a_new_offer_and_g
         expect(page.get_by_test_id("sharing-note")).to_be_hidden()
         watch_both(doctor, patient, seconds=2)
     assert page.evaluate(ORIGINS) == offers
+
+
+def test_a_camera_that_is_off_is_closed_and_the_same_one_is_opened_again_without_a_new_offer(
+    service: Service, invite: Callable[..., Participant], patient: Participant
+) -> None:
+    doctor = invite(script=WATCHED)
+    talk(service.create_appointment(), doctor, patient)
+    page, button = doctor.page, doctor.page.get_by_test_id("camera-button")
+    offers, asked = page.evaluate(ORIGINS), page.evaluate("() => window.__opened.length")
+    placeholder = expect(patient.page.get_by_test_id("remote-placeholder"))
+    button.click()
+    placeholder.to_contain_text("Kamera aus")
+    assert page.evaluate(LIVE) == ["audio"]
+    patient.await_growth("totalAudioEnergy")
+    button.click()
+    expect(button).to_have_attribute("aria-pressed", "true")
+    placeholder.to_be_hidden()
+    watch_both(doctor, patient, seconds=2)
+    assert page.evaluate("() => window.__opened.length") == asked + 1
+    first, again = page.evaluate(CAMERAS)
+    assert first == again
+    assert page.evaluate(ORIGINS) == offers
+    doctor.hang_up()
+    doctor.text("ended-text")
+    assert page.evaluate(LIVE) == []
+
+
+def test_who_comes_with_the_camera_off_is_not_asked_for_it_and_can_be_seen_later_without_a_new_offer(
+    service: Service, invite: Callable[..., Participant], patient: Participant
+) -> None:
+    doctor = invite(script=WATCHED)
+    enter(service.create_appointment().organiser_link, doctor)
+    page, button = doctor.page, doctor.page.get_by_test_id("camera-button")
+    button.click()
+    doctor.hang_up()
+    doctor.text("ended-text")
+    page.evaluate("() => { sessionStorage.clear(); window.__opened.length = 0; }")
+    codes = service.create_appointment()
+    page.goto(
+        codes.organiser_link.partition("#")[0] + "impressum"
+    )  # else the link would change no more than the fragment
+    doctor.open(codes.organiser_link)
+    doctor.join("Dr. Anna Beispiel")
+    patient.open(codes.participant_link)
+    patient.join("Petra Muster")
+    doctor.await_connected()
+    patient.await_growth("totalAudioEnergy")
+    expect(button).to_have_attribute("aria-pressed", "false")
+    expect(page.get_by_test_id("device-notice")).to_be_hidden()
+    assert page.evaluate("() => window.__opened.map((stream) => stream.getVideoTracks().length)") == [0]
+    offers = page.evaluate(ORIGINS)
+    button.click()
+    watch_both(doctor, patient, seconds=2)
+    assert page.evaluate(ORIGINS) == offers
+
+
+def test_a_camera_that_another_program_took_while_it_was_off_is_told(
+    service: Service, invite: Callable[..., Participant], patient: Participant
+) -> None:
+    doctor = invite(script=TAKEN_AWAY)
+    talk(service.create_appointment(), doctor, patient)
+    page, button = doctor.page, doctor.page.get_by_test_id("camera-button")
+    button.click()
+    expect(button).to_have_attribute("aria-pressed", "false")
+    page.evaluate("() => { window.__taken = true; }")
+    button.click()
+    expect(page.get_by_test_id("device-notice")).to_contain_text(
+        "Die Kamera wird von einem anderen Programm verwendet."
+    )
+    expect(button).to_have_attribute("aria-pressed", "false")
+    page.evaluate("() => { window.__taken = false; }")
+    button.click()
+    expect(page.get_by_test_id("device-notice")).to_be_hidden()
+    patient.await_growth("framesDecoded")
 
 
 def test_a_screen_is_seen_also_while_the_camera_is_off_and_stops_when_the_talk_ends(
@@ -190,6 +264,11 @@ def test_keys_switch_microphone_camera_and_full_screen_until_they_are_switched_o
 
 ORIGINS = """() => [window.__connections.at(-1).localDescription, window.__connections.at(-1).remoteDescription]
   .map(({ sdp }) => sdp.match(/^o=.*$/m)[0])"""
+# Kinds of what is open of all that has been opened, and which cameras those were.
+LIVE = """() => window.__opened.flatMap((stream) => stream.__tracks)
+  .filter(({ readyState }) => readyState === "live").map(({ kind }) => kind)"""
+CAMERAS = """() => window.__opened.flatMap((stream) => stream.__tracks)
+  .filter(({ kind }) => kind === "video").map((track) => track.getSettings().deviceId)"""
 TALLER_THAN_WIDE = """() => {
   const { videoWidth, videoHeight } = document.getElementById("remote-video");
   return videoHeight > videoWidth;

@@ -28,6 +28,12 @@ BUSY = """
     return ask.call(this, constraints);
   };
 """
+# A loudspeaker and a microphone with different sample rates, in Firefox.
+RATES_DIFFER = """
+  AudioContext.prototype.createMediaStreamSource = () => {
+    throw new DOMException("Connecting AudioNodes from AudioContexts with different sample-rate", "NotSupportedError");
+  };
+"""
 WITHOUT = {
     "denied": "Kamera und Mikrofon sind für diese Seite gesperrt. Erlauben Sie beide über das Symbol links in der "
     "Adresszeile und drücken Sie dann „Kamera“ und „Mikrofon“.",
@@ -113,6 +119,21 @@ def test_a_busy_camera_is_named_and_the_microphone_is_used_all_the_same(
     )
     expect(patient.page.get_by_test_id("check-microphone")).to_have_attribute("aria-pressed", "true")
     expect(patient.page.get_by_test_id("check-camera")).to_have_attribute("aria-pressed", "false")
+
+
+def test_a_microphone_that_cannot_be_measured_is_used_all_the_same(
+    service: Service, invite: Callable[..., Participant]
+) -> None:
+    patient = invite(script=COUNTER + RATES_DIFFER)
+    patient.open(service.create_appointment().participant_link)
+    page = patient.page
+    page.get_by_test_id("check-button").click()
+    page.wait_for_function("() => document.getElementById('check-video').videoWidth > 0")
+    for device in ("camera", "microphone"):
+        expect(page.get_by_test_id(f"check-{device}")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_test_id("check-level")).to_have_attribute("aria-valuetext", "lässt sich hier nicht messen")
+    expect(page.get_by_test_id("check-problem")).to_be_hidden()
+    assert page.evaluate("() => window.__asked.length") == 1
 
 
 def test_a_loudspeaker_that_does_not_start_is_told(service: Service, invite: Callable[..., Participant]) -> None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from config.announce import create_appointment
 from signaling.appointments import Tier
@@ -32,13 +33,76 @@ def person(invite: Callable[..., Participant], service: Service) -> Participant:
 
 
 def test_a_wrong_check_symbol_is_told_without_asking_the_server(person: Participant, service: Service) -> None:
-    code = service.create_appointment().organiser
-    wrong = code[:-1] + ("0" if code[-1] != "0" else "1")
     sockets: list[str] = []
     person.page.on("websocket", lambda socket: sockets.append(socket.url))
-    person.join("Petra Muster", wrong)
+    person.join("Petra Muster", wrong_code(service))
     assert person.text("error-text") == UNKNOWN
     assert sockets == []
+
+
+def test_what_the_form_has_found_stands_while_the_devices_are_tried(person: Participant, service: Service) -> None:
+    page = person.page
+    page.get_by_test_id("check-button").click()
+    expect(page.get_by_test_id("check-camera")).to_have_attribute("aria-pressed", "true")
+    person.join("Petra Muster", wrong_code(service))
+    assert person.text("error-text") == UNKNOWN
+    page.get_by_test_id("check-microphone").click()
+    expect(page.get_by_test_id("check-microphone")).to_have_attribute("aria-pressed", "false")
+    assert person.text("error-text") == UNKNOWN
+    expect(page.get_by_test_id("code-input")).to_have_attribute("aria-invalid", "true")
+
+
+def test_an_older_refusal_of_the_server_does_not_come_back_over_what_the_form_has_found(
+    person: Participant, service: Service
+) -> None:
+    page = person.page
+    person.join("Petra Muster", service.create_appointment("2027-07-01 14:30").participant)
+    assert person.text("error-text").startswith("Ihr Termin beginnt am")
+    person.join("Petra Muster", wrong_code(service))
+    expect(page.get_by_test_id("error-text")).to_have_text(UNKNOWN)
+    page.get_by_test_id("check-button").click()
+    expect(page.get_by_test_id("check-camera")).to_have_attribute("aria-pressed", "true")
+    assert person.text("error-text") == UNKNOWN
+    person.join("Petra Muster", service.create_appointment().participant)
+    person.text("waiting-text")
+
+
+def test_a_refusal_is_gone_with_its_code_when_another_link_is_opened(person: Participant, service: Service) -> None:
+    page = person.page
+    person.join("Petra Muster", service.create_appointment("2027-07-01 14:30").participant)
+    assert person.text("error-text").startswith("Ihr Termin beginnt am")
+    page.evaluate("(link) => { location.hash = new URL(link).hash; }", service.create_appointment().participant_link)
+    expect(page.get_by_test_id("error-text")).to_be_hidden()
+    page.get_by_test_id("check-button").click()
+    expect(page.get_by_test_id("check-camera")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_test_id("error-text")).to_be_hidden()
+
+
+def test_a_browser_that_is_too_old_is_told_for_good_and_offered_no_check(
+    invite: Callable[..., Participant], service: Service
+) -> None:
+    person = invite(script="SubtleCrypto.prototype.generateKey = () => Promise.reject(new TypeError('X25519'));")
+    link = service.create_appointment().participant_link
+    person.open(link.partition("#")[0])
+    old = (
+        "Ihr Browser ist nicht aktuell. Bitte verwenden Sie die neueste Version von Chrome, Edge, Firefox oder Safari."
+    )
+    assert person.text("error-text") == old
+    expect(person.page.get_by_test_id("check-button")).to_be_hidden()
+    person.page.evaluate("(link) => { location.hash = new URL(link).hash; }", link)
+    expect(person.page.get_by_test_id("code-input")).not_to_have_value("")
+    assert person.text("error-text") == old
+
+
+def test_who_wants_to_enter_another_code_finds_nothing_of_the_last_one(person: Participant, service: Service) -> None:
+    person.join("Petra Muster", service.create_appointment().participant)
+    person.text("waiting-text")
+    person.hang_up()
+    person.text("ended-text")
+    person.page.get_by_test_id("other-code-button").click()
+    expect(person.page.get_by_test_id("code-input")).to_be_focused()
+    expect(person.page.get_by_test_id("code-input")).to_have_value("")
+    expect(person.page.get_by_test_id("name-input")).to_have_value("Petra Muster")
 
 
 def test_a_code_that_no_appointment_has_is_unknown(person: Participant) -> None:
@@ -104,6 +168,29 @@ def test_codes_of_two_appointments_leave_both_waiting_with_a_hint_after_a_minute
         assert hint == "Falls beide warten: Die Codes müssen zum selben Termin gehören."
 
 
+def test_where_no_path_is_found_the_page_leads_to_what_can_be_done_about_it(
+    service: Service, invite: Callable[..., Participant]
+) -> None:
+    nowhere = {"relayOnly": True, "scheme": "turns:", "suffix": "through no port"}
+    doctor, patient = invite(wish=nowhere), invite(wish=nowhere)
+    codes = service.create_appointment()
+    doctor.open(codes.organiser_link)
+    page = doctor.page
+    page.clock.install()
+    page.reload()
+    doctor.join("Dr. Anna Beispiel")
+    patient.open(codes.participant_link)
+    patient.join("Petra Muster")
+    for _ in range(2):  # attempts, each of which has its time
+        expect(page.get_by_test_id("connection-status")).to_have_text("Verbindung wird aufgebaut…")
+        page.clock.fast_forward(16_000)
+    assert doctor.text("error-text").startswith("Keine Bildverbindung möglich.")
+    with page.expect_popup() as help_page:
+        page.get_by_role("link", name="Was Sie und Ihre IT tun können").click()
+    help_page.value.wait_for_url("**/hilfe/firewall#schwarz")
+    expect(page.get_by_test_id("try-again-button")).to_be_visible()
+
+
 @pytest.fixture
 def small_service(tmp_path: Path) -> Iterator[Service]:
     """A service that has room for two."""
@@ -149,6 +236,12 @@ GUESS = """async (count) => {
     await new Promise((closed) => { socket.onclose = closed; });
   }
 }"""
+
+
+def wrong_code(service: Service) -> str:
+    """A code whose last symbol is mistyped."""
+    code = service.create_appointment().organiser
+    return code[:-1] + ("0" if code[-1] != "0" else "1")
 
 
 def appointment_of_the_past(service: Service) -> AccessCode:

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.browser import CONNECT_MS, Participant, talk, watch_both
+from tests.support.fake_devices import WATCHED
 from tests.support.service import Service
 
 # Keeps what the page sends to a loudspeaker, and how loud it is.
@@ -43,6 +44,16 @@ GONE = """
   if (location.protocol.startsWith("http")) {
     localStorage.setItem("redconnect.preferences", JSON.stringify({ camera: "gone", microphone: "gone" }));
   }
+"""
+# Loudspeakers that nobody can open, save that of the system.
+MUTE_SPEAKERS = """
+  window.__sinks = [];
+  const setSinkId = HTMLMediaElement.prototype.setSinkId;
+  HTMLMediaElement.prototype.setSinkId = async function (id) {
+    window.__sinks.push(id);
+    if (id !== "" && id !== "default") throw new DOMException("gone", "NotFoundError");
+    return setSinkId.call(this, id);
+  };
 """
 # A camera that opens for nobody who asks for it by its name.
 BUSY = """
@@ -159,6 +170,62 @@ def test_a_device_that_does_not_open_is_told_and_the_present_one_goes_on(
     expect(page.get_by_test_id("camera-select")).to_have_value(used)
     expect(page.get_by_test_id("camera-button")).to_have_attribute("aria-pressed", "true")
     expect(page.get_by_test_id("device-notice")).to_be_hidden()
+
+
+def test_a_loudspeaker_that_does_not_open_is_told_and_not_shown_as_chosen(
+    service: Service, invite: Callable[..., Participant]
+) -> None:
+    doctor = invite(script=MUTE_SPEAKERS)
+    enter(service.create_appointment().organiser_link, doctor)
+    page = open_settings(doctor)
+    select = page.get_by_test_id("speaker-select")
+    refused = other_option(page, "speaker-select", "")
+    used = select.input_value()
+    assert used != refused
+    select.select_option(refused)
+    expect(page.get_by_test_id("settings-problem")).to_have_text(
+        "Dieses Gerät ließ sich nicht öffnen. Es bleibt beim bisherigen."
+    )
+    expect(select).to_have_value(used)
+    assert refused not in page.evaluate("() => JSON.stringify(localStorage)")
+
+    # It opened the last time, and does not today.
+    page.evaluate(
+        """(speaker) => {
+          localStorage.setItem("redconnect.preferences", JSON.stringify({ speaker }));
+        }""",
+        refused,
+    )
+    page.reload()
+    page.wait_for_function("() => window.__sinks.length > 0")
+    open_settings(doctor)
+    expect(select.locator("option")).not_to_have_count(0)
+    expect(select).to_have_value(used)
+    for pressed in ("false", "true"):  # so that the page is rendered
+        page.get_by_test_id("microphone-button").click()
+        expect(page.get_by_test_id("microphone-button")).to_have_attribute("aria-pressed", pressed)
+    assert page.evaluate("() => window.__sinks").count(refused) == 1
+
+
+def test_a_camera_chosen_while_it_is_off_stays_off_and_is_the_one_that_is_opened(
+    service: Service, invite: Callable[..., Participant], patient: Participant
+) -> None:
+    doctor = invite(script=WATCHED)
+    talk(service.create_appointment(), doctor, patient)
+    page = open_settings(doctor)
+    used = sent(page, "video")["deviceId"]
+    another = other_option(page, "camera-select", used)
+    page.get_by_test_id("camera-button").click()
+    expect(patient.page.get_by_test_id("remote-placeholder")).to_be_visible()
+    expect(page.get_by_test_id("camera-select")).to_have_value(used)
+    asked = page.evaluate("() => window.__opened.length")
+    page.get_by_test_id("camera-select").select_option(another)
+    page.wait_for_function("(id) => JSON.parse(localStorage['redconnect.preferences']).camera === id", arg=another)
+    expect(page.get_by_test_id("camera-select")).to_have_value(another)
+    assert page.evaluate("() => window.__opened.length") == asked
+    page.get_by_test_id("camera-button").click()
+    patient.await_growth("framesDecoded")
+    assert sent(page, "video")["deviceId"] == another
 
 
 def test_choice_and_mute_state_hold_in_the_next_talk_and_nothing_of_the_talk_is_kept(

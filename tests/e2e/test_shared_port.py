@@ -78,6 +78,8 @@ def test_coturns_client_gets_through_the_shared_port_while_the_page_is_open(
     assert "Total lost packets 0 (" in result, result[-2000:]
     assert len(set(re.findall(r"tot_(?:send|recv)_bytes ~ (\d+)", result.rpartition("Total transmit")[0])[-2:])) == 1
     assert visitor.page.evaluate("() => fetch('/').then((answer) => answer.status)") == 200
+    strict = "() => fetch('/').then((answer) => answer.headers.get('Strict-Transport-Security'))"
+    assert visitor.page.evaluate(strict) == "max-age=31536000"
 
 
 def turnutils(shared: Server) -> str:

@@ -16,6 +16,25 @@ SCREEN: Final = """
     return window.__screen;
   };
 """
+# Keeps every stream that the page has been given, and its tracks.
+WATCHED: Final = """
+  window.__opened = [];
+  const ask = MediaDevices.prototype.getUserMedia;
+  MediaDevices.prototype.getUserMedia = async function (constraints) {
+    const stream = await ask.call(this, constraints);
+    stream.__tracks = stream.getTracks();
+    window.__opened.push(stream);
+    return stream;
+  };
+"""
+# A camera that another program takes, and gives back.
+TAKEN_AWAY: Final = """
+  const ask = MediaDevices.prototype.getUserMedia;
+  MediaDevices.prototype.getUserMedia = async function (constraints) {
+    if (constraints.video && window.__taken) throw new DOMException("in use", "NotReadableError");
+    return ask.call(this, constraints);
+  };
+"""
 _FAULT = """
   const ask = MediaDevices.prototype.getUserMedia;
   MediaDevices.prototype.getUserMedia = async function (constraints) {

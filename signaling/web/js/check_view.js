@@ -2,13 +2,13 @@
  * Camera, microphone and loudspeaker, tried before the room is entered. Nobody has to.
  */
 
-import { faultLines, showLines } from "./device_words.js";
+import { faultLines, showLines, showSwitch } from "./device_words.js";
 import { isMirrored } from "./devices.js";
+import { byId } from "./elements.js";
 import { LevelMeter } from "./level_meter.js";
 import { text } from "./texts.js";
 
 const DEVICES = /** @type {const} */ (["camera", "microphone"]);
-const ICONS = "/img/icons.svg";
 
 /**
  * @typedef {object} CheckHandlers
@@ -73,13 +73,7 @@ export class CheckView {
       this.#shownFaults = "";
       return;
     }
-    for (const device of DEVICES) {
-      const on = media.isOn(device);
-      const button = byId(`check-${device}`);
-      button.setAttribute("aria-pressed", String(on));
-      button.title = text(`${device}_turn_${on ? "off" : "on"}`);
-      button.querySelector("use")?.setAttribute("href", `${ICONS}#${device}${on ? "" : "-off"}`);
-    }
+    for (const device of DEVICES) showSwitch(byId(`check-${device}`), device, media.isOn(device));
     byId("check-picture-words").hidden = media.isOn("camera");
     byId("check-picture-words").textContent = text(media.asking ? "media_question" : "camera_off");
     if (!media.asking) this.#renderFaults(media.faults);
@@ -95,9 +89,4 @@ export class CheckView {
     showLines(byId("check-problem-words"), lines);
     if (key !== "") this.#handlers.announce(`${key} ${text("check_without")}`);
   }
-}
-
-/** @param {string} id */
-function byId(id) {
-  return /** @type {HTMLElement} */ (document.getElementById(id));
 }

@@ -105,6 +105,7 @@ export function openConsultation({ preferences, entryView, announcer }) {
     toggleFullScreen: () => fullScreen.toggle(),
     hideOwn,
     closeScreenFault: () => room.forgetScreenFault(),
+    speakerRefused: (speaker) => room.speakerRefused(speaker),
     hangUp: () => room.hangUp(),
     tryAgain: () => room.tryAgain(),
     announce,
@@ -117,7 +118,10 @@ export function openConsultation({ preferences, entryView, announcer }) {
   });
 
   const settingsView = new SettingsView({
-    choose: (device, choice) => room.choose(device, choice),
+    choose: async (device, choice) => {
+      if (device === "speaker" && !(await stageView.useSpeaker(choice))) return false;
+      return room.choose(device, choice);
+    },
     testSound,
     hideOwn,
     useShortcuts: (on) => room.useShortcuts(on),
@@ -128,7 +132,7 @@ export function openConsultation({ preferences, entryView, announcer }) {
 
   renderLayout();
 
-  document.addEventListener("keydown", (event) => {
+  document.addEventListener("keydown", async (event) => {
     const { phase, media } = room.view();
     if (phase !== "room") return;
     if (event.key === "Escape") fullScreen.leave(); // where the browser does not do it by itself
@@ -139,8 +143,9 @@ export function openConsultation({ preferences, entryView, announcer }) {
       fullScreen.toggle();
       return;
     }
-    room.toggle(shortcut);
-    if (media?.track(shortcut)) announce(text(`${shortcut}_${media.isOn(shortcut) ? "on" : "off"}`)); // the focus is elsewhere
+    await room.toggle(shortcut);
+    if (media === null || media.isOn(shortcut) !== media.wanted[shortcut]) return; // it does not open, and that is told
+    announce(text(`${shortcut}_${media.isOn(shortcut) ? "on" : "off"}`)); // the focus is elsewhere
   });
 
   return {

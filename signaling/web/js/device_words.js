@@ -1,5 +1,5 @@
 /**
- * What is said of devices that do not work.
+ * What is said of devices: whether they are on, and why they do not work.
  */
 
 import { text } from "./texts.js";
@@ -17,6 +17,19 @@ export function faultLines({ camera, microphone }) {
   if (camera !== null) lines.push(text(`camera_${camera}`));
   if (microphone !== null) lines.push(text(`microphone_${microphone}`));
   return lines;
+}
+
+/**
+ * Show on the button of a device whether it is on, and what pressing it does.
+ *
+ * @param {HTMLElement} button
+ * @param {"camera" | "microphone"} device
+ * @param {boolean} on
+ */
+export function showSwitch(button, device, on) {
+  button.setAttribute("aria-pressed", String(on));
+  button.title = text(`${device}_turn_${on ? "off" : "on"}`);
+  button.querySelector("use")?.setAttribute("href", `/img/icons.svg#${device}${on ? "" : "-off"}`);
 }
 
 /**

@@ -6,6 +6,7 @@
 import { canConsult } from "./abilities.js";
 import { Announcer } from "./announcer.js";
 import { parseFragment } from "./codes.js";
+import { byId } from "./elements.js";
 import { EntryView } from "./entry_view.js";
 import { Preferences } from "./preferences.js";
 import { clearSession, loadEntry, loadSession, saveEntry } from "./session.js";
@@ -199,11 +200,6 @@ async function begin() {
   }
   const kept = loadEntry();
   if (kept !== null) entryView.prefill(kept);
-}
-
-/** @param {string} id */
-function byId(id) {
-  return /** @type {HTMLElement} */ (document.getElementById(id));
 }
 
 void begin();

@@ -3,6 +3,7 @@
  */
 
 import { MAX_NAME_LENGTH, cleanName, formatCode, normaliseCode, parseCode, parseFragment } from "./codes.js";
+import { byId } from "./elements.js";
 import { germanTime, hasText, text } from "./texts.js";
 
 const FIELDS_OF_PROBLEMS = { unknown_code: "code", code_missing: "code", name_missing: "name" };
@@ -26,6 +27,7 @@ export class EntryView {
   #code = /** @type {HTMLInputElement} */ (byId("code"));
   #button = /** @type {HTMLButtonElement} */ (byId("join-button"));
   #cancel = byId("cancel-button");
+  #check = byId("check-button");
   #problem = byId("form-problem");
   #words = byId("error-text");
   #retry = byId("retry-text");
@@ -35,7 +37,11 @@ export class EntryView {
   #shownProblem = "";
   #shownPhase = "";
   #busy = false;
-  /** @type {import("./room_machine.js").Problem | null} */ #toldProblem = null;
+  /** What the room has to say of the last attempt. @type {import("./room_machine.js").Problem | null} */ #roomProblem = null;
+  /** Found here, without asking anybody: it stands until the next attempt, whatever the room renders meanwhile. @type {import("./room_machine.js").Problem | null} */
+  #ownProblem = null;
+  /** It was said of a code that is not in the form any more. @type {import("./room_machine.js").Problem | null} */ #outdated = null;
+  /** The browser cannot do what a call needs. */ #refused = false;
   /** When the room closes, UTC. */ #end = "";
 
   /** @param {EntryHandlers} handlers */
@@ -61,7 +67,10 @@ export class EntryView {
    * @param {{ code: string, name: string }} entry
    */
   prefill({ code, name }) {
-    this.#showProblem(null);
+    if (!this.#refused) this.#ownProblem = null;
+    this.#outdated = this.#roomProblem;
+    this.#roomProblem = null;
+    this.#showProblem(this.#ownProblem);
     this.#code.value = formatCode(code);
     if (name !== "") this.#name.value = name;
     (this.#name.value === "" ? this.#name : this.#button).focus();
@@ -69,8 +78,10 @@ export class EntryView {
 
   /** A browser that lacks what a call needs. */
   refuseBrowser() {
+    this.#refused = true;
     this.#button.disabled = true;
-    this.#showProblem({ code: window.isSecureContext ? "old_browser" : "insecure", retryAt: null });
+    this.#check.hidden = true; // there is no room to try the devices for
+    this.#tellOwn(window.isSecureContext ? "old_browser" : "insecure");
   }
 
   /** Something that the next step needs could not be fetched. */
@@ -82,7 +93,7 @@ export class EntryView {
   /** Say everything anew, in the language that is in use now. */
   retell() {
     this.#sayFixed();
-    this.#showProblem(this.#toldProblem);
+    this.#showProblem(this.#ownProblem ?? this.#roomProblem);
   }
 
   #sayFixed() {
@@ -107,9 +118,12 @@ export class EntryView {
     this.#name.readOnly = this.#code.readOnly = this.#busy;
     this.#cancel.hidden = !this.#busy;
     if (phase === "ended" && arrived) this.#endedText.focus();
-    if (phase === "form" || phase === "joining") this.#showProblem(problem);
-    else this.#showProblem(null);
-    if (!arrived || problem !== null) return;
+    const ofForm = (phase === "form" || phase === "joining") && problem !== this.#outdated;
+    this.#roomProblem = ofForm ? problem : null;
+    const shown = this.#ownProblem ?? this.#roomProblem;
+    this.#showProblem(shown);
+    if (!arrived || shown !== null) return;
+    if (phase === "form" && before === "ended") this.#code.value = ""; // another one is to come
     // The button that was pressed is hidden now.
     if (phase === "form" && before !== "") (this.#name.value === "" ? this.#name : this.#code).focus();
     if (phase === "joining" && before === "ended") this.#button.focus();
@@ -118,23 +132,30 @@ export class EntryView {
   #submit() {
     if (this.#busy) return;
     this.#shownProblem = ""; // the same problem once more is told once more
+    this.#ownProblem = null;
     const name = cleanName(this.#name.value.slice(0, MAX_NAME_LENGTH));
     if (name === "") {
-      this.#showProblem({ code: "name_missing", retryAt: null });
+      this.#tellOwn("name_missing");
       return;
     }
     if (normaliseCode(this.#code.value) === "") {
-      this.#showProblem({ code: "code_missing", retryAt: null });
+      this.#tellOwn("code_missing");
       return;
     }
     const code = parseCode(this.#code.value);
     if (code === null) {
       // The check symbol is wrong: told here, without asking the server.
-      this.#showProblem({ code: "unknown_code", retryAt: null });
+      this.#tellOwn("unknown_code");
       return;
     }
     this.#code.value = formatCode(code.text);
     this.#handlers.join({ code: code.text, name });
+  }
+
+  /** @param {string} code of a problem that was found here */
+  #tellOwn(code) {
+    this.#ownProblem = { code, retryAt: null };
+    this.#showProblem(this.#ownProblem);
   }
 
   /**
@@ -142,7 +163,6 @@ export class EntryView {
    */
   #showProblem(problem) {
     clearInterval(this.#countdownTimer);
-    this.#toldProblem = problem;
     const key = problem === null ? "" : JSON.stringify([problem.code, problem.retryAt]);
     const isNew = key !== this.#shownProblem;
     this.#shownProblem = key;
@@ -223,9 +243,4 @@ function problemWords(problem, seconds, retries) {
   const key = `error_${problem.code}`;
   const { date, time } = germanTime(problem.start ?? "");
   return text(hasText(key) ? key : "error_unexpected", { date, time, seconds, limit: problem.limit ?? 2 });
-}
-
-/** @param {string} id */
-function byId(id) {
-  return /** @type {HTMLElement} */ (document.getElementById(id));
 }

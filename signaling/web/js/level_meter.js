@@ -40,10 +40,19 @@ export class LevelMeter {
       this.#show(0, "level_off");
       return;
     }
-    this.#context = new AudioContext();
-    const analyser = this.#context.createAnalyser();
+    const context = new AudioContext();
+    const analyser = context.createAnalyser();
     const samples = new Float32Array(analyser.fftSize); // 2048 samples are 43 ms at 48 kHz
-    this.#context.createMediaStreamSource(new MediaStream([track])).connect(analyser);
+    try {
+      context.createMediaStreamSource(new MediaStream([track])).connect(analyser);
+    } catch (error) {
+      // Firefox measures no microphone whose sample rate is not that of the loudspeaker. It can be heard all the same.
+      console.warn("level meter: microphone refused by the browser", error.name);
+      void context.close();
+      this.#show(0, "level_unknown");
+      return;
+    }
+    this.#context = context;
     this.#timer = setInterval(() => {
       analyser.getFloatTimeDomainData(samples);
       this.#level = Math.max(levelOf(samples), this.#level - FALL_PER_LOOK);

@@ -1,9 +1,12 @@
 /**
  * Camera and microphone of this device: asked for together, used as far as they exist, never a reason not to join.
  * And the screen, when a person shares it.
+ *
+ * A camera that is off is closed, so that its light is out: what the person has switched off must not look on. A microphone
+ * that is off stays open and is silent: it has no light, and must be back with the first syllable.
  */
 
-import { constraintsOf } from "./devices.js";
+import { constraintsOf, openOption } from "./devices.js";
 
 /** @typedef {import("./devices.js").Device} Device */
 /** @typedef {"denied" | "missing" | "busy" | "lost" | "insecure"} Fault */
@@ -70,8 +73,26 @@ export class Media {
   }
 
   /**
-   * Ask for both devices, then for each alone. Resolves in any case; what is missing stands in `faults`. Called again,
-   * it opens nothing again.
+   * @param {Device} device
+   * @returns {boolean} the person has switched it off, and it is closed; whether it can be opened is not known
+   */
+  rests(device) {
+    return device === "camera" && !this.wanted.camera && this.#tracks.camera === null;
+  }
+
+  /**
+   * @param {Device} device
+   * @returns {string} an id of `optionsOf`: what is open, or while it rests what will be; empty if that is not known
+   */
+  used(device) {
+    const track = this.#tracks[device];
+    if (track !== null) return openOption(track.getSettings(), this.#handheld);
+    return this.rests(device) ? this.#choices[device] : "";
+  }
+
+  /**
+   * Ask for all that is wanted at once, then for each alone. A camera that is off is not asked for. Resolves in any case; what is
+   * missing stands in `faults`. Called again, it opens nothing again.
    *
    * @returns {Promise<void>}
    */
@@ -86,10 +107,11 @@ export class Media {
       return;
     }
     await this.#asking(async () => {
-      const fault = await this.#ask(DEVICES);
+      const devices = DEVICES.filter((device) => !this.rests(device));
+      const fault = await this.#ask(devices);
       if (fault === null) return;
-      const refused = fault === "denied" ? await refusedDevices() : [];
-      for (const device of DEVICES) {
+      const refused = fault === "denied" ? await refusedDevices(devices) : [];
+      for (const device of devices) {
         if (this.#stopped) return;
         this.faults[device] = refused.includes(device) ? "denied" : await this.#askForAny(device);
       }
@@ -97,30 +119,38 @@ export class Media {
   }
 
   /**
-   * Switch a device on or off. One that is not there yet is asked for again.
+   * Switch a device on or off. One that is not open is asked for again; what is being asked for is not asked for twice.
    *
    * @param {Device} device
    */
   async toggle(device) {
-    if (this.#tracks[device] === null) {
+    const track = this.#tracks[device];
+    if (track === null) {
+      const asked = this.asking && this.wanted[device];
       this.wanted[device] = true;
-      if (this.asking || !navigator.mediaDevices?.getUserMedia) return;
+      if (asked || !navigator.mediaDevices?.getUserMedia) return;
       await this.#asking(async () => {
-        this.faults[device] = await this.#askForAny(device);
+        if (this.#tracks[device] === null) this.faults[device] = await this.#askForAny(device);
       });
       return;
     }
     this.wanted[device] = !this.wanted[device];
-    this.#tracks[device].enabled = this.wanted[device];
+    if (device === "camera") {
+      this.#choices.camera = this.used("camera"); // the same one again, also where the browser would ask which
+      this.#drop("camera");
+    } else {
+      track.enabled = this.wanted[device];
+    }
     this.#changed();
   }
 
   /**
-   * Take another camera or microphone from now on. If it does not open, the present one goes on.
+   * Take another camera or microphone from now on. If it does not open, the present one goes on. A camera that is off
+   * stays so.
    *
    * @param {Device} device
    * @param {string} choice an id of `optionsOf`
-   * @returns {Promise<boolean>} whether the chosen one is open
+   * @returns {Promise<boolean>} whether the chosen one is open, or will be asked for when it is switched on
    */
   async choose(device, choice) {
     let opened = false;
@@ -128,6 +158,10 @@ export class Media {
       const before = this.#choices[device];
       const had = this.#tracks[device] !== null;
       this.#choices[device] = choice;
+      if (this.rests(device)) {
+        opened = true;
+        return;
+      }
       let fault = await this.#ask([device]);
       if (fault === "busy" && had) {
         // Most phones open one camera at a time.
@@ -137,7 +171,7 @@ export class Media {
       opened = fault === null;
       if (opened || this.#stopped) return;
       this.#choices[device] = before;
-      if (this.#tracks[device] === null) this.faults[device] = had ? await this.#ask([device]) : fault;
+      if (this.#tracks[device] === null && !this.rests(device)) this.faults[device] = had ? await this.#ask([device]) : fault;
     });
     return opened;
   }
@@ -221,18 +255,19 @@ export class Media {
    */
   async #ask(devices) {
     const constraints = devices.map((device) => constraintsOf(device, this.#choices[device], this.#handheld));
+    let stream;
     try {
-      const stream = await navigator.mediaDevices.getUserMedia(Object.assign({}, ...constraints));
-      if (this.#stopped) {
-        for (const track of stream.getTracks()) track.stop();
-        return null;
-      }
-      for (const device of devices) this.#take(device, stream);
-      this.#changed();
-      return null;
+      stream = await navigator.mediaDevices.getUserMedia(Object.assign({}, ...constraints));
     } catch (error) {
       return faultOf(error);
     }
+    if (this.#stopped) {
+      for (const track of stream.getTracks()) track.stop();
+      return null;
+    }
+    for (const device of devices) this.#take(device, stream);
+    this.#changed();
+    return null;
   }
 
   /**
@@ -256,6 +291,10 @@ export class Media {
     const track = stream.getTracks().find(({ kind }) => kind === KINDS[device]) ?? null;
     this.#drop(device);
     this.faults[device] = track === null ? "missing" : null;
+    if (this.rests(device)) {
+      track?.stop(); // switched off while it was being opened
+      return;
+    }
     this.#tracks[device] = track;
     if (track === null) return;
     track.enabled = this.wanted[device];
@@ -304,17 +343,18 @@ function faultOf(error) {
 }
 
 /**
- * Who of the two is refused. Asking again for what a person has just refused would be a nuisance: if the browser cannot
- * tell, both are taken as refused.
+ * Who of them is refused. Asking again for what a person has just refused would be a nuisance: if the browser cannot
+ * tell, all are taken as refused.
  *
+ * @param {Device[]} devices that were asked for
  * @returns {Promise<Device[]>}
  */
-async function refusedDevices() {
+async function refusedDevices(devices) {
   try {
-    const states = await Promise.all(DEVICES.map((name) => navigator.permissions.query({ name: /** @type {any} */ (name) })));
-    const refused = DEVICES.filter((_, i) => states[i].state === "denied");
-    return refused.length > 0 ? refused : [...DEVICES];
+    const states = await Promise.all(devices.map((name) => navigator.permissions.query({ name: /** @type {any} */ (name) })));
+    const refused = devices.filter((_, i) => states[i].state === "denied");
+    return refused.length > 0 ? refused : devices;
   } catch {
-    return [...DEVICES];
+    return devices;
   }
 }

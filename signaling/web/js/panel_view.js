@@ -3,6 +3,7 @@
  * on behind it.
  */
 
+import { byId } from "./elements.js";
 import { text } from "./texts.js";
 import { waitingWords } from "./waiting_words.js";
 
@@ -79,9 +80,4 @@ export class PanelView {
     this.#panel.scrollTop = 0;
     this.#settings(page === "settings" && !this.#panel.hidden);
   }
-}
-
-/** @param {string} id */
-function byId(id) {
-  return /** @type {HTMLElement} */ (document.getElementById(id));
 }

@@ -2,6 +2,7 @@
  * How good the connection is, in the header of the stage; the offer to go on without pictures, and the way back.
  */
 
+import { byId } from "./elements.js";
 import { text } from "./texts.js";
 
 /**
@@ -60,9 +61,4 @@ function show(element, shown) {
   const focused = element.contains(document.activeElement);
   element.hidden = !shown;
   if (focused && !shown) byId("stage-heading").focus();
-}
-
-/** @param {string} id */
-function byId(id) {
-  return /** @type {HTMLElement} */ (document.getElementById(id));
 }

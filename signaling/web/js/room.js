@@ -55,6 +55,7 @@ export class Room {
   /** @type {Record<import("./devices.js").Device, boolean>} */ #wanted; // by the person, also in the next room
   /** The devices are open before the room is entered. */ #checking = false;
   /** @type {MediaDeviceInfo[]} */ #devices = [];
+  /** The remembered loudspeaker, while it does not open: the system's own is in use. */ #refusedSpeaker = "";
   #deadlineTimer = 0;
   #lookTimer = 0;
   #settling = false;
@@ -65,7 +66,10 @@ export class Room {
     this.#preferences = preferences;
     const { cameraOn, microphoneOn } = preferences.values;
     this.#wanted = { camera: cameraOn, microphone: microphoneOn };
-    navigator.mediaDevices?.addEventListener("devicechange", () => void this.#lookForDevices());
+    navigator.mediaDevices?.addEventListener("devicechange", () => {
+      this.#refusedSpeaker = ""; // it may open now
+      void this.#lookForDevices();
+    });
     document.addEventListener("visibilitychange", () => {
       void this.#keepAwake();
       if (document.visibilityState !== "visible" || this.#machine.view().phase === "form") return;
@@ -107,13 +111,16 @@ export class Room {
     this.#settle();
   }
 
-  /** @param {import("./media.js").Device} device */
-  toggle(device) {
+  /**
+   * @param {import("./media.js").Device} device
+   * @returns {Promise<void>} when it is switched, or known not to open
+   */
+  async toggle(device) {
     if (device === "camera" && this.#machine.view().audioOnly) {
       this.useAudioOnly(false); // who wants to be seen
       if (this.#media?.isOn("camera")) return;
     }
-    void this.#media?.toggle(device);
+    await this.#media?.toggle(device);
   }
 
   /**
@@ -150,7 +157,7 @@ export class Room {
   }
 
   /**
-   * Take another device, and remember it.
+   * Take another device, and remember it. A loudspeaker is opened by whoever plays the sound, before it is chosen here.
    *
    * @param {import("./devices.js").Choosable} device
    * @param {string} choice an id of the view's `options`
@@ -160,8 +167,19 @@ export class Room {
     if (device !== "speaker" && !(await this.#media?.choose(device, choice))) return false;
     // The next talk on a phone begins with the front camera again.
     if (!HANDHELD) this.#preferences.change({ [device]: choice });
+    if (device === "speaker") this.#refusedSpeaker = "";
     this.#settle();
     return true;
+  }
+
+  /**
+   * The remembered loudspeaker does not open: that of the system is used, until the devices change or one is chosen.
+   *
+   * @param {string} speaker
+   */
+  speakerRefused(speaker) {
+    this.#refusedSpeaker = speaker;
+    this.#settle();
   }
 
   /** Begin or end to share the screen. */
@@ -203,7 +221,7 @@ export class Room {
       media: this.#media,
       checking: this.#checking,
       options,
-      speaker: presentChoice(options.speaker, preferences.speaker),
+      speaker: preferences.speaker === this.#refusedSpeaker ? "" : presentChoice(options.speaker, preferences.speaker),
       handheld: HANDHELD,
       mayShareScreen: this.#mayShareScreen(),
       preferences,

@@ -329,9 +329,7 @@ export class RoomMachine {
    * @param {number} retryAt
    */
   signalingLost(retryAt) {
-    this.#awayFromServer = true;
-    this.#gap = true;
-    this.#checkAt = null;
+    this.#noteAway();
     if (this.#phase === "joining") this.#problem = { code: "unreachable", retryAt };
   }
 
@@ -341,9 +339,8 @@ export class RoomMachine {
    * @param {number} now
    */
   refused(refusal, retryAt, now) {
-    this.#awayFromServer = true;
-    this.#gap = true;
-    this.#probeAt = this.#checkAt = null;
+    this.#noteAway();
+    this.#probeAt = null;
     const { code, start, limit } = refusal;
     if (retryAt !== null) {
       if (this.#phase === "joining") this.#problem = { code, start, limit, retryAt };
@@ -843,6 +840,12 @@ export class RoomMachine {
   #restartIce() {
     this.#oldRound = true;
     this.#do({ do: "restart_ice" });
+  }
+
+  /** The server does not hear this side any more, nor this side the server. */
+  #noteAway() {
+    this.#awayFromServer = this.#gap = true;
+    this.#checkAt = null;
   }
 
   #closeCall() {

@@ -2,7 +2,7 @@
  * The settings in the panel: sound, picture, keys. What is chosen here holds at once, also in the middle of a talk.
  */
 
-import { openOption } from "./devices.js";
+import { byId } from "./elements.js";
 import { LevelMeter } from "./level_meter.js";
 import { CAN_CHOOSE_SPEAKER } from "./test_sound.js";
 import { text } from "./texts.js";
@@ -99,8 +99,8 @@ export class SettingsView {
     fill(this.#selects.speaker, options.speaker, speaker, text("speaker_system"));
     for (const device of DEVICES) {
       const track = media?.track(device) ?? null;
-      const open = track === null ? "" : openOption(track.getSettings(), handheld);
-      fill(this.#selects[device], options[device], open, text(track === null ? `${device}_none` : `${device}_unknown`));
+      const otherwise = track !== null ? `${device}_unknown` : media?.rests(device) ? `${device}_off` : `${device}_none`;
+      fill(this.#selects[device], options[device], media?.used(device) ?? "", text(otherwise));
     }
   }
 }
@@ -128,9 +128,4 @@ function fill(select, options, used, otherwise) {
     select.replaceChildren(...shown.map(({ id, label }) => new Option(label, id)));
   }
   select.value = byDefault ? "default" : known ? used : "";
-}
-
-/** @param {string} id */
-function byId(id) {
-  return /** @type {HTMLElement} */ (document.getElementById(id));
 }

@@ -2,8 +2,9 @@
  * The dark page: the two pictures, what is going on, and the control bar.
  */
 
-import { faultLines, showLines } from "./device_words.js";
+import { faultLines, showLines, showSwitch } from "./device_words.js";
 import { isMirrored } from "./devices.js";
+import { byId } from "./elements.js";
 import { CAN_CHOOSE_SPEAKER } from "./test_sound.js";
 import { germanTime, text } from "./texts.js";
 import { waitingWords } from "./waiting_words.js";
@@ -25,6 +26,7 @@ const BAR_SHOWN_FOR_MS = 4_000;
  * @property {() => void} toggleFullScreen
  * @property {(hidden: boolean) => void} hideOwn
  * @property {() => void} closeScreenFault
+ * @property {(speaker: string) => void} speakerRefused the remembered one does not open
  * @property {() => void} hangUp
  * @property {() => void} tryAgain
  * @property {(words: string) => void} announce
@@ -51,7 +53,7 @@ export class StageView {
   #soundBlocked = false;
   #sharing = "";
   #shownReason = "";
-  #speaker = "";
+  /** What the view said last; only another one is news. */ #speaker = "";
   #restTimer = 0;
   /** @type {number | null} */ #awaySince = null;
   #awayTimer = 0;
@@ -175,11 +177,9 @@ export class StageView {
     byId("local-microphone-off").toggleAttribute("hidden", on.microphone);
     for (const device of DEVICES) {
       const button = byId(`${device}-button`);
-      button.setAttribute("aria-pressed", String(on[device]));
-      button.title = text(`${device}_turn_${on[device] ? "off" : "on"}`);
+      showSwitch(button, device, on[device]);
       nameKey(button, KEYS[device], keys);
       button.classList.toggle("control-faulty", Boolean(media?.faults[device]));
-      button.querySelector("use")?.setAttribute("href", `${ICONS}#${device}${on[device] ? "" : "-off"}`);
     }
   }
 
@@ -203,19 +203,27 @@ export class StageView {
   }
 
   /**
-   * Send the partner's voice to the chosen loudspeaker; if that fails, to the one of the system.
+   * Send the partner's voice to this loudspeaker. If it does not open, the present one goes on.
    *
-   * @param {string} speaker
+   * @param {string} speaker an id of the view's `options`; empty for the one of the system
+   * @returns {Promise<boolean>} whether it opened
    */
-  async #useSpeaker(speaker) {
-    if (!CAN_CHOOSE_SPEAKER || speaker === this.#speaker) return;
-    this.#speaker = speaker;
+  async useSpeaker(speaker) {
+    if (!CAN_CHOOSE_SPEAKER) return false;
     try {
       await this.#remoteVideo.setSinkId(speaker);
+      return true;
     } catch (error) {
       console.warn("stage: loudspeaker refused by the browser", error.name);
-      if (speaker !== "" && this.#speaker === speaker) await this.#useSpeaker("");
+      return false;
     }
+  }
+
+  /** @param {string} speaker of the view */
+  async #followSpeaker(speaker) {
+    if (!CAN_CHOOSE_SPEAKER || speaker === this.#speaker) return;
+    this.#speaker = speaker;
+    if (!(await this.useSpeaker(speaker)) && speaker !== "") this.#handlers.speakerRefused(speaker);
   }
 
   /**
@@ -223,7 +231,7 @@ export class StageView {
    * @param {boolean} withPartner
    */
   #renderRemote({ partner, call, remoteStream, speaker, audioOnly, waitingSince }, withPartner) {
-    void this.#useSpeaker(speaker);
+    void this.#followSpeaker(speaker);
     this.#remoteTile.hidden = !withPartner || call === "no_path";
     if (this.#remoteVideo.srcObject !== remoteStream) {
       this.#remoteVideo.srcObject = remoteStream;
@@ -379,9 +387,4 @@ function nameKey(button, key, works) {
   button.title = works ? `${title} (${key})` : title;
   if (works) button.setAttribute("aria-keyshortcuts", key);
   else button.removeAttribute("aria-keyshortcuts");
-}
-
-/** @param {string} id */
-function byId(id) {
-  return /** @type {HTMLElement} */ (document.getElementById(id));
 }

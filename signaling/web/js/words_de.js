@@ -32,7 +32,7 @@ export const WORDS = {
   check_end: "Prüfung beenden",
   permission_hint: "Ihr Browser fragt danach, ob er Kamera und Mikrofon verwenden darf. Wählen Sie „Zulassen“.",
   privacy:
-    "Bild, Ton und Ihr Name sind Ende-zu-Ende verschlüsselt: Nur Sie und Ihr Gesprächspartner können sie sehen und hören. Nichts wird aufgezeichnet.",
+    "Bild, Ton und Ihr Name sind Ende-zu-Ende-verschlüsselt: Nur Sie und Ihr Gesprächspartner können sie sehen und hören. Nichts wird aufgezeichnet.",
   old_browser:
     "Ihr Browser ist nicht aktuell. Bitte verwenden Sie die neueste Version von Chrome, Edge, Firefox oder Safari.",
 
@@ -90,6 +90,7 @@ export const WORDS = {
   status_relay: "Über Vermittlungsserver verbunden",
   status_interrupted: "Verbindung unterbrochen, wird wiederhergestellt…",
   try_again: "Erneut versuchen",
+  no_path_help: "Was Sie und Ihre IT tun können",
 
   quality: "Verbindungsqualität:",
   quality_good: "gut",
@@ -130,6 +131,7 @@ export const WORDS = {
   handheld_sound: "Mikrofon und Lautsprecher wählt Ihr Gerät selbst.",
   level: "Mikrofonempfindlichkeit",
   level_off: "Mikrofon aus",
+  level_unknown: "lässt sich hier nicht messen",
   level_silent: "nichts zu hören",
   level_low: "leise",
   level_good: "gut zu hören",

@@ -86,6 +86,7 @@ export const WORDS = {
   status_relay: "Connected through a relay server",
   status_interrupted: "Connection interrupted, reconnecting…",
   try_again: "Try again",
+  no_path_help: "What you and your IT can do",
 
   quality: "Connection quality:",
   quality_good: "good",
@@ -126,6 +127,7 @@ export const WORDS = {
   handheld_sound: "Your device chooses microphone and loudspeaker by itself.",
   level: "Microphone sensitivity",
   level_off: "Microphone off",
+  level_unknown: "cannot be measured here",
   level_silent: "nothing to be heard",
   level_low: "quiet",
   level_good: "easy to hear",

@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import ssl
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from signaling.io.app import build_app
+from signaling.io.store import AppointmentStore
+from tests.support.stream_harness import tls_contexts
 from tests.unit.signaling.io.bench import Bench
 
 EXPECTED_HEADERS = {
@@ -70,6 +73,32 @@ async def test_bytes_that_are_no_http_get_them_too(
         assert f"{name}: {value}\r\n" in answer
     assert "Diese Anfrage ist nicht lesbar." in answer
     assert "127.0.0.1" not in caplog.text
+
+
+async def test_who_comes_by_https_is_to_come_by_https_for_a_year(
+    store: AppointmentStore, web_root: Path, tmp_path: Path
+) -> None:
+    server, client = tls_contexts(tmp_path)
+    async with Bench(store, web_root, ssl_context=server) as bench:
+        port = bench.service.addresses[0][1]
+        for path in ("/", "/nothing", "/ws", "/api/v1/appointments"):
+            async with bench.session.get(f"https://localhost:{port}{path}", ssl=client) as response:
+                assert response.headers["Strict-Transport-Security"] == "max-age=31536000"
+        assert "Strict-Transport-Security: max-age=31536000\r\n" in await _answer_to_no_http(port, client)
+
+
+async def test_nothing_of_https_is_said_over_http(bench: Bench) -> None:
+    async with bench.session.get(bench.url) as response:
+        assert "Strict-Transport-Security" not in response.headers
+    assert "Strict-Transport-Security" not in await _answer_to_no_http(bench.service.addresses[0][1], None)
+
+
+async def _answer_to_no_http(port: int, client: ssl.SSLContext | None) -> str:
+    reader, writer = await asyncio.open_connection("localhost", port, ssl=client)
+    writer.write(b"no http\r\n\r\n")
+    answer = (await asyncio.wait_for(reader.read(), 10)).decode()
+    writer.close()
+    return answer
 
 
 async def test_the_page_is_never_stored(bench: Bench) -> None:
