@@ -2,6 +2,7 @@
  * What is said of devices: whether they are on, and why they do not work.
  */
 
+import { showIcon } from "./elements.js";
 import { text } from "./texts.js";
 
 /**
@@ -29,7 +30,7 @@ export function faultLines({ camera, microphone }) {
 export function showSwitch(button, device, on) {
   button.setAttribute("aria-pressed", String(on));
   button.title = text(`${device}_turn_${on ? "off" : "on"}`);
-  button.querySelector("use")?.setAttribute("href", `/img/icons.svg#${device}${on ? "" : "-off"}`);
+  showIcon(button, `${device}${on ? "" : "-off"}`);
 }
 
 /**

@@ -4,14 +4,13 @@
 
 import { faultLines, showLines, showSwitch } from "./device_words.js";
 import { isMirrored } from "./devices.js";
-import { byId } from "./elements.js";
+import { byId, showIcon } from "./elements.js";
 import { CAN_CHOOSE_SPEAKER } from "./test_sound.js";
 import { germanTime, text } from "./texts.js";
 import { waitingWords } from "./waiting_words.js";
 
 const DEVICES = /** @type {const} */ (["camera", "microphone"]);
 const KEYS = { camera: "K", microphone: "M", full_screen: "F" };
-const ICONS = "/img/icons.svg";
 
 /** A short loss of the server is nobody's concern while nothing depends on it. */
 const AWAY_SHOWN_AFTER_MS = 3_000;
@@ -132,7 +131,7 @@ export class StageView {
     button.setAttribute("aria-pressed", String(full));
     button.title = text(full ? "full_screen_leave" : "full_screen_enter");
     nameKey(button, KEYS.full_screen, button.hasAttribute("aria-keyshortcuts"));
-    button.querySelector("use")?.setAttribute("href", `${ICONS}#full-screen${full ? "-leave" : ""}`);
+    showIcon(button, `full-screen${full ? "-leave" : ""}`);
     this.#wake();
   }
 
@@ -193,7 +192,7 @@ export class StageView {
     button.hidden = !mayShare;
     button.setAttribute("aria-pressed", String(sharing));
     button.title = text(sharing ? "screen_stop" : "screen_share");
-    button.querySelector("use")?.setAttribute("href", `${ICONS}#screen${sharing ? "-stop" : ""}`);
+    showIcon(button, `screen${sharing ? "-stop" : ""}`);
     this.#stage.toggleAttribute("data-sharing", sharing);
     byId("sharing-note").hidden = !sharing;
     const words = !sharing ? "" : text(sends ? "screen_shared" : "screen_withheld");
