@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.x509.oid import NameOID
 
-from tests.support.service import free_port
+from tests.support.service import LOOK_EVERY_SECONDS, free_port
 from tests.support.wire import DtlsWire
 from tests.support.wire_client import Peer, Server, run_relay
 
@@ -134,6 +134,7 @@ def test_an_unfit_certificate_keeps_the_old_one_is_told_once_and_counted(
     began = time.monotonic()
     while time.monotonic() - began < 2.5:  # two more looks at the files
         assert shown_over_tls(relay.ports["tls"]) == shown_over_dtls(relay.ports["dtls"]) == 1
+        time.sleep(LOOK_EVERY_SECONDS)
     metrics = relay.service.metrics()
     assert metrics[failures] == workers
     assert metrics[EXPIRY] == (NOW + timedelta(days=10)).timestamp()

@@ -27,7 +27,7 @@ from stun.attributes import (
 )
 from stun.message import decode_message, encode_message
 from stun.registry import MessageClass, Method
-from tests.support.service import Service, free_port, run_service
+from tests.support.service import LOOK_EVERY_SECONDS, Service, free_port, run_service
 from tests.support.turn_client import Field, Response, TurnClient, indication, new_transaction_id
 
 HOST = "127.0.0.1"
@@ -169,6 +169,7 @@ def await_that(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "it does not come true"
+        time.sleep(LOOK_EVERY_SECONDS)
 
 
 def await_end(descriptor: int) -> None:

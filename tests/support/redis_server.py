@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.support.service import free_port
+from tests.support.service import LOOK_EVERY_SECONDS, free_port
 
 HOST: Final = "127.0.0.1"
 START_SECONDS: Final = 10.0
@@ -41,6 +41,7 @@ class RedisServer:
             with contextlib.suppress(OSError):
                 if self.ask("PING") == b"+PONG\r\n":
                     return
+            time.sleep(LOOK_EVERY_SECONDS)
         raise RuntimeError(f"redis-server does not answer: {self._log.read_text()[-1000:]}")
 
     def ask(self, command: str) -> bytes:
