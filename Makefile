@@ -45,7 +45,7 @@ native: $(VENV)/.dev ## compile the relay to machine code, two minutes; it is us
 	@PYTHON=$(PYTHON) scripts/system-packages native
 	@$(BIN)/python -m config.build_native
 
-test: setup ## every test, browsers included
+test: setup ## every test, browsers included, but for those that take minutes
 	@$(MAKE) --no-print-directory -j2 --output-sync=target in-process processes conformance
 	@$(MAKE) --no-print-directory -j2 --output-sync=target e2e-pages e2e-talks
 
@@ -70,16 +70,16 @@ conformance: setup native ## by RFC section, with coturn's clients as the other 
 
 # Browser tests mostly wait for something, so two halves run side by side: one person before one page, and talks.
 E2E_PAGES := $(addprefix tests/e2e/test_,$(addsuffix .py,accessibility codes_in_the_page control_bar device_check \
-  device_logic entry_errors key_agreement room_machine settings))
+  device_logic entry_errors key_agreement languages page_weight room_machine settings))
 E2E_TALKS := $(filter-out $(E2E_PAGES),$(wildcard tests/e2e/test_*.py))
 
 e2e-pages: native
-	@$(PYTEST) $(E2E_PAGES)
+	@$(PYTEST) -m "not long" $(E2E_PAGES)
 
 e2e-talks: native
-	@$(PYTEST) $(E2E_TALKS)
+	@$(PYTEST) -m "not long" $(E2E_TALKS)
 
-e2e: setup native ## real browsers through the real service
+e2e: setup native ## real browsers through the real service: also what takes too long for every change, half an hour in all
 	@$(PYTEST) tests/e2e
 
 fuzz: $(VENV)/.dev ## many more random inputs than a test run uses, then atheris, FUZZ_SECONDS=60 for each target

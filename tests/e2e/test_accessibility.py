@@ -138,8 +138,11 @@ def test_a_call_its_panel_and_its_end_have_no_barrier(visitor: Participant, doct
     assert find_barriers(visitor.page) == [], "after the end"
 
 
-@pytest.mark.parametrize("script", [NO_MICROPHONE, NO_MICROPHONE + ENGLISH], ids=["german", "english"])
-@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize(
+    ("viewport", "script"),
+    [(DESKTOP, NO_MICROPHONE), (PHONE, NO_MICROPHONE + ENGLISH)],
+    ids=["desktop-german", "phone-english"],
+)
 def test_form_check_and_a_device_that_is_missing_have_no_barrier(
     invite: Callable[..., Participant], codes: Codes, viewport: tuple[int, int], script: str
 ) -> None:
@@ -155,8 +158,10 @@ def test_form_check_and_a_device_that_is_missing_have_no_barrier(
     assert find_barriers(visitor.page) == [], "while waiting, with a notice"
 
 
-@pytest.mark.parametrize("script", [SCREEN, SCREEN + ENGLISH], ids=["german", "english"])
-@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("viewport", "script"), [(DESKTOP, SCREEN + ENGLISH), (PHONE, SCREEN)], ids=["desktop-english", "phone-german"]
+)
 def test_every_state_of_a_talk_has_no_barrier(
     invite: Callable[..., Participant],
     patient: Participant,
@@ -195,6 +200,7 @@ def test_a_barrier_would_be_found(patient: Participant, service: Service) -> Non
 # The layout: small windows, large letters, wide spacing, calm
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("language", ["", ENGLISH], ids=["german", "english"])
 def test_nothing_is_cut_off_covered_or_too_small_in_a_small_window(
     invite: Callable[..., Participant], patient: Participant, service: Service, language: str

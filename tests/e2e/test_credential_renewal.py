@@ -3,11 +3,14 @@
 import re
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Playwright
 
 from tests.support.browser import CHROMIUM, CONNECT_MS, Participant, chromium, talk, watch_both
 from tests.support.lab import SERVER_NAME, open_lab
 from tests.support.service import Service, run_service
+
+pytestmark = pytest.mark.long
 
 LIFETIME_SECONDS = 10
 ALLOCATION_SECONDS = 60  # the least that the settings allow: browsers refresh such an allocation after the half of it

@@ -15,6 +15,8 @@ from tests.support.browser import CHROMIUM, CONNECT_MS, FirefoxInside, Participa
 from tests.support.lab import SERVER_NAME, Lab, open_lab
 from tests.support.service import Service, run_service
 
+pytestmark = pytest.mark.long
+
 DOCTOR, PATIENT = "Dr. Anna Beispiel", "Petra Muster"
 WAITING: Final = "Bitte warten – Ihr Gesprächspartner ist noch nicht da."
 INTERRUPTED: Final = "Verbindung unterbrochen, wird wiederhergestellt…"

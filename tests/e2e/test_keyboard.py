@@ -10,6 +10,8 @@ from tests.support.browser import CONNECT_MS, Participant
 from tests.support.fake_devices import NO_CAMERA
 from tests.support.service import Service
 
+pytestmark = pytest.mark.long
+
 BAR = ["camera-button", "microphone-button", "screen-button", "full-screen-button", "hangup-button"]
 MAX_STOPS = 60  # more than any state of the page has
 # How the element with the focus says that it has it.

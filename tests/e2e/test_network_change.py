@@ -10,6 +10,8 @@ from tests.support.browser import CHROMIUM, Participant, chromium, talk, watch_b
 from tests.support.lab import SERVER_NAME, Lab, open_lab
 from tests.support.service import Service, run_service
 
+pytestmark = pytest.mark.long
+
 INTERRUPTED: Final = "Verbindung unterbrochen, wird wiederhergestellt…"
 RETURN_MS: Final = 20_000  # twice what is promised: four programs that code pictures share this machine
 GIVEN_UP_MS: Final = 90_000  # the server notices, and then the page waits for another half minute

@@ -357,6 +357,7 @@ LOWER_LAYERS_BYTES = 60  # SRTP's tag, UDP and IPv6: statistics of RTP do not ha
 DESKTOP, PHONE = (1280, 800), (360, 740)
 
 
+@pytest.mark.long
 def test_a_talk_shows_a_good_quality_in_bars_and_a_word_with_a_name(
     service: Service, invite: Callable[..., Participant]
 ) -> None:
@@ -373,6 +374,7 @@ def test_a_talk_shows_a_good_quality_in_bars_and_a_word_with_a_name(
     expect(patient.page.get_by_test_id("quality")).to_be_hidden()
 
 
+@pytest.mark.long
 def test_a_talk_takes_less_than_20_megabytes_in_a_minute_and_more_than_nothing(
     service: Service, doctor: Participant, patient: Participant
 ) -> None:
@@ -397,6 +399,7 @@ def test_a_talk_takes_less_than_20_megabytes_in_a_minute_and_more_than_nothing(
     assert total < MOST_BITS_PER_SECOND
 
 
+@pytest.mark.long
 def test_chromium_sends_as_it_was_decided_also_with_another_picture_and_after_a_new_offer(
     service: Service, invite: Callable[..., Participant], ask: Ask
 ) -> None:
@@ -426,6 +429,7 @@ def test_chromium_sends_as_it_was_decided_also_with_another_picture_and_after_a_
         expect_sending(participant, camera)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_on_a_bad_line_sound_alone_is_offered_and_taken_and_the_pictures_come_back(
     service: Service, invite: Callable[..., Participant], patient: Participant, viewport: tuple[int, int]
@@ -466,6 +470,7 @@ def test_on_a_bad_line_sound_alone_is_offered_and_taken_and_the_pictures_come_ba
     expect(quality).to_contain_text("gut", timeout=2 * CONNECT_MS)
 
 
+@pytest.mark.long
 def test_a_screen_is_not_said_to_be_seen_while_the_partner_gets_no_pictures(
     service: Service, invite: Callable[..., Participant]
 ) -> None:
@@ -483,6 +488,7 @@ def test_a_screen_is_not_said_to_be_seen_while_the_partner_gets_no_pictures(
     patient.await_growth("framesDecoded")
 
 
+@pytest.mark.long
 def test_who_declines_keeps_the_pictures_and_the_camera_button_ends_sound_alone_too(
     service: Service, invite: Callable[..., Participant], patient: Participant
 ) -> None:
@@ -527,6 +533,7 @@ def far_apart(tmp_path: Path) -> Iterator[tuple[Lab, Service]]:
             yield lab, service
 
 
+@pytest.mark.long
 def test_a_line_that_really_loses_packets_is_bad_and_good_for_sound_alone(
     playwright: Playwright, far_apart: tuple[Lab, Service], tmp_path: Path
 ) -> None:
@@ -556,6 +563,7 @@ def test_a_line_that_really_loses_packets_is_bad_and_good_for_sound_alone(
             assert participant.complaints == []
 
 
+@pytest.mark.long
 def test_firefox_sends_as_it_was_decided_as_far_as_it_goes_and_judges_the_line(
     playwright: Playwright, far_apart: tuple[Lab, Service], tmp_path: Path, ask: Ask
 ) -> None:

@@ -11,6 +11,8 @@ from playwright.sync_api import expect
 from tests.support.browser import CONNECT_MS, Participant, talk, watch_both
 from tests.support.service import free_port, run_service
 
+pytestmark = pytest.mark.long
+
 STANDSTILL_SECONDS: Final = 3  # of a picture: what the product calls a bad connection
 
 
