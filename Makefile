@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 AXE := tests/e2e/node_modules/.installed
 FUZZ_TARGETS := message attributes framing turn_server
 
-.PHONY: help setup system-packages run native test in-process processes check unit conformance e2e e2e-pages e2e-talks fuzz bench bench-signaling screenshots requirements clean
+.PHONY: help setup system-packages run native test in-process processes check unit conformance e2e e2e-pages e2e-talks fuzz bench bench-signaling requirements clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -94,9 +94,6 @@ bench: setup native ## figures beside coturn, measured in the same run (needs ro
 
 bench-signaling: setup ## CPU of joins and messages, memory of seats, time to the first picture; about fifteen minutes
 	@$(BIN)/python -m tests.bench.signaling
-
-screenshots: setup ## every state of the room page, for docs/states.md
-	@REDCONNECT_PURE=1 $(BIN)/python -m tests.screenshots
 
 requirements: ## compile requirements/*.in to pinned and hashed *.txt, without any index address
 	@$(PYTHON) -m venv $(VENV)/pip-tools
