@@ -1,11 +1,13 @@
 """The appointments on disk: keyed hashes of locators, and nothing that names anybody."""
 
+import asyncio
 import contextlib
+import fcntl
 import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
@@ -132,11 +134,11 @@ class AppointmentStore:
         path = self._url.database
         with _failures_as("the appointment store cannot be opened"):
             if self._is_sqlite and path and path != ":memory:":
-                _make_private(Path(path))
-            async with self._engine.connect() as connection:
-                if await connection.run_sync(is_current):
-                    return
-            await self._migrate()
+                async with _alone_in(Path(path).parent):
+                    _make_private(Path(path))
+                    await self._bring_up_to_date()
+            else:
+                await self._bring_up_to_date()
 
     async def create(
         self, start: datetime, tier: Tier = Tier.BASIS, *, organisation: str | None = None, limit: int | None = None
@@ -301,6 +303,12 @@ class AppointmentStore:
         if busy:
             raise StoreError("deleted appointments stay in the write-ahead log for now")
 
+    async def _bring_up_to_date(self) -> None:
+        async with self._engine.connect() as connection:
+            if await connection.run_sync(is_current):
+                return
+        await self._migrate()
+
     async def _migrate(self) -> None:
         """Take the missing steps, all or none. Whoever else does so at the same moment waits."""
         async with self._engine.connect() as connection:
@@ -350,6 +358,21 @@ def _starts_since(instant: datetime) -> ColumnElement[bool]:
 
 def _instant(unix: int) -> datetime:
     return datetime.fromtimestamp(unix, UTC)
+
+
+@contextlib.asynccontextmanager
+async def _alone_in(directory: Path) -> AsyncIterator[None]:
+    """Let one process at a time open a database in the directory.
+
+    SQLite waits for whoever writes, but not for whoever turns the same fresh file to WAL: that one is told "database
+    is locked" at once.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        await asyncio.to_thread(fcntl.flock, descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _make_private(path: Path) -> None:
