@@ -3,9 +3,15 @@
 Half load is half of the lower of the two servers' lossless rates: both carry the same load, and neither is near its
 limit. What the lab itself takes is the median on the direct path through the same namespaces; it is subtracted from
 both percentiles, because the difference of two 99th percentiles would be no percentile of anything.
+
+A shared machine takes its CPU away for milliseconds, and that only ever adds to a latency. So each percentile is that
+of 50 ms of sending, of which a repetition gives the median, and of the repetitions the lower quartile is taken; for
+both servers and the direct path alike. A server that stalls less often than once in 100 ms could hide behind this: the
+whole repetition's 99th percentile, which the machine dominates, is printed beside it.
 """
 
 import contextlib
+import statistics
 from typing import Final
 
 from tests.bench.packets import ALLOCATIONS
@@ -14,7 +20,7 @@ from tests.bench.stage import Row, Stage, figures, median
 
 P99_BAR: Final = 1.3
 _LATENCY_SECONDS: Final = 1
-_REPETITIONS: Final = 4  # in each round: the median of several percentiles shakes off what else the machine did
+_REPETITIONS: Final = 6  # in each round
 _STEPS: Final = (("c2p", 160), ("p2c", 160), ("c2p", 1100), ("p2c", 1100))
 _FINEST_MICROSECONDS: Final = 0.1  # what is added is never nothing, and a ratio needs a divisor
 _FIRST_RATE: Final = 16_000  # packets per second at which the search begins
@@ -31,7 +37,10 @@ def latency(stage: Stage) -> None:
     if not stage.lossless:
         rate(stage)
     stage.print_head(
-        "Added one-way latency at half load, ChannelData", "step", unit="µs", more="direct path, p50 and p99 µs|loss %"
+        "Added one-way latency at half load, ChannelData",
+        "step",
+        unit="µs",
+        more="direct path µs|whole repetition µs|loss %",
     )
     for direction, size in _STEPS:
         load = min(median(stage.lossless[target.name, direction, size], "rate") for target in stage.targets) / 2
@@ -70,13 +79,19 @@ def _print_latency(stage: Stage, direction: str, size: int, load: float) -> None
                 collected[target.name].append(rows[-1])
             direct.append(_direct(stage, step))
     both = list(collected.values())
-    loss = " / ".join(f"{100 * median(rows, 'loss'):.3f}" for rows in both)
-    floor = median(direct, "p50")
-    for name, bar in (("p50", None), ("p99", P99_BAR)):
-        reference, ours = (max(_FINEST_MICROSECONDS, median(rows, name) - floor) for rows in both)
+    loss = " / ".join(f"{100 * _calm(rows, 'loss'):.3f}" for rows in both)
+    floor = _calm(direct, "w50")
+    for name, window, bar in (("p50", "w50", None), ("p99", "w99", P99_BAR)):
+        reference, ours = (max(_FINEST_MICROSECONDS, _calm(rows, window) - floor) for rows in both)
+        whole = " / ".join(f"{_calm(rows, name) - floor:.1f}" for rows in both)
         what = f"{direction} {size} B at {load:.0f} per s, {name}"
-        lab = f"{floor:.1f}, {median(direct, 'p99'):.1f}"
-        print(f"| {what} | {figures(ours, reference, bar, 1)} | {lab} | {loss} |", flush=True)
+        cells = [what, figures(ours, reference, bar, 1), f"{_calm(direct, window):.1f}", whole, loss]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def _calm(rows: list[Row], key: str) -> float:
+    """The lower quartile over the repetitions: what the machine did beside them only ever adds."""
+    return statistics.quantiles((float(row[key]) for row in rows), n=4)[0]
 
 
 def _direct(stage: Stage, step: str) -> Row:
