@@ -1,0 +1,1 @@
+"""The SFU's shell: its UDP port, DTLS, SRTP, service and metrics."""

@@ -1,0 +1,1 @@
+"""Forwarding engines: what moves the packets, told by the core who gets which."""
