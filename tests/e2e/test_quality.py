@@ -393,7 +393,7 @@ def test_a_talk_takes_less_than_20_megabytes_in_a_minute_and_more_than_nothing(
         last = participant.page.evaluate("() => window.__sent")
         seconds = (last["at"] - first["at"]) / 1_000
         video = (last["video"] - first["video"]) * 8 / seconds
-        assert video > 100_000, "a picture"
+        assert video > 30_000, "pictures: even the few of a fake camera take this much"
         below = (last["packets"] - first["packets"]) * LOWER_LAYERS_BYTES
         total += (last["bytes"] - first["bytes"] + below) * 8 / seconds
     assert total < MOST_BITS_PER_SECOND
