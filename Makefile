@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 AXE := tests/e2e/node_modules/.installed
 FUZZ_TARGETS := message attributes framing turn_server
 
-.PHONY: help setup system-packages run native test in-process services processes check unit conformance e2e e2e-short fuzz bench bench-signaling requirements clean
+.PHONY: help setup system-packages run native test in-process services processes check unit conformance e2e e2e-short fuzz bench bench-signaling screenshots requirements clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -92,6 +92,10 @@ bench: setup native ## figures beside coturn, measured in the same run (needs ro
 
 bench-signaling: setup ## CPU of joins and messages, memory of seats, time to the first picture; about fifteen minutes
 	@$(BIN)/python -m tests.bench.signaling
+
+screenshots: setup native ## docs/img/states: every state of the pages, on a desktop and on a phone
+	@mkdir -p docs/img/states
+	@$(BIN)/python -m tests.support.screenshots docs/img/states
 
 requirements: ## compile requirements/*.in to pinned and hashed *.txt, without any index address
 	@$(PYTHON) -m venv $(VENV)/pip-tools
