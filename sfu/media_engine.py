@@ -89,6 +89,7 @@ class UpTrack(NamedTuple):
     mid: str
     payloads: tuple[PayloadTypes, ...]
     rids: tuple[str, ...] = ()  # simulcast layers from the smallest to the largest; empty without simulcast
+    ssrcs: tuple[tuple[int, ...], ...] = ()  # per layer, if the SDP tells: its SSRC, then that of its retransmissions
 
 
 class DownTrack(NamedTuple):

@@ -167,7 +167,9 @@ def _need(body: bytes, size: int, what: str) -> None:
 
 def _decode_sender_report(count: int, body: bytes) -> SenderReport:
     _need(body, _SENDER_INFO.size, "sender report")
-    return SenderReport(*_SENDER_INFO.unpack_from(body), _decode_reports(count, body, _SENDER_INFO.size))
+    ssrc, ntp_timestamp, rtp_timestamp, packets, octets = _SENDER_INFO.unpack_from(body)
+    reports = _decode_reports(count, body, _SENDER_INFO.size)
+    return SenderReport(ssrc, ntp_timestamp, rtp_timestamp, packets, octets, reports)
 
 
 def _decode_receiver_report(count: int, body: bytes) -> ReceiverReport:
