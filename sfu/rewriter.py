@@ -134,6 +134,11 @@ class Rewriter:
         """Extended, of all that went out; one less than the first one before that."""
         return self._numbers.highest
 
+    @property
+    def timestamp(self) -> int:
+        """Of the newest packet that went out, 32 bits."""
+        return self._timestamp
+
     def join(
         self,
         sequence_number: int,

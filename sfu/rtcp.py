@@ -344,6 +344,14 @@ def encode_full_intra(sender_ssrc: int, entries: Iterable[tuple[int, int]]) -> b
     return _packet(PAYLOAD_FEEDBACK, FULL_INTRA, _SOURCES.pack(sender_ssrc, 0) + body)
 
 
+def encode_transport_wide(sender_ssrc: int, media_ssrc: int, fci: bytes) -> bytes:
+    """Write transport-wide feedback around its feedback control information, padded to whole words as browsers do."""
+    padding = -len(fci) % 4
+    tail = bytes(padding - 1) + bytes((padding,)) if padding else b""
+    packet = _packet(TRANSPORT_FEEDBACK, TRANSPORT_WIDE, _SOURCES.pack(sender_ssrc, media_ssrc) + fci + tail)
+    return bytes((packet[0] | 0x20,)) + packet[1:] if padding else packet
+
+
 def _encode_reports(reports: Iterable[ReportBlock]) -> bytes:
     return b"".join(
         _REPORT.pack(ssrc, fraction << 24 | cumulative & 0xFFFFFF, highest, jitter, last, delay)

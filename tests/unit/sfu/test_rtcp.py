@@ -25,6 +25,7 @@ from sfu.rtcp import (
     encode_receiver_report,
     encode_sender_report,
     encode_source_description,
+    encode_transport_wide,
 )
 
 ssrcs = st.integers(0, 0xFFFFFFFF)
@@ -178,6 +179,13 @@ def test_a_nack_parses_to_what_was_built(media_ssrc: int, first: int, steps: lis
     for step in steps:
         missing.append(missing[-1] + step & 0xFFFF)
     assert decode_compound(encode_nack(1, media_ssrc, missing)) == [Nack(1, media_ssrc, tuple(missing))]
+
+
+@given(ssrcs, st.binary(max_size=100))
+def test_transport_wide_feedback_parses_to_what_was_built(media_ssrc: int, fci: bytes) -> None:
+    raw = encode_transport_wide(1, media_ssrc, fci)
+    assert len(raw) % 4 == 0
+    assert decode_compound(raw) == [TransportWideFeedback(1, media_ssrc, fci)]
 
 
 raw_packets = st.builds(
