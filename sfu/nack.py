@@ -36,6 +36,7 @@ class NackGenerator:
         self._highest: int | None = None
         self._missing: dict[int, _Missing] = {}  # by extended number, in ascending order
         self._is_hopeless = False
+        self.round_trip = DEFAULT_ROUND_TRIP  # seconds: how long repairs took
 
     @property
     def missing(self) -> int:
@@ -49,7 +50,9 @@ class NackGenerator:
             self._highest = number
             return
         if number <= highest:
-            self._missing.pop(number, None)
+            missing = self._missing.pop(number, None)
+            if missing is not None and missing.requests == 1:  # of more than one, nobody knows which was answered
+                self.round_trip += (now - missing.asked_at - self.round_trip) / 8
             return
         self._highest = number
         lost = number - highest - 1
@@ -63,15 +66,15 @@ class NackGenerator:
             del self._missing[next(iter(self._missing))]
             self._is_hopeless = True
 
-    def ask(self, now: float, round_trip: float = DEFAULT_ROUND_TRIP) -> list[int]:
+    def ask(self, now: float) -> list[int]:
         """Extended sequence numbers to ask for now, in ascending order, at most MAX_ASKED.
 
-        A packet is asked for when it cannot be merely late any more, then once per round trip (both in seconds), up to
-        MAX_REQUESTS times within MAX_WAIT; then it is given up.
+        A packet is asked for when it cannot be merely late any more, then once per round trip, up to MAX_REQUESTS times
+        within MAX_WAIT; then it is given up.
         """
         asked: list[int] = []
         hopeless: list[int] = []
-        retry = max(round_trip, MIN_RETRY)
+        retry = max(self.round_trip, MIN_RETRY)
         for number, missing in self._missing.items():
             if now - missing.missed_at > MAX_WAIT or (
                 missing.requests == MAX_REQUESTS and now - missing.asked_at >= retry

@@ -57,3 +57,7 @@ class PacketCache:
         if packet and self._numbers[slot] == number and now - self._arrivals[slot] <= self._max_age:
             return packet
         return None
+
+    def clear(self) -> None:
+        """Forget all packets, at once and not when newer ones take their place."""
+        self._packets = [b""] * len(self._packets)

@@ -173,11 +173,9 @@ class Camera:
         self.rtx_number = 50
         self.sent: dict[int, bytes] = {}
 
-    def packet(
-        self, *, key: bool = False, temporal: int = 0, sync: bool = True, body: bytes = b"", step: int = 3000
-    ) -> bytes:
+    def packet(self, *, key: bool = False, temporal: int = 0, sync: bool = True, body: bytes = b"") -> bytes:
         """The next frame, of one packet."""
-        self.timestamp = self.timestamp + step & 0xFFFFFFFF
+        self.timestamp = self.timestamp + 3000 & 0xFFFFFFFF
         self.picture_id = self.picture_id + 1 & 0x7FFF
         self.frame_number = self.frame_number + 1 & 0xFFFF
         if temporal == 0:
@@ -200,6 +198,16 @@ class Camera:
             extensions=encode_extensions(extensions),
         )
         self.sent[self.number & 0xFFFF] = packet
+        self.number += 1
+        return packet
+
+    def following(self, temporal: int = 0) -> bytes:
+        """Another packet of the frame before."""
+        descriptor = bytes((0x80, 0xE0)) + (0x8000 | self.picture_id).to_bytes(2)
+        payload = descriptor + bytes((self.tl0_pic_idx, temporal << 6)) + f"more {self.number}".encode()
+        number = self.number & 0xFFFF
+        packet = encode_packet(VP8_UP.primary, number, self.timestamp, self.ssrc, payload)
+        self.sent[number] = packet
         self.number += 1
         return packet
 
@@ -406,6 +414,41 @@ class EngineContract(ABC):
         assert bodies(stage.bob.rtp)[-1] == lost[decode_header(lost).payload_offset + 6 :]
         assert stage.count("repaired") == 1
 
+    def test_a_key_frame_whose_first_packet_comes_last_goes_out_whole(self, stage: Stage) -> None:
+        stage.publish_camera()
+        stage.show_camera()
+        camera = Camera(stage)
+        before = camera.packet()
+        first, second, third = camera.packet(key=True), camera.following(), camera.packet()
+        for packet in (before, third, second, first):
+            camera.deliver(packet)
+        camera.send()
+        assert [body.split()[-1] for body in bodies(stage.bob.rtp)] == [b"1001", b"1002", b"1003", b"1004"]
+        assert steps(packet.number for packet in stage.bob.rtp) == [0, 1, 2, 3]
+
+    def test_nobody_is_asked_for_what_nobody_watches(self, stage: Stage) -> None:
+        stage.publish_camera()
+        camera = Camera(stage)
+        camera.send(key=True)
+        camera.packet()
+        for _ in range(5):
+            camera.send()
+        stage.pump(0.05)
+        assert not [packet for packet in stage.alice.rtcp if isinstance(packet, Nack)]
+
+    def test_what_is_lost_for_good_is_mended_by_a_key_frame(self, stage: Stage) -> None:
+        stage.publish_camera()
+        stage.show_camera()
+        camera = Camera(stage)
+        camera.send(key=True)
+        camera.packet()
+        camera.send()
+        for _ in range(30):
+            stage.pump(0.05)
+        assert [packet for packet in stage.alice.rtcp if isinstance(packet, PictureLossIndication)] == [
+            PictureLossIndication(1, camera.ssrc)
+        ]
+
     def test_what_the_subscriber_lost_is_repeated_byte_by_byte_once_per_round_trip(self, stage: Stage) -> None:
         stage.publish_camera()
         stage.show_camera()
@@ -516,6 +559,36 @@ class EngineContract(ABC):
         assert steps(packet.number for packet in got) == [0, 1, 2, 3]
         assert steps((packet.picture_id for packet in got), 15) == [0, 1, 2, 3]
         assert steps((packet.header.timestamp for packet in got), 32) == [0, 6000, 12000, 18000]
+
+    def test_a_frame_is_never_cut_by_a_change_of_temporal_layers(self, stage: Stage) -> None:
+        stage.publish_camera()
+        stage.show_camera()
+        camera = Camera(stage)
+        camera.send(key=True)
+        camera.send(temporal=1)
+        stage.engine.route(PICTURE, CAMERA, 0, 0)
+        camera.deliver(camera.following(temporal=1))
+        camera.send(temporal=1)
+        camera.deliver(camera.following(temporal=1))
+        stage.engine.route(PICTURE, CAMERA, 0, 1)
+        camera.deliver(camera.following(temporal=1))
+        camera.send()
+        got = stage.bob.rtp
+        assert [body.split()[-1] for body in bodies(got)] == [b"1000", b"1001", b"1002", b"1006"]
+        assert steps(packet.number for packet in got) == [0, 1, 2, 3]
+        assert steps((packet.picture_id for packet in got), 15) == [0, 1, 1, 2]
+
+    def test_layers_are_measured_by_temporal_layers(self, stage: Stage) -> None:
+        stage.publish_camera(RIDS)
+        camera = Camera(stage, rid="h")
+        for turn in range(200):
+            camera.send(temporal=turn % 2, body=bytes(900))
+            stage.pump(0.02)
+        small, middle, large = stage.engine.bitrates(CAMERA, stage.now)
+        assert (small, large) == ((), ())
+        assert len(middle) == 2
+        assert 360_000 < middle[1] < 440_000
+        assert middle[0] == pytest.approx(middle[1] / 2, rel=0.1)
 
     def test_a_higher_temporal_layer_is_joined_where_it_can_be_decoded(self, stage: Stage) -> None:
         stage.publish_camera()

@@ -20,6 +20,9 @@ class PathEstimator(Protocol):
     def bits_per_second(self) -> float:
         """The estimate."""
 
+    def want(self, bits_per_second: float, /) -> None:
+        """Say how much there would be use for."""
+
     def send(self, size: int, now: float, /, *, probe: bool = False) -> int:
         """Note a packet that leaves, by its bytes; gives its transport-wide sequence number, 16 bits."""
 

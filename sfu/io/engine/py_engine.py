@@ -98,7 +98,18 @@ _COUNTERS: Final = (
 class _Session:
     """One PeerConnection."""
 
-    __slots__ = ("address", "arrivals", "downs", "estimator", "extensions", "number", "reported_at", "srtp", "table")
+    __slots__ = (
+        "address",
+        "arrivals",
+        "downs",
+        "estimator",
+        "extensions",
+        "number",
+        "reported_at",
+        "srtp",
+        "table",
+        "told",
+    )
 
     def __init__(
         self,
@@ -117,6 +128,7 @@ class _Session:
         self.estimator = estimator
         self.number = 0  # transport-wide, of the next packet, if nobody estimates
         self.reported_at = float("-inf")
+        self.told = estimator.bits_per_second if estimator is not None else 0.0
 
 
 class _Arrived(NamedTuple):
@@ -157,6 +169,7 @@ class PyEngine:
         self._sessions: dict[SessionId, _Session] = {}
         self._tracks: dict[TrackId, list[UpLayer]] = {}
         self._downs: dict[DownTrackId, DownStream] = {}
+        # Between two pumps each layer, session and down track adds a few at most, whatever their peers send.
         self._events: list[MediaEvent] = []
         self._loudness: dict[TrackId, int] = {}
         self._counters = dict.fromkeys(_COUNTERS, 0)
@@ -206,6 +219,8 @@ class PyEngine:
         layers = self._tracks.pop(track)
         self._sessions[layers[0].session].table.forget(track)
         for layer in layers:
+            if layer.stream is not None:
+                layer.stream.cache.clear()  # down tracks remember it for as long as they remember what went out
             for down in list(layer.downs):
                 self._detach(down)
                 self._events.append(Switched(down.id, None))
@@ -277,7 +292,7 @@ class PyEngine:
         state = self._sessions[session]
         data = bytes(datagram)
         if is_rtcp(data):
-            self._receive_rtcp(session, state, data, now)
+            self._receive_rtcp(state, data, now)
         else:
             self._receive_rtp(state, data, now)
 
@@ -383,14 +398,12 @@ class PyEngine:
             counters["repaired"] += 1
         else:
             stream.reception.receive(number, header.timestamp, now)
-        frame: Frame | None = None
-        if header.payload_end > header.payload_offset:
-            dependency = values.get(agreed.dependency_descriptor, b"")
-            try:
-                frame = inspect(stream.source.payload.codec, packet, header, dependency, stream.reader)
-            except RtpParseError:
-                counters["dropped_malformed"] += 1
-                return
+        try:
+            frame = self._inspect(layer, stream, packet, header, values)
+        except RtpParseError:
+            counters["dropped_malformed"] += 1
+            return
+        stream.rates.add(len(packet), frame.temporal_id if frame is not None else 0, now)
         if frame is None:
             # Padding has a sequence number but no content: subscribers must not miss it.
             counters["dropped_padding"] += 1
@@ -405,14 +418,19 @@ class PyEngine:
 
     def _forward(self, down: DownStream, arrived: _Arrived, now: float) -> None:
         """Send a packet on under the numbers of a down track, unless it is left out there."""
-        layer, stream, number, packet, header, values, frame = arrived
-        rewriter = down.rewriter
-        has_joined = False
+        layer, stream, _, _, header, _, frame = arrived
         if down.stream is not stream:
             if down.target is not layer or frame is None or not frame.begins_key_frame:
                 return
             self._join(down, layer, stream, header, frame, now)
-            has_joined = True
+            self._pass(down, arrived, now, is_first=True)
+            self._catch_up(down, arrived, now)
+            return
+        self._pass(down, arrived, now)
+
+    def _pass(self, down: DownStream, arrived: _Arrived, now: float, *, is_first: bool = False) -> None:
+        layer, stream, number, packet, header, values, frame = arrived
+        rewriter = down.rewriter
         if frame is None:
             self._drop(down, rewriter.drop(header.sequence_number), now)
             return
@@ -430,7 +448,7 @@ class PyEngine:
         payload = rewrite(packet, header, frame, out)
         announced = down.announced
         # The first packet of sound after silence is marked (RFC 3551 §4.1).
-        marker = header.marker or (has_joined and layer.kind is Kind.AUDIO)
+        marker = header.marker or (is_first and layer.kind is Kind.AUDIO)
         elements = self._passed_on(self._sessions[layer.session].extensions, session.extensions, values)
         if (dependency := self._dependency(layer, session, values)) is not None:
             elements.append((session.extensions.dependency_descriptor, rewrite_dependency(dependency, out)))
@@ -462,6 +480,30 @@ class PyEngine:
             self._events.append(Switched(down.id, layer.index))
         down.layer, down.stream = layer, stream
         down.temporal = down.max_temporal
+
+    def _catch_up(self, down: DownStream, first: _Arrived, now: float) -> None:
+        """Send what came before the first packet of its key frame did: late by reordering, or by a repair."""
+        layer, stream = first.layer, first.stream
+        for number in range(first.number + 1, (stream.cache.highest or 0) + 1):
+            packet = stream.cache.get(number, now)
+            if packet is None:
+                continue
+            header = decode_header(packet)
+            values = decode_extensions(packet, header)
+            try:
+                frame = self._inspect(layer, stream, packet, header, values)
+            except RtpParseError:
+                continue  # counted when it came
+            self._pass(down, _Arrived(layer, stream, number, packet, header, values, frame), now)
+
+    def _inspect(
+        self, layer: UpLayer, stream: UpStream, packet: bytes, header: RtpHeader, values: Mapping[int, bytes]
+    ) -> Frame | None:
+        """Find out about the frame of a packet; None if it is padding."""
+        if header.payload_end == header.payload_offset:
+            return None
+        dependency = values.get(self._sessions[layer.session].extensions.dependency_descriptor, b"")
+        return inspect(stream.source.payload.codec, packet, header, dependency, stream.reader)
 
     @staticmethod
     def _choose_temporal(down: DownStream, frame: Frame) -> None:
@@ -597,7 +639,7 @@ class PyEngine:
 
     # ------------------------------------------------------------------ reports and requests that come in
 
-    def _receive_rtcp(self, session: SessionId, state: _Session, data: bytes, now: float) -> None:
+    def _receive_rtcp(self, state: _Session, data: bytes, now: float) -> None:
         try:
             packets = decode_compound(state.srtp.unprotect_rtcp(data))
         except SrtpError:
@@ -624,7 +666,7 @@ class PyEngine:
                 case Goodbye(ssrcs=ssrcs):
                     self._receive_goodbye(state, ssrcs)
                 case TransportWideFeedback(fci=fci):
-                    self._receive_feedback(session, state, fci, now)
+                    self._receive_feedback(state, fci, now)
 
     def _receive_sender_report(self, state: _Session, report: SenderReport, now: float) -> None:
         source = state.table.find(report.ssrc)
@@ -667,23 +709,28 @@ class PyEngine:
     def _receive_goodbye(self, state: _Session, ssrcs: Iterable[int]) -> None:
         for ssrc in ssrcs:
             source: Source | None = state.table.find(ssrc)
-            if source is not None and source.is_alive and not source.is_rtx:
-                source.is_alive = False
-                self._events.append(LayerGone(source.track, source.layer))
+            if source is not None and not source.is_rtx:
+                source.heard_at = float("-inf")  # the next pump tells: once, however many of these come in between
 
-    def _receive_feedback(self, session: SessionId, state: _Session, fci: bytes, now: float) -> None:
+    def _receive_feedback(self, state: _Session, fci: bytes, now: float) -> None:
         if state.estimator is None:
             return
-        before = state.estimator.bits_per_second
         try:
             state.estimator.receive_feedback(fci, now)
         except ValueError:
             self._counters["dropped_feedback"] += 1
-            return
-        if state.estimator.bits_per_second != before:
-            self._events.append(Bandwidth(session, state.estimator.bits_per_second))
 
     # ------------------------------------------------------------------ what is due
+
+    def bitrates(self, track: TrackId, now: float) -> tuple[tuple[float, ...], ...]:
+        """What each layer of a track carries."""
+        return tuple(layer.stream.rates.rates(now) if layer.stream is not None else () for layer in self._tracks[track])
+
+    def want(self, session: SessionId, bits_per_second: float) -> None:
+        """Say how much there would be use for towards a session."""
+        estimator = self._sessions[session].estimator
+        if estimator is not None:
+            estimator.want(bits_per_second)
 
     def request_key_frame(self, track: TrackId, layer: int, now: float) -> None:
         """Ask the publisher of a layer for a key frame (PLI), at most once per throttle interval."""
@@ -720,8 +767,8 @@ class PyEngine:
     def _repair(self, layer: UpLayer, now: float) -> None:
         """Ask the publisher for what is missing; if that is hopeless, for a key frame."""
         stream = layer.stream
-        if stream is None:
-            return
+        if stream is None or not layer.downs:
+            return  # who joins later begins with a key frame
         missing = stream.nacks.ask(now)
         is_hopeless = stream.nacks.take_hopeless()
         if layer.kind is Kind.AUDIO and not stream.source.payload.rtx:
@@ -730,7 +777,7 @@ class PyEngine:
             self._counters["nacked_out"] += len(missing)
             request = encode_nack(LOCAL_SSRC, stream.source.ssrc, [number & 0xFFFF for number in missing])
             self._send_rtcp(self._sessions[layer.session], request)
-        if is_hopeless and layer.kind is Kind.VIDEO and layer.downs:
+        if is_hopeless and layer.kind is Kind.VIDEO:
             layer.key_frames.want(now)
 
     def _serve(self, session: SessionId, state: _Session, now: float) -> None:
@@ -742,11 +789,12 @@ class PyEngine:
             while (fci := state.arrivals.poll_feedback(now)) is not None:
                 self._send_rtcp(state, encode_transport_wide(LOCAL_SSRC, 0, fci))
         if state.estimator is not None:
-            before = state.estimator.bits_per_second
             state.estimator.handle_timeout(now)
             self._probe(state, now)
-            if state.estimator.bits_per_second != before:
-                self._events.append(Bandwidth(session, state.estimator.bits_per_second))
+            estimate = state.estimator.bits_per_second
+            if estimate != state.told:
+                state.told = estimate
+                self._events.append(Bandwidth(session, estimate))
 
     def _probe(self, state: _Session, now: float) -> None:
         """Send padding on a retransmission stream, as much as the estimator wants to probe with."""

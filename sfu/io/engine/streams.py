@@ -9,6 +9,7 @@ from sfu.layers import Source
 from sfu.media_engine import DownTrack, DownTrackId, Kind, SessionId, TrackId
 from sfu.nack import DEFAULT_ROUND_TRIP, NackGenerator, NackResponder
 from sfu.packet_cache import PacketCache
+from sfu.rate_meter import RateMeter
 from sfu.reception import Reception
 from sfu.rewriter import Rewriter, SenderClock
 
@@ -26,7 +27,7 @@ def clock_rate_of(kind: Kind) -> int:
 class UpStream:
     """One SSRC that carries a layer: if its sender begins anew with another one, that is another stream."""
 
-    __slots__ = ("cache", "clock", "clock_at", "nacks", "reader", "reception", "source")
+    __slots__ = ("cache", "clock", "clock_at", "nacks", "rates", "reader", "reception", "source")
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -34,6 +35,7 @@ class UpStream:
         self.nacks = NackGenerator()
         self.reception = Reception(source.ssrc, clock_rate_of(source.kind))
         self.reader = DependencyReader()
+        self.rates = RateMeter()
         self.clock: SenderClock | None = None
         self.clock_at = 0.0  # when its sender report came
 

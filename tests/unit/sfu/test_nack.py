@@ -48,24 +48,27 @@ def test_a_packet_is_lost_when_enough_time_has_passed(generator: NackGenerator) 
 
 
 def test_a_packet_is_asked_for_once_per_round_trip_until_it_comes(generator: NackGenerator) -> None:
+    generator.round_trip = 0.1
     generator.receive(13, 0.0)
-    assert generator.ask(0.02, 0.1) == [11, 12]
-    assert generator.ask(0.11, 0.1) == []
+    assert generator.ask(0.02) == [11, 12]
+    assert generator.ask(0.11) == []
     generator.receive(11, 0.115)
-    assert generator.ask(0.121, 0.1) == [12]
+    assert generator.ask(0.121) == [12]
 
 
 def test_however_short_the_round_trip_there_is_a_pause(generator: NackGenerator) -> None:
+    generator.round_trip = 0.001
     generator.receive(12, 0.0)
-    assert generator.ask(0.020, 0.001) == [11]
-    assert generator.ask(0.039, 0.001) == []
-    assert generator.ask(0.041, 0.001) == [11]
+    assert generator.ask(0.020) == [11]
+    assert generator.ask(0.039) == []
+    assert generator.ask(0.041) == [11]
 
 
 def test_a_packet_is_given_up_after_so_many_requests_and_a_key_frame_is_wanted(generator: NackGenerator) -> None:
+    generator.round_trip = 0.025
     generator.receive(12, 0.0)
     instants = [0.02 + 0.03 * turn for turn in range(MAX_REQUESTS + 2)]
-    asked = [generator.ask(instant, 0.025) for instant in instants]
+    asked = [generator.ask(instant) for instant in instants]
     assert asked == [[11]] * MAX_REQUESTS + [[], []]
     assert generator.missing == 0
     assert generator.take_hopeless()
@@ -73,10 +76,11 @@ def test_a_packet_is_given_up_after_so_many_requests_and_a_key_frame_is_wanted(g
 
 
 def test_a_packet_is_given_up_when_nobody_would_wait_for_it(generator: NackGenerator) -> None:
+    generator.round_trip = 0.6
     generator.receive(12, 0.0)
-    assert generator.ask(MAX_WAIT, 0.6) == [11]
+    assert generator.ask(MAX_WAIT) == [11]
     assert not generator.take_hopeless()
-    assert generator.ask(MAX_WAIT + 0.01, 0.6) == []
+    assert generator.ask(MAX_WAIT + 0.01) == []
     assert generator.take_hopeless()
 
 
@@ -100,6 +104,23 @@ def test_one_request_has_a_bound_and_the_rest_follows(generator: NackGenerator) 
     generator.receive(11 + MAX_MISSING, 0.0)
     assert generator.ask(0.1) == list(range(11, 11 + MAX_ASKED))
     assert generator.ask(0.1) == list(range(11 + MAX_ASKED, 11 + 2 * MAX_ASKED))
+
+
+def test_the_round_trip_is_how_long_repairs_take(generator: NackGenerator) -> None:
+    for turn in range(100):
+        generator.receive(12 + 2 * turn, turn)
+        generator.ask(turn + 0.1)
+        generator.receive(11 + 2 * turn, turn + 0.14)
+    assert generator.round_trip == pytest.approx(0.04, rel=0.01)
+
+
+def test_a_repair_that_was_asked_for_twice_says_nothing_of_the_round_trip(generator: NackGenerator) -> None:
+    generator.receive(12, 0.0)
+    generator.ask(0.1)
+    generator.ask(0.3)
+    before = generator.round_trip
+    generator.receive(11, 0.31)
+    assert generator.round_trip == before
 
 
 class Generator(RuleBasedStateMachine):
@@ -126,7 +147,8 @@ class Generator(RuleBasedStateMachine):
 
     @rule(round_trip=st.floats(0, 0.5))
     def ask(self, round_trip: float) -> None:
-        asked = self.generator.ask(self.now, round_trip)
+        self.generator.round_trip = round_trip
+        asked = self.generator.ask(self.now)
         assert asked == sorted(set(asked))
         assert self.received.isdisjoint(asked)
         assert len(asked) <= MAX_ASKED

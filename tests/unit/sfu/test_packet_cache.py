@@ -46,3 +46,9 @@ def test_a_packet_is_not_given_out_when_it_is_too_old(cache: PacketCache) -> Non
 def test_only_a_power_of_two_is_a_number_of_slots(size: int) -> None:
     with pytest.raises(ValueError, match="power of two"):
         PacketCache(size)
+
+
+def test_a_cleared_cache_has_no_packet(cache: PacketCache) -> None:
+    cache.put(1, b"old", 0.0)
+    cache.clear()
+    assert cache.get(1, 0.0) is None
