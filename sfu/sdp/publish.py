@@ -142,9 +142,8 @@ class _ExtensionTable:
     """Gives every extension one identifier for the whole transport, which all m-lines share (RFC 8843 §9.1)."""
 
     def __init__(self, agreed: Extensions | None) -> None:
-        self._numbers = (
-            {} if agreed is None else {field: number for field, number in agreed._asdict().items() if number}
-        )
+        known: dict[str, int] = {} if agreed is None else agreed._asdict()
+        self._numbers = {field: number for field, number in known.items() if number}
         self._is_closed = agreed is not None
 
     def take(self, media: Media) -> tuple[tuple[int, str, Direction], ...]:
