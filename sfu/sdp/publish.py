@@ -42,8 +42,7 @@ class PublishedTrack(NamedTuple):
     announced: UpTrack
     stream: str  # identifiers of its a=msid, as the client chose them; empty without
     track: str
-    ssrcs: tuple[int, ...]  # what the offer tells of them; nothing with simulcast in Chromium
-    retransmissions: tuple[tuple[int, int], ...]  # a stream of `ssrcs`, and that of its retransmissions
+    ssrcs: tuple[tuple[int, ...], ...]  # of each stream that the offer tells of: itself, then its retransmissions
 
 
 class PublishOffer(NamedTuple):
@@ -187,7 +186,9 @@ def _accept(media: Media, codecs: Sequence[Codec], table: _ExtensionTable) -> Ac
 def _track(media: Media, accepted: AcceptedMedia) -> PublishedTrack:
     rids = tuple(each.name for each in accepted.layers)
     announced = UpTrack(_KIND_OF[accepted.payloads[0].codec], media.mid, accepted.payloads, rids)
-    return PublishedTrack(announced, *media.msid, media.ssrcs, media.retransmissions)
+    paired = {ssrc for pair in media.retransmissions for ssrc in pair}
+    alone = tuple((ssrc,) for ssrc in media.ssrcs if ssrc not in paired)
+    return PublishedTrack(announced, *media.msid, (*media.retransmissions, *alone))
 
 
 def _codec_lines(media: Media, accepted: AcceptedMedia) -> tuple[Attribute, ...]:

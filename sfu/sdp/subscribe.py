@@ -6,6 +6,7 @@ answered that, recycled for another track under a new mid: browsers then make a 
 another sender clings to.
 """
 
+from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
 
 from sfu.media_engine import Codec, DownTrack, Extensions, Kind, PayloadTypes
@@ -149,8 +150,12 @@ class SubscribeNegotiation:
         attributes = write_session(bundle, mixed_extensions=True)
         return SessionDescription(self._session_id, self._version, attributes, tuple(sections)).encode()
 
-    def answer(self, text: str) -> SubscribeAnswer:
+    def answer(self, text: str, fingerprints: AbstractSet[bytes] | None = None) -> SubscribeAnswer:
         """Take the answer to the last offer.
+
+        Args:
+            text: the session description.
+            fingerprints: what the client's certificate is known by already; None before it has one.
 
         Raises:
             SdpError: it is malformed, does not belong to that offer, or wants anything but one transport. The offer
@@ -171,6 +176,8 @@ class SubscribeNegotiation:
         transport = read_transport(description, media[0].section)
         if transport.setup is Setup.ACTPASS:
             raise SdpError("an answer chooses who begins with DTLS")
+        if fingerprints is not None and not fingerprints & transport.fingerprints:
+            raise SdpError("the certificate is another one than before")
         tracks, refused = self._read_tracks(media[1:])
         self._free_stopped(self._offered)
         self._offered = None

@@ -148,6 +148,14 @@ def test_an_answer_that_does_not_fit_is_refused_and_another_may_follow(old: str,
     assert len(subscriber.answer(answer).tracks) == 1
 
 
+def test_an_answer_with_another_certificate_than_before_is_refused() -> None:
+    subscriber = negotiation(VP8)
+    answer = answered(subscriber.offer(LOCAL))
+    with pytest.raises(SdpError, match="another one"):
+        subscriber.answer(answer, fingerprints={bytes(32)})
+    assert len(subscriber.answer(answer, fingerprints={bytes(32), LOCAL.fingerprint}).tracks) == 1
+
+
 def test_an_answer_without_an_offer_is_refused() -> None:
     subscriber = negotiation(VP8)
     answer = answered(subscriber.offer(LOCAL))
