@@ -1,0 +1,360 @@
+"""ICE for a server with public addresses: it answers checks and never sends any (RFC 8445 §2.5, "lite").
+
+One `IceLite` serves all PeerConnections of a worker behind one port; a check names the one that it is for by the user
+name fragment that signaling gave to the client.
+
+Whoever cannot prove that fragment's password gets no answer at all. RFC 8489 §9.1.3 would send 400 and 401, but a
+client that was told its credentials has no use for them, and to anybody else silence tells less and reflects nothing.
+
+There are no role conflicts here: a client that is a full agent always controls (RFC 8445 §6.1.1), and only full agents
+detect and repair the contrary (§7.3.1.1). A client that claims to be controlled is answered, but nominates nothing.
+"""
+
+import base64
+from collections import deque
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from sfu.media_engine import SessionId
+from sfu.rate_limit import RateLimit
+from stun.address import TransportAddress
+from stun.attributes import UNDERSTOOD_IN_BINDING, USERNAME, XOR_MAPPED_ADDRESS
+from stun.errors import IntegrityError, MessageParseError
+from stun.integrity import IntegrityKey
+from stun.message import Message, decode_message, encode_success, encode_unknown_attributes
+from stun.registry import MessageClass, Method
+
+CREDENTIAL_ENTROPY_BYTES: Final = 24  # 48 bits for the fragment, 144 for the password (RFC 8445 §5.3 wants 24 and 128)
+CONSENT_SECONDS: Final = 30.0  # RFC 7675 §5.1; also how long the first check may take
+ADDRESS_HOLD_SECONDS: Final = (
+    15.0  # for so long after a check nobody else can claim its address; browsers repeat in 5 s
+)
+MAX_PAIRS: Final = 16  # addresses of one client
+MAX_GENERATIONS: Final = 2  # credentials of one client: those before a restart count until those after it work
+CHECKS_PER_SECOND: Final = 400.0  # from one IP address: a practice of 20 behind one, each with two connections
+CHECKS_AT_ONCE: Final = 1600
+MAX_LIMITED_ADDRESSES: Final = 4096
+
+# RFC 8445 §16.1. The values do not matter to a lite agent, but whoever sends them expects them to be understood.
+PRIORITY: Final = 0x0024
+USE_CANDIDATE: Final = 0x0025
+ICE_CONTROLLED: Final = 0x8029
+ICE_CONTROLLING: Final = 0x802A
+_UNDERSTOOD: Final = UNDERSTOOD_IN_BINDING | {PRIORITY, USE_CANDIDATE}
+_UFRAG_BYTES: Final = 6
+
+
+class IceCredentials(NamedTuple):
+    """What checks towards us are made with (RFC 8445 §5.3)."""
+
+    ufrag: str
+    password: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddressValid:
+    """A check came from there: what comes from it is the client's."""
+
+    session: SessionId
+    address: TransportAddress
+
+
+@dataclass(frozen=True, slots=True)
+class AddressGone:
+    """Nothing that comes from there is the client's any more."""
+
+    session: SessionId
+    address: TransportAddress
+
+
+@dataclass(frozen=True, slots=True)
+class AddressChosen:
+    """Send there from now on."""
+
+    session: SessionId
+    address: TransportAddress
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentLost:
+    """No check came from anywhere for CONSENT_SECONDS: nothing may be sent any more."""
+
+    session: SessionId
+
+
+IceEvent = AddressValid | AddressGone | AddressChosen | ConsentLost
+
+
+class IceCount(StrEnum):
+    """What is counted; a bounded set, fit for a metric label."""
+
+    ANSWERED = "answered"
+    LIMITED = "limited"
+    MALFORMED = "malformed"  # not STUN, or without FINGERPRINT
+    NO_REQUEST = "no_request"  # STUN, but no Binding request
+    UNKNOWN_USER = "unknown_user"
+    UNAUTHENTICATED = "unauthenticated"  # no integrity, or a wrong one
+    ADDRESS_TAKEN = "address_taken"  # the address is another client's
+    UNKNOWN_ATTRIBUTE = "unknown_attribute"
+
+
+class _Generation:
+    """Credentials from one (re)start of ICE to the next."""
+
+    def __init__(self, session: SessionId, number: int, credentials: IceCredentials) -> None:
+        self.session = session
+        self.number = number
+        self.ufrag = credentials.ufrag
+        self.key = IntegrityKey(credentials.password.encode())
+        self.remote_ufrag: str | None = None  # until the client's description is here; checks may be faster
+
+
+class _Pair:
+    """An address of the client that has sent a check."""
+
+    __slots__ = ("generation", "heard_at", "remote_ufrag")
+
+    def __init__(self, generation: int, heard_at: float, remote_ufrag: str) -> None:
+        self.generation = generation
+        self.heard_at = heard_at
+        self.remote_ufrag = remote_ufrag
+
+
+class _Agent:
+    """What there is to know of one PeerConnection."""
+
+    def __init__(self, waiting_since: float) -> None:
+        self.generations: list[_Generation] = []
+        self.pairs: dict[TransportAddress, _Pair] = {}
+        self.chosen: TransportAddress | None = None
+        self.waiting_since: float | None = waiting_since  # for a first check, or the next one; None after ConsentLost
+
+
+class IceLite:
+    """The lite agents behind one port."""
+
+    def __init__(self) -> None:
+        self.counts: Final[dict[IceCount, int]] = dict.fromkeys(IceCount, 0)
+        self._agents: dict[SessionId, _Agent] = {}
+        self._by_ufrag: dict[str, _Generation] = {}
+        self._owners: dict[TransportAddress, SessionId] = {}
+        self._limit = RateLimit[bytes](CHECKS_PER_SECOND, CHECKS_AT_ONCE, MAX_LIMITED_ADDRESSES)
+        self._events: deque[IceEvent] = deque()
+
+    def __len__(self) -> int:
+        return len(self._agents)
+
+    def add(self, session: SessionId, entropy: bytes, now: float) -> IceCredentials:
+        """Begin to answer checks for a session.
+
+        Args:
+            session: not known yet.
+            entropy: CREDENTIAL_ENTROPY_BYTES at random.
+            now: monotonic time, in seconds.
+
+        Returns:
+            what the client must be told.
+
+        Raises:
+            ValueError: the session is known already, or the entropy was used before or has another length.
+        """
+        if session in self._agents:
+            raise ValueError(f"session {session} is known already")
+        credentials = self._make_credentials(entropy)
+        self._agents[session] = _Agent(now)
+        self._begin_generation(session, credentials)
+        return credentials
+
+    def restart(self, session: SessionId, entropy: bytes, now: float) -> IceCredentials:
+        """Make new credentials (RFC 8445 §9). The old ones and their addresses go on until the new ones work.
+
+        Raises:
+            KeyError: the session is not known.
+            ValueError: the entropy was used before or has another length.
+        """
+        agent = self._agents[session]
+        credentials = self._make_credentials(entropy)
+        while len(agent.generations) >= MAX_GENERATIONS:
+            self._end_generation(agent.generations.pop(0))
+        self._begin_generation(session, credentials)
+        if agent.waiting_since is None:
+            agent.waiting_since = now
+        return credentials
+
+    def set_remote_ufrag(self, session: SessionId, ufrag: str) -> None:
+        """From now on only checks of the client whose description has come count for the latest credentials.
+
+        Raises:
+            KeyError: the session is not known.
+        """
+        agent = self._agents[session]
+        generation = agent.generations[-1]
+        generation.remote_ufrag = ufrag
+        strangers = [
+            address
+            for address, pair in agent.pairs.items()
+            if pair.generation == generation.number and pair.remote_ufrag != ufrag
+        ]
+        for address in strangers:
+            self._forget_pair(session, agent, address)
+
+    def remove(self, session: SessionId) -> None:
+        """Answer no more checks for a session.
+
+        Raises:
+            KeyError: the session is not known.
+        """
+        agent = self._agents.pop(session)
+        for generation in agent.generations:
+            self._end_generation(generation)
+        for address in agent.pairs:
+            self._release(session, address)
+
+    def receive(self, datagram: bytes, source: TransportAddress, now: float) -> bytes | None:
+        """Take a STUN message.
+
+        Args:
+            datagram: what came.
+            source: where it came from.
+            now: monotonic time, in seconds.
+
+        Returns:
+            what to send back to the source, shorter than twice the datagram; None for silence.
+        """
+        count, response = self._answer(datagram, source, now)
+        self.counts[count] += 1
+        return response
+
+    def handle_timeout(self, now: float) -> None:
+        """Forget addresses that were silent for CONSENT_SECONDS (RFC 7675 §5.1); to be called about once a second."""
+        for session, agent in self._agents.items():
+            silent = [address for address, pair in agent.pairs.items() if pair.heard_at + CONSENT_SECONDS <= now]
+            for address in silent:
+                self._forget_pair(session, agent, address)
+            if not agent.pairs and agent.waiting_since is not None and agent.waiting_since + CONSENT_SECONDS <= now:
+                agent.waiting_since = None
+                self._events.append(ConsentLost(session))
+
+    def poll_event(self) -> IceEvent | None:
+        """What happened, in order; None when there is nothing more."""
+        return self._events.popleft() if self._events else None
+
+    def _answer(self, datagram: bytes, source: TransportAddress, now: float) -> tuple[IceCount, bytes | None]:
+        if not self._limit.admits(source.ip, now):
+            return IceCount.LIMITED, None
+        try:
+            request = decode_message(datagram)
+            username = request.get(USERNAME)
+        except MessageParseError:
+            return IceCount.MALFORMED, None
+        if not request.has_fingerprint:
+            return IceCount.MALFORMED, None
+        if request.method != Method.BINDING or request.message_class is not MessageClass.REQUEST:
+            return IceCount.NO_REQUEST, None
+        local_ufrag, _, remote_ufrag = (username or "").partition(":")
+        generation = self._by_ufrag.get(local_ufrag)
+        if generation is None or generation.remote_ufrag not in {None, remote_ufrag}:
+            return IceCount.UNKNOWN_USER, None
+        if request.integrity is None:
+            return IceCount.UNAUTHENTICATED, None
+        try:
+            request.verify(generation.key)
+        except IntegrityError:
+            return IceCount.UNAUTHENTICATED, None
+        unknown = request.unknown_attributes(_UNDERSTOOD)
+        if unknown:
+            return IceCount.UNKNOWN_ATTRIBUTE, encode_unknown_attributes(request, unknown, key=generation.key)
+        if not self._claim(generation.session, source, now):
+            return IceCount.ADDRESS_TAKEN, None
+        self._take_check(request, generation, source, remote_ufrag, now)
+        mapped = XOR_MAPPED_ADDRESS.pack(source, request.transaction_id)
+        return IceCount.ANSWERED, encode_success(request, (mapped,), key=generation.key)
+
+    def _claim(self, session: SessionId, address: TransportAddress, now: float) -> bool:
+        """Let an address belong to a session, unless it has just been proved to be another's.
+
+        A source address can be forged. Without this, a participant could take another one's media away with a single
+        check; with it, an address only changes hands after a silence, as NATs give ports to somebody else.
+        """
+        owner = self._owners.get(address)
+        if owner is not None and owner != session:
+            agent = self._agents[owner]
+            if now < agent.pairs[address].heard_at + ADDRESS_HOLD_SECONDS:
+                return False
+            self._forget_pair(owner, agent, address)
+        return True
+
+    def _take_check(
+        self, request: Message, generation: _Generation, source: TransportAddress, remote_ufrag: str, now: float
+    ) -> None:
+        session = generation.session
+        agent = self._agents[session]
+        pair = agent.pairs.get(source)
+        if pair is None:
+            if len(agent.pairs) == MAX_PAIRS:
+                self._forget_pair(session, agent, self._stalest(agent))
+            agent.pairs[source] = _Pair(generation.number, now, remote_ufrag)
+            self._owners[source] = session
+            self._events.append(AddressValid(session, source))
+        else:
+            pair.heard_at = now
+            if generation.number >= pair.generation:
+                pair.generation = generation.number
+                pair.remote_ufrag = remote_ufrag
+        agent.waiting_since = now
+        is_nominated = USE_CANDIDATE in request.values and ICE_CONTROLLING in request.values
+        if is_nominated or agent.chosen is None:
+            # Browsers nominate again as they change their minds: the last one counts.
+            self._choose(session, agent, source)
+        if is_nominated and generation is agent.generations[-1]:
+            self._end_earlier(session, agent)
+
+    def _end_earlier(self, session: SessionId, agent: _Agent) -> None:
+        latest = agent.generations[-1]
+        for generation in agent.generations[:-1]:
+            self._end_generation(generation)
+        agent.generations = [latest]
+        for address in [address for address, pair in agent.pairs.items() if pair.generation < latest.number]:
+            self._forget_pair(session, agent, address)
+
+    def _choose(self, session: SessionId, agent: _Agent, address: TransportAddress) -> None:
+        if agent.chosen != address:
+            agent.chosen = address
+            self._events.append(AddressChosen(session, address))
+
+    def _forget_pair(self, session: SessionId, agent: _Agent, address: TransportAddress) -> None:
+        del agent.pairs[address]
+        self._release(session, address)
+        if agent.chosen == address:
+            agent.chosen = None
+            if agent.pairs:
+                self._choose(session, agent, max(agent.pairs, key=lambda each: agent.pairs[each].heard_at))
+
+    def _release(self, session: SessionId, address: TransportAddress) -> None:
+        del self._owners[address]
+        self._events.append(AddressGone(session, address))
+
+    @staticmethod
+    def _stalest(agent: _Agent) -> TransportAddress:
+        return min(
+            (address for address in agent.pairs if address != agent.chosen),
+            key=lambda address: agent.pairs[address].heard_at,
+        )
+
+    def _make_credentials(self, entropy: bytes) -> IceCredentials:
+        if len(entropy) != CREDENTIAL_ENTROPY_BYTES:
+            raise ValueError(f"{len(entropy)} bytes of entropy, not {CREDENTIAL_ENTROPY_BYTES}")
+        ufrag, password = base64.b64encode(entropy[:_UFRAG_BYTES]), base64.b64encode(entropy[_UFRAG_BYTES:])
+        if ufrag.decode() in self._by_ufrag:
+            raise ValueError("this entropy was used before")
+        return IceCredentials(ufrag.decode(), password.decode())
+
+    def _begin_generation(self, session: SessionId, credentials: IceCredentials) -> None:
+        generations = self._agents[session].generations
+        number = generations[-1].number + 1 if generations else 0
+        generations.append(_Generation(session, number, credentials))
+        self._by_ufrag[credentials.ufrag] = generations[-1]
+
+    def _end_generation(self, generation: _Generation) -> None:
+        del self._by_ufrag[generation.ufrag]

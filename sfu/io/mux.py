@@ -1,0 +1,327 @@
+"""One UDP port for everything: STUN, DTLS, SRTP and SRTCP of all clients (RFC 7983).
+
+Media and DTLS are only taken from addresses that were admitted, which follows on a check with integrity. What the
+kernel does not take at once waits, a little for each address, and what cannot wait is counted.
+"""
+
+import asyncio
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Final, NamedTuple, Protocol
+
+from sfu.media_engine import SessionId
+from stun.address import IPV4, TransportAddress
+
+MAX_DATAGRAM_BYTES: Final = 2048  # longer ones are of nobody that we serve: browsers stay below 1500
+MAX_BATCH: Final = 64  # datagrams per readiness event, for the other sockets' and the timers' sake
+MAX_QUEUED: Final = 128  # datagrams that wait for one address: 50 ms of a picture at 25 Mbit/s
+MAX_WAITING_ADDRESSES: Final = 1024
+SOCKET_BUFFER_BYTES: Final = 4 << 20  # the default of 208 KiB drops a quarter of 12,000 packets per second
+
+_BUFFER_BYTES: Final = 1 << 16  # any datagram fits, so that none is taken for a shorter one
+_SO_SNDBUFFORCE: Final = 32  # Linux, socket(7); missing in the socket module
+_SO_RCVBUFFORCE: Final = 33
+# The first byte (RFC 7983 §7).
+_STUN_MAX: Final = 3
+_DTLS_MIN: Final = 20
+_DTLS_MAX: Final = 63
+_MEDIA_MIN: Final = 128
+_MEDIA_MAX: Final = 191
+
+SocketAddress = tuple[str, int] | tuple[str, int, int, int]
+
+
+class MuxCount(StrEnum):
+    """What a mux counts; a bounded set, fit for a metric label."""
+
+    STUN = "stun"
+    DTLS = "dtls"
+    MEDIA = "media"
+    UNKNOWN_SOURCE = "unknown_source"  # media or DTLS from an address that was not admitted
+    TOO_LONG = "too_long"
+    JUNK = "junk"  # empty, or a first byte of no protocol
+    SCOPED = "scoped"  # from an IPv6 address that is valid on one link only
+    QUEUED = "queued"  # waited because the kernel was full
+    QUEUE_FULL = "queue_full"  # dropped, because too many would have waited for one address, or at too many
+    FORGOTTEN = "forgotten"  # dropped with the address that it waited for
+    SEND_FAILED = "send_failed"
+
+
+# Looking a member up in its class costs more than the rest of the line.
+_COUNT_MEDIA: Final = MuxCount.MEDIA
+_SEND_FAILED: Final = MuxCount.SEND_FAILED
+
+
+class MuxHandler(Protocol):
+    """Who gets what arrives. A memoryview is good until the call returns."""
+
+    def receive_stun(self, datagram: bytes, source: TransportAddress, now: float) -> bytes | None:
+        """Take a STUN message; returns what to send back."""
+
+    def receive_dtls(self, session: SessionId, datagram: memoryview, now: float) -> None:
+        """Take a DTLS datagram from an admitted address."""
+
+
+MediaReceiver = Callable[[SessionId, memoryview, float], None]
+
+
+class _Route(NamedTuple):
+    port: "_Port"
+    to: SocketAddress
+
+
+class UdpMux:
+    """The sockets of a worker, at most one for each address family."""
+
+    def __init__(self, sockets: Sequence[socket.socket], handler: MuxHandler, receive_media: MediaReceiver) -> None:
+        """Begin to receive; an event loop has to run.
+
+        Args:
+            sockets: bound and non-blocking; `close` closes them.
+            handler: gets STUN and DTLS.
+            receive_media: gets SRTP and SRTCP (`MediaEngine.receive`).
+
+        Raises:
+            ValueError: two sockets are of one family.
+        """
+        if len({each.family for each in sockets}) != len(sockets):
+            raise ValueError("a mux has one socket for each address family")
+        self.counts: Final[dict[MuxCount, int]] = dict.fromkeys(MuxCount, 0)
+        self._handler = handler
+        self._receive_media = receive_media
+        self._routes: dict[TransportAddress, _Route] = {}
+        self._buffer = bytearray(_BUFFER_BYTES)
+        self._view = memoryview(self._buffer)
+        self._ports = {_ip_bytes(each): _Port(each, self.counts) for each in sockets}
+        self._loop = asyncio.get_running_loop()
+        for port in self._ports.values():
+            self._loop.add_reader(port.sock.fileno(), self._on_ready, port)
+
+    @property
+    def addresses(self) -> tuple[TransportAddress, ...]:
+        """What the sockets are bound to."""
+        return tuple(TransportAddress.parse(*port.sock.getsockname()[:2]) for port in self._ports.values())
+
+    def close(self) -> None:
+        """Stop receiving; what still waits is dropped and counted."""
+        for address in list(self._routes):
+            self.forget(address)
+        for port in self._ports.values():
+            self._loop.remove_reader(port.sock.fileno())
+            port.close()
+        self._ports.clear()
+
+    def admit(self, address: TransportAddress, session: SessionId) -> None:
+        """Take DTLS from this address as of this session.
+
+        Raises:
+            KeyError: there is no socket for its family.
+        """
+        port = self._ports[len(address.ip)]
+        to = _socket_address(address)
+        self._routes[address] = _Route(port, to)
+        port.sessions[to] = session
+
+    def admit_media(self, address: TransportAddress) -> None:
+        """Take media from this address, too: its session has keys.
+
+        Raises:
+            KeyError: the address was not admitted.
+        """
+        port, to = self._routes[address]
+        port.media[to] = port.sessions[to]
+
+    def forget(self, address: TransportAddress) -> None:
+        """Take nothing more from this address, and drop what waits for it.
+
+        Raises:
+            KeyError: the address was not admitted.
+        """
+        port, to = self._routes.pop(address)
+        del port.sessions[to]
+        port.media.pop(to, None)
+        port.drop_queue(to)
+
+    def send(self, datagram: bytes | memoryview, address: TransportAddress) -> None:
+        """Send to an address, or let it wait until the kernel has room; never blocks, drops only what it counts.
+
+        Args:
+            datagram: is copied if it has to wait.
+            address: admitted or not.
+        """
+        route = self._routes.get(address)
+        if route is not None:
+            route.port.send(datagram, route.to)
+        elif (port := self._ports.get(len(address.ip))) is not None:
+            port.send(datagram, _socket_address(address))
+        else:
+            self.counts[_SEND_FAILED] += 1
+
+    def _on_ready(self, port: "_Port") -> None:
+        now = time.monotonic()
+        buffer, view, counts, media, receive = (
+            self._buffer,
+            self._view,
+            self.counts,
+            port.media,
+            port.sock.recvfrom_into,
+        )
+        for _ in range(MAX_BATCH):
+            try:
+                size, source = receive(buffer)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue  # an ICMP error of an earlier datagram
+            if size and _MEDIA_MIN <= buffer[0] <= _MEDIA_MAX and size <= MAX_DATAGRAM_BYTES and source in media:
+                counts[_COUNT_MEDIA] += 1
+                self._receive_media(media[source], view[:size], now)
+            else:
+                counts[self._receive_other(port, size, source, now)] += 1
+            if not port.is_open:
+                return  # what came has closed us
+
+    def _receive_other(self, port: "_Port", size: int, source: SocketAddress, now: float) -> MuxCount:
+        if not size:
+            return MuxCount.JUNK
+        if size > MAX_DATAGRAM_BYTES:
+            return MuxCount.TOO_LONG
+        first = self._buffer[0]
+        if first <= _STUN_MAX:
+            return self._receive_stun(port, size, source, now)
+        if _DTLS_MIN <= first <= _DTLS_MAX:
+            session = port.sessions.get(source)
+            if session is None:
+                return MuxCount.UNKNOWN_SOURCE
+            self._handler.receive_dtls(session, self._view[:size], now)
+            return MuxCount.DTLS
+        return MuxCount.UNKNOWN_SOURCE if _MEDIA_MIN <= first <= _MEDIA_MAX else MuxCount.JUNK
+
+    def _receive_stun(self, port: "_Port", size: int, source: SocketAddress, now: float) -> MuxCount:
+        if "%" in source[0]:
+            return MuxCount.SCOPED
+        address = TransportAddress(socket.inet_pton(port.sock.family, source[0]), source[1])
+        response = self._handler.receive_stun(bytes(self._view[:size]), address, now)
+        if response is not None and port.is_open:
+            port.send(response, source)
+        return MuxCount.STUN
+
+
+class _Port:
+    """One socket with what waits to be sent."""
+
+    def __init__(self, sock: socket.socket, counts: dict[MuxCount, int]) -> None:
+        self.sock: Final = sock
+        self.sessions: Final[dict[SocketAddress, SessionId]] = {}
+        self.media: Final[dict[SocketAddress, SessionId]] = {}
+        self.is_open = True
+        self._counts = counts
+        self._queues: dict[SocketAddress, deque[bytes]] = {}
+        self._loop = asyncio.get_running_loop()
+        _enlarge_buffers(sock)
+
+    def close(self) -> None:
+        self.is_open = False
+        for to in list(self._queues):
+            self.drop_queue(to)
+        self.sock.close()
+
+    def send(self, datagram: bytes | memoryview, to: SocketAddress) -> None:
+        if self._queues:  # nothing overtakes what waits
+            self._enqueue(datagram, to)
+            return
+        try:
+            self.sock.sendto(datagram, to)
+        except BlockingIOError:
+            self._enqueue(datagram, to)
+            self._loop.add_writer(self.sock.fileno(), self._on_writable)
+        except OSError:
+            self._counts[_SEND_FAILED] += 1
+
+    def drop_queue(self, to: SocketAddress) -> None:
+        queue = self._queues.pop(to, None)
+        if queue is not None:
+            self._counts[MuxCount.FORGOTTEN] += len(queue)
+            self._rest_if_idle()
+
+    def _enqueue(self, datagram: bytes | memoryview, to: SocketAddress) -> None:
+        queue = self._queues.get(to)
+        if queue is None:
+            if len(self._queues) == MAX_WAITING_ADDRESSES:
+                self._counts[MuxCount.QUEUE_FULL] += 1
+                return
+            queue = self._queues[to] = deque()
+        if len(queue) == MAX_QUEUED:
+            queue.popleft()  # the oldest one is worth least
+            self._counts[MuxCount.QUEUE_FULL] += 1
+        queue.append(bytes(datagram))
+        self._counts[MuxCount.QUEUED] += 1
+
+    def _on_writable(self) -> None:
+        """Send what waits, in turns, so that a long queue does not hold up a short one."""
+        for _ in range(MAX_BATCH):
+            if not self._queues:
+                break
+            to = next(iter(self._queues))
+            queue = self._queues.pop(to)
+            try:
+                self.sock.sendto(queue[0], to)
+            except BlockingIOError:
+                self._queues[to] = queue
+                return
+            except OSError:
+                self._counts[_SEND_FAILED] += 1
+            queue.popleft()
+            if queue:
+                self._queues[to] = queue
+        self._rest_if_idle()
+
+    def _rest_if_idle(self) -> None:
+        if not self._queues:
+            self._loop.remove_writer(self.sock.fileno())
+
+
+def bind_udp(address: TransportAddress) -> socket.socket:
+    """Make a socket for a mux.
+
+    Args:
+        address: of one interface, or the unspecified one on a machine with a single address of that family: answers
+            must leave from where the question came in.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+    family = socket.AF_INET if address.family == IPV4 else socket.AF_INET6
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setblocking(False)  # noqa: FBT003  # its only argument
+        sock.bind(_socket_address(address))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _socket_address(address: TransportAddress) -> SocketAddress:
+    if address.family == IPV4:
+        return socket.inet_ntop(socket.AF_INET, address.ip), address.port
+    return socket.inet_ntop(socket.AF_INET6, address.ip), address.port, 0, 0
+
+
+def _ip_bytes(sock: socket.socket) -> int:
+    """How long packed addresses of the family of a socket are."""
+    return 4 if sock.family == socket.AF_INET else 16
+
+
+def _enlarge_buffers(sock: socket.socket) -> None:
+    """Let a socket that all clients share hold a burst of them, as far as the kernel permits."""
+    for forced, plain in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, forced, SOCKET_BUFFER_BYTES)
+        except PermissionError:  # without CAP_NET_ADMIN the limits net.core.rmem_max and wmem_max hold
+            sock.setsockopt(socket.SOL_SOCKET, plain, SOCKET_BUFFER_BYTES)

@@ -1,0 +1,148 @@
+"""A real browser against the port of the SFU: descriptions, ICE and DTLS-SRTP, both ways round."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+import uvloop
+from playwright.sync_api import Browser, Page
+
+from sfu.io.mux import bind_udp
+from sfu.io.peer_connections import Closed, Connected, PeerConnections, PeerEvent, Publication
+from sfu.media_engine import Codec, SessionId, SrtpProfile
+from sfu.sdp.subscribe import OfferedTrack
+from stun.address import TransportAddress
+from tests.support.counting_engine import CountingEngine
+
+T = TypeVar("T")
+
+PATIENCE: Final = 20.0  # seconds
+ENOUGH: Final = 100  # packets: two seconds of sound, or less with pictures
+BLANK: Final = "http://localhost/blank"  # fulfilled by the test; a secure context, so that there is a camera
+OFFER: Final = """async () => {
+  const media = await navigator.mediaDevices.getUserMedia({ audio: true, video: { width: 640, height: 360 } });
+  const connection = (window.publisher = new RTCPeerConnection({ bundlePolicy: "max-bundle" }));
+  connection.addTransceiver(media.getAudioTracks()[0], { direction: "sendonly" });
+  connection.addTransceiver(media.getVideoTracks()[0], {
+    direction: "sendonly",
+    sendEncodings: [{ rid: "q", scaleResolutionDownBy: 2 }, { rid: "h" }],
+  });
+  await connection.setLocalDescription();
+  return connection.localDescription.sdp;
+}"""
+TAKE_ANSWER: Final = """async (sdp) => window.publisher.setRemoteDescription({ type: "answer", sdp })"""
+ANSWER: Final = """async (sdp) => {
+  const connection = (window.subscriber = new RTCPeerConnection({ bundlePolicy: "max-bundle" }));
+  await connection.setRemoteDescription({ type: "offer", sdp });
+  await connection.setLocalDescription();
+  return connection.localDescription.sdp;
+}"""
+
+
+class Sfu:
+    """The port with its event loop on a thread of its own; the browser is driven on that of the test."""
+
+    def __init__(self) -> None:
+        self.events: list[PeerEvent] = []
+        self.changed = threading.Condition()
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self.peers = self.call(self._start)
+
+    @property
+    def engine(self) -> CountingEngine:
+        assert isinstance(self.peers.engine, CountingEngine)
+        return self.peers.engine
+
+    def call(self, function: Callable[[], T]) -> T:
+        """What the function returns on the thread of the loop."""
+
+        async def run() -> T:
+            return function()
+
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(PATIENCE)
+
+    def wait_for(self, event: PeerEvent) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: event in self.events, PATIENCE), self.events
+
+    def wait_until(self, fact: Callable[[], bool]) -> None:
+        """Ask the thread of the loop now and then."""
+        deadline = time.monotonic() + PATIENCE
+        while not self.call(fact):
+            assert time.monotonic() < deadline, self.call(self.peers.counters)
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        self.call(self.peers.stop)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _start(self) -> PeerConnections:
+        sock = bind_udp(TransportAddress.parse("127.0.0.1", 0))
+        candidates = [TransportAddress.parse(*sock.getsockname())]
+        return PeerConnections(CountingEngine, [sock], candidates, self._on_event, print)
+
+    def _on_event(self, event: PeerEvent) -> None:
+        with self.changed:
+            self.events.append(event)
+            self.changed.notify_all()
+
+
+@contextmanager
+def running() -> Iterator[Sfu]:
+    sfu = Sfu()
+    try:
+        yield sfu
+    finally:
+        sfu.stop()
+
+
+def connected(page: Page, name: str) -> None:
+    page.wait_for_function(f"() => window.{name}.connectionState === 'connected'", timeout=1000 * PATIENCE)
+
+
+def subscribed(sfu: Sfu, page: Page) -> SessionId:
+    session = sfu.call(sfu.peers.subscribe)
+    sfu.call(lambda: sfu.peers.add_track(session, OfferedTrack(Codec.VP8, "s", "v", "c", 1002, 1003)))
+    answer = page.evaluate(ANSWER, sfu.call(lambda: sfu.peers.offer(session)))
+    sfu.call(lambda: sfu.peers.answer(session, answer))
+    return session
+
+
+def published(sfu: Sfu, page: Page) -> Publication:
+    offer = page.evaluate(OFFER)
+    publication = sfu.call(lambda: sfu.peers.publish(offer))
+    page.evaluate(TAKE_ANSWER, publication.answer)
+    return publication
+
+
+def test_chromium_publishes_and_subscribes_over_one_port_and_its_packets_are_authentic(browser: Browser) -> None:
+    with running() as sfu, browser.new_context() as context:
+        page = context.new_page()
+        page.route("**/*", lambda route: route.fulfill(body="<!doctype html>", content_type="text/html"))
+        page.goto(BLANK)
+        publication = published(sfu, page)
+        connected(page, "publisher")
+        sfu.wait_for(Connected(publication.session))
+        sfu.wait_until(lambda: sfu.engine.counts["rtp"] >= ENOUGH)
+        assert sfu.engine.counts["rtcp"] > 0
+        assert sfu.engine.counts["forged"] == 0
+        assert sfu.engine.keys[publication.session].profile is SrtpProfile.AEAD_AES_256_GCM
+        packets = sfu.call(lambda: list(sfu.engine.plain[publication.session]))
+        kinds = {packet[1] & 0x7F for packet in packets}
+        assert {track.announced.payloads[0].primary for track in publication.tracks} <= kinds
+        assert publication.tracks[1].announced.rids == ("q", "h")
+
+        subscriber = subscribed(sfu, page)
+        connected(page, "subscriber")
+        sfu.wait_for(Connected(subscriber))
+
+        page.evaluate("() => { window.publisher.close(); window.subscriber.close(); }")
+        sfu.wait_for(Closed(publication.session))
+        sfu.wait_for(Closed(subscriber))
