@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
-from sfu.allocator import MAX_TEMPORAL_LAYERS, NOTHING, Allocation, Allocator, layers_in_use
+from sfu.allocator import MAX_TEMPORAL_LAYERS, NOTHING, Allocation, Allocator, Content, layers_in_use, wanted_layer
 from sfu.conference_member import (
     ForwardedSource,
     Member,
@@ -51,6 +51,7 @@ from sfu.sdp.subscribe import OfferedTrack, SubscribeAnswer
 
 LOOK_SECONDS: Final = 0.25  # between two looks at what layers carry, and who speaks
 HURRY_SECONDS: Final = 0.05  # the same, when a layer has come or gone: whoever sends may do that as often as it likes
+RESUME_BITS_PER_SECOND: Final = Allocator.PAUSE_BELOW * Allocator.ROOM * 1.1  # and a little, for estimates waver
 SOUND: Final = Allocation(0, MAX_TEMPORAL_LAYERS - 1)  # as an allocation routes it
 _FIRST_SSRC: Final = 4096  # small ones are the engine's own, and those that browsers report with
 _SSRCS: Final = (1 << 32) - _FIRST_SSRC
@@ -521,7 +522,11 @@ class Conference:
         for down in downs:
             self._route(down, allocations.get(down.id, NOTHING))
         subscribing.spent = spent_on(allocations)
-        self._engine.want(subscribing.session, subscribing.allocator.wanted)
+        wanted = subscribing.allocator.wanted
+        if any(wanted_layer(offer) is not None and offer.content is not Content.AUDIO for offer in offers):
+            # Pictures may cost less than what they are paused below: without looking for more they would stay paused.
+            wanted = max(wanted, RESUME_BITS_PER_SECOND)
+        self._engine.want(subscribing.session, wanted)
 
     def _route_sound(self, member: Member) -> None:
         """Let a member hear whoever has begun to speak: that waits for no allocation."""

@@ -36,8 +36,8 @@ PATIENCE: Final = 40.0  # seconds: two cores encode and decode everything
 ROOM: Final = b"room"
 BLANK: Final = "http://localhost/blank"  # fulfilled by the test; a secure context, so that there is a camera
 PAGE: Final = """<!doctype html><script>
-window.publish = async () => {
-  const media = await navigator.mediaDevices.getUserMedia({ audio: true, video: { width: 1280, height: 720 } });
+window.publish = async (video) => {
+  const media = await navigator.mediaDevices.getUserMedia({ audio: true, video });
   const connection = (window.publisher = new RTCPeerConnection({ bundlePolicy: "max-bundle" }));
   const microphone = connection.addTransceiver(media.getAudioTracks()[0], { direction: "sendonly" });
   const camera = connection.addTransceiver(media.getVideoTracks()[0], {
@@ -112,12 +112,12 @@ class Conference:
 
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result(PATIENCE)
 
-    def enter(self, pid: str) -> None:
+    def enter(self, pid: str, height: int = 360) -> None:
         page = self.pages[pid] = self._context.new_page()
         page.route("**/*", lambda route: route.fulfill(body=PAGE, content_type="text/html"))
         page.goto(BLANK)
         self.call(lambda: self.sfu.enter(ROOM, pid))
-        offer = page.evaluate("() => window.publish()")
+        offer = page.evaluate("(video) => window.publish(video)", {"width": height * 16 // 9, "height": height})
         sources = {mid: Source(name) for mid, name in offer["sources"].items()}
         self.call(lambda: self.sfu.publish(ROOM, pid, offer["sdp"], sources))
 
@@ -241,7 +241,7 @@ def test_who_looks_at_a_picture_in_small_gets_a_small_one_and_the_publisher_may_
 ) -> None:
     with running(browser) as conference:
         conference.enter("ada")
-        conference.enter("ben")
+        conference.enter("ben", 720)
         camera = ("ben", Source.CAMERA)
 
         def width() -> float:
