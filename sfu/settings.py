@@ -1,9 +1,11 @@
 """Settings of the SFU, with the bounds that keep it safe."""
 
 import ipaddress
-from typing import Annotated, Self
+from typing import Annotated, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
+
+from stun.address import TransportAddress
 
 
 def _is_ip_address(value: str) -> str:
@@ -11,6 +13,13 @@ def _is_ip_address(value: str) -> str:
 
 
 IpAddressText = Annotated[str, AfterValidator(_is_ip_address)]
+
+
+class SfuAddress(NamedTuple):
+    """Where the SFU listens, and what clients are told."""
+
+    bound: TransportAddress
+    advertised: tuple[TransportAddress, ...]  # preferred ones first
 
 
 class SfuSettings(BaseModel, frozen=True, extra="forbid"):
@@ -52,8 +61,11 @@ class SfuSettings(BaseModel, frozen=True, extra="forbid"):
             if address.is_unspecified or address.is_multicast:
                 raise ValueError(f"listen_addresses: {text} is not the address of a machine")
         for inner, outer in self.external_addresses.items():
-            if ipaddress.ip_address(inner).version != ipaddress.ip_address(outer).version:
+            seen = ipaddress.ip_address(outer)
+            if ipaddress.ip_address(inner).version != seen.version:
                 raise ValueError(f"external_addresses maps {inner} to another family")
+            if seen.is_unspecified or seen.is_multicast or seen.is_link_local:
+                raise ValueError(f"external_addresses: nobody can send to {outer}")
         unknown = set(self.external_addresses) - set(self.listen_addresses)
         if self.listen_addresses and unknown:
             raise ValueError(f"external_addresses names {sorted(unknown)}, which listen_addresses does not")

@@ -6,7 +6,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
@@ -19,22 +19,14 @@ from sfu.io.metrics import BandwidthHistogram, SfuCollector
 from sfu.io.mux import bind_udp
 from sfu.io.peer_connections import Closed, Connected, Failed, PeerConnections, PeerEvent, Send
 from sfu.media_engine import MediaEngine, MediaEvent
-from sfu.settings import SfuSettings
+from sfu.settings import SfuAddress, SfuSettings
 from sfu.transport_feedback import ArrivalLog
-from stun.address import TransportAddress
 
 OBSERVE_SECONDS: Final = 5.0  # between two entries of an estimate in the histogram
 
 _log = logging.getLogger(__name__)
 
 Tell = Callable[[bytes, str, Said], None]  # room, pid, what
-
-
-class SfuAddress(NamedTuple):
-    """Where the SFU listens, and what clients are told."""
-
-    bound: TransportAddress
-    advertised: tuple[TransportAddress, ...]  # preferred ones first
 
 
 class SfuService:

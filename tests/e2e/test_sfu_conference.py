@@ -25,8 +25,8 @@ from sfu.conference_messages import (
     Subscribe,
     Wish,
 )
-from sfu.io.service import SfuAddress, SfuService
-from sfu.settings import SfuSettings
+from sfu.io.service import SfuService
+from sfu.settings import SfuAddress, SfuSettings
 from stun.address import TransportAddress
 from tests.support.service import free_port
 
