@@ -56,8 +56,8 @@ class Harness:
         """Plan an appointment. Returns the locators of organiser and participant."""
         appointment = Appointment(bytes([number]) * 16, tier, start)
         organiser, participant = f"A{number:05d}", f"B{number:05d}"
-        self.seats[organiser] = Seat(appointment, Role.ORGANISER)
-        self.seats[participant] = Seat(appointment, Role.PARTICIPANT)
+        self.seats[organiser] = Seat(appointment, Role.ORGANISER, 0)
+        self.seats[participant] = Seat(appointment, Role.PARTICIPANT, 1)
         return organiser, participant
 
     def connect(self, address: str = "192.0.2.1") -> int:

@@ -119,6 +119,19 @@ async def test_people_meet_in_the_room_of_an_appointment_from_the_api(client: Cl
     assert first["features"] == ["screen"]
 
 
+async def test_where_there_is_no_media_server_two_people_may_meet_and_not_more(client: Client) -> None:
+    wish = {"start": GERMAN, "participants": 2}
+    answer = await client.refused("too_many_participants", "POST", "/appointments", wish)
+    assert answer.body["message"] == "participants: at most 2 people may meet here"
+    assert (await client.ask("GET", "/appointments")).body["appointments"] == []
+
+
+async def test_a_conference_needs_the_tier_plus(client: Client) -> None:
+    wish = {"start": GERMAN, "participants": 2}
+    await client.refused("tier", "POST", "/appointments", wish, token=BASIS)
+    await client.refused("tier", "POST", "/appointments", {**wish, "tier": "basis"})
+
+
 @pytest.mark.parametrize(
     ("text", "instant"),
     [
