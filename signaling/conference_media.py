@@ -143,6 +143,80 @@ class MediaState:
     reason: str | None = None
 
 
+class Enter(NamedTuple):
+    """Call `ConferenceMedia.enter`."""
+
+    room: bytes
+    pid: str
+
+    def carry_out(self, media: ConferenceMedia) -> None:
+        """Make the call."""
+        media.enter(self.room, self.pid)
+
+
+class Leave(NamedTuple):
+    """Call `ConferenceMedia.leave`."""
+
+    room: bytes
+    pid: str
+
+    def carry_out(self, media: ConferenceMedia) -> None:
+        """Make the call."""
+        media.leave(self.room, self.pid)
+
+
+class Offer(NamedTuple):
+    """Call `ConferenceMedia.publish`."""
+
+    room: bytes
+    pid: str
+    sdp: str
+    sources: Mapping[str, Source]
+
+    def carry_out(self, media: ConferenceMedia) -> None:
+        """Make the call."""
+        media.publish(self.room, self.pid, self.sdp, self.sources)
+
+
+class Answer(NamedTuple):
+    """Call `ConferenceMedia.subscribed`."""
+
+    room: bytes
+    pid: str
+    sdp: str
+    version: int
+
+    def carry_out(self, media: ConferenceMedia) -> None:
+        """Make the call."""
+        media.subscribed(self.room, self.pid, self.sdp, self.version)
+
+
+class Look(NamedTuple):
+    """Call `ConferenceMedia.want`."""
+
+    room: bytes
+    pid: str
+    wishes: tuple[Wish, ...]
+
+    def carry_out(self, media: ConferenceMedia) -> None:
+        """Make the call."""
+        media.want(self.room, self.pid, self.wishes)
+
+
+class OfferAgain(NamedTuple):
+    """Call `ConferenceMedia.restart`."""
+
+    room: bytes
+    pid: str
+
+    def carry_out(self, media: ConferenceMedia) -> None:
+        """Make the call."""
+        media.restart(self.room, self.pid)
+
+
+MediaCommand = Enter | Leave | Offer | Answer | Look | OfferAgain
+"""What the room asks its shell to do at the media server, in this order."""
+
 MediaMessage = Published | Subscribe | Speakers | Layers | MediaState
 
 Tell = Callable[[bytes, str, MediaMessage], None]

@@ -12,7 +12,8 @@ from pydantic import AwareDatetime, Base64Bytes, BaseModel, Field, TypeAdapter
 
 from signaling.appointments import ROOM_ID_BYTES, Appointment, Role, Seat, Tier
 from signaling.ice_servers import IceServer
-from signaling.messages import MAX_MESSAGE_BYTES, OpaqueId
+from signaling.message_base import OpaqueId
+from signaling.messages import MAX_MESSAGE_BYTES
 from signaling.room import ClaimRecord
 from signaling.transmit import CLOSE_GOING_AWAY, CLOSE_NORMAL, CLOSE_POLICY
 

@@ -86,7 +86,7 @@ class AppointmentApi:
         self._strangers = AddressLimiter(pace, MAX_LIMITED_ADDRESSES)
         self.configure(settings)
 
-    def host_conferences(self) -> None:
+    def use_media(self) -> None:
         """Let organisations make appointments with several participants, because there is a media server."""
         self._has_media = True
 
