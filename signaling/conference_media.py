@@ -143,7 +143,8 @@ class MediaState:
     reason: str | None = None
 
 
-class Enter(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Enter:
     """Call `ConferenceMedia.enter`."""
 
     room: bytes
@@ -154,7 +155,8 @@ class Enter(NamedTuple):
         media.enter(self.room, self.pid)
 
 
-class Leave(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Leave:
     """Call `ConferenceMedia.leave`."""
 
     room: bytes
@@ -165,7 +167,8 @@ class Leave(NamedTuple):
         media.leave(self.room, self.pid)
 
 
-class Offer(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Offer:
     """Call `ConferenceMedia.publish`."""
 
     room: bytes
@@ -178,7 +181,8 @@ class Offer(NamedTuple):
         media.publish(self.room, self.pid, self.sdp, self.sources)
 
 
-class Answer(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Answer:
     """Call `ConferenceMedia.subscribed`."""
 
     room: bytes
@@ -191,7 +195,8 @@ class Answer(NamedTuple):
         media.subscribed(self.room, self.pid, self.sdp, self.version)
 
 
-class Look(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Look:
     """Call `ConferenceMedia.want`."""
 
     room: bytes
@@ -203,7 +208,8 @@ class Look(NamedTuple):
         media.want(self.room, self.pid, self.wishes)
 
 
-class OfferAgain(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class OfferAgain:
     """Call `ConferenceMedia.restart`."""
 
     room: bytes
