@@ -143,6 +143,86 @@ class MediaState:
     reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Enter:
+    """Call `ConferenceMedia.enter`."""
+
+    room: bytes
+    pid: str
+
+    def carry_out(self, media: ConferenceMedia) -> None:
+        """Make the call."""
+        media.enter(self.room, self.pid)
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Call `ConferenceMedia.leave`."""
+
+    room: bytes
+    pid: str
+
+    def carry_out(self, media: ConferenceMedia) -> None:
+        """Make the call."""
+        media.leave(self.room, self.pid)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Call `ConferenceMedia.publish`."""
+
+    room: bytes
+    pid: str
+    sdp: str
+    sources: Mapping[str, Source]
+
+    def carry_out(self, media: ConferenceMedia) -> None:
+        """Make the call."""
+        media.publish(self.room, self.pid, self.sdp, self.sources)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Call `ConferenceMedia.subscribed`."""
+
+    room: bytes
+    pid: str
+    sdp: str
+    version: int
+
+    def carry_out(self, media: ConferenceMedia) -> None:
+        """Make the call."""
+        media.subscribed(self.room, self.pid, self.sdp, self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Call `ConferenceMedia.want`."""
+
+    room: bytes
+    pid: str
+    wishes: tuple[Wish, ...]
+
+    def carry_out(self, media: ConferenceMedia) -> None:
+        """Make the call."""
+        media.want(self.room, self.pid, self.wishes)
+
+
+@dataclass(frozen=True, slots=True)
+class OfferAgain:
+    """Call `ConferenceMedia.restart`."""
+
+    room: bytes
+    pid: str
+
+    def carry_out(self, media: ConferenceMedia) -> None:
+        """Make the call."""
+        media.restart(self.room, self.pid)
+
+
+MediaCommand = Enter | Leave | Offer | Answer | Look | OfferAgain
+"""What the room asks its shell to do at the media server, in this order."""
+
 MediaMessage = Published | Subscribe | Speakers | Layers | MediaState
 
 Tell = Callable[[bytes, str, MediaMessage], None]
