@@ -173,6 +173,10 @@ class SfuService:
         connected = self._conferences.connected_sessions
         return {"connected": connected, "connecting": len(self._peers) - connected}
 
+    def estimates(self) -> list[float]:
+        """What the paths to all who are sent to are thought to carry, bits per second."""
+        return [] if self._conferences is None else self._conferences.estimates()
+
     def engine_counters(self) -> Mapping[str, int]:
         """What the engine has counted."""
         return {} if self._peers is None else self._peers.engine.counters()
@@ -236,5 +240,5 @@ class SfuService:
 
     def _observe(self) -> None:
         self._observing = self._loop.call_later(OBSERVE_SECONDS, self._observe)
-        for estimate in self._running().estimates():
+        for estimate in self.estimates():
             self._histogram.observe(estimate)
