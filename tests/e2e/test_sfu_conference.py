@@ -260,8 +260,8 @@ def test_who_looks_at_a_picture_in_small_gets_a_small_one_and_the_publisher_may_
     browser: Browser,
 ) -> None:
     with running(browser) as conference:
+        conference.enter("ben", 720)  # first: all pages share the one camera, which stays as it was opened
         conference.enter("ada")
-        conference.enter("ben", 720)
         camera = ("ben", Source.CAMERA)
 
         def width() -> float:
