@@ -32,9 +32,11 @@ ADDRESS_HOLD_SECONDS: Final = (
 )
 MAX_PAIRS: Final = 16  # addresses of one client
 MAX_GENERATIONS: Final = 2  # credentials of one client: those before a restart count until those after it work
-CHECKS_PER_SECOND: Final = 400.0  # from one IP address: a practice of 20 behind one, each with two connections
-CHECKS_AT_ONCE: Final = 1600
-MAX_LIMITED_ADDRESSES: Final = 4096
+STRANGERS_PER_SECOND: Final = 400.0  # from one IP address: a practice of 20 behind one, each with two connections
+STRANGERS_AT_ONCE: Final = 1600
+CHECKS_PER_SECOND: Final = 50.0  # from an address that has proved itself; browsers send 20 in their worst seconds
+CHECKS_AT_ONCE: Final = 100
+MAX_LIMITED_ADDRESSES: Final = 4096  # of either kind
 
 # RFC 8445 §16.1. The values do not matter to a lite agent, but whoever sends them expects them to be understood.
 PRIORITY: Final = 0x0024
@@ -139,7 +141,9 @@ class IceLite:
         self._agents: dict[SessionId, _Agent] = {}
         self._by_ufrag: dict[str, _Generation] = {}
         self._owners: dict[TransportAddress, SessionId] = {}
-        self._limit = RateLimit[bytes](CHECKS_PER_SECOND, CHECKS_AT_ONCE, MAX_LIMITED_ADDRESSES)
+        # Whoever floods us in the name of somebody's IP address shall not take that somebody's consent away.
+        self._strangers = RateLimit[bytes](STRANGERS_PER_SECOND, STRANGERS_AT_ONCE, MAX_LIMITED_ADDRESSES)
+        self._clients = RateLimit[TransportAddress](CHECKS_PER_SECOND, CHECKS_AT_ONCE, MAX_LIMITED_ADDRESSES)
         self._events: deque[IceEvent] = deque()
 
     def __len__(self) -> int:
@@ -241,7 +245,8 @@ class IceLite:
         return self._events.popleft() if self._events else None
 
     def _answer(self, datagram: bytes, source: TransportAddress, now: float) -> tuple[IceCount, bytes | None]:
-        if not self._limit.admits(source.ip, now):
+        is_known = source in self._owners
+        if not (self._clients.admits(source, now) if is_known else self._strangers.admits(source.ip, now)):
             return IceCount.LIMITED, None
         try:
             request = decode_message(datagram)

@@ -176,9 +176,10 @@ class UdpMux:
                 return
             except OSError:
                 continue  # an ICMP error of an earlier datagram
-            if size and _MEDIA_MIN <= buffer[0] <= _MEDIA_MAX and size <= MAX_DATAGRAM_BYTES and source in media:
+            is_media = size and _MEDIA_MIN <= buffer[0] <= _MEDIA_MAX and size <= MAX_DATAGRAM_BYTES
+            if is_media and (session := media.get(source)) is not None:
                 counts[_COUNT_MEDIA] += 1
-                self._receive_media(media[source], view[:size], now)
+                self._receive_media(session, view[:size], now)
             else:
                 counts[self._receive_other(port, size, source, now)] += 1
             if not port.is_open:

@@ -33,6 +33,7 @@ from sfu.sdp.media import (
 )
 
 DEFAULT_CODECS: Final = (Codec.OPUS, Codec.VP8)  # in the order in which they are preferred
+_ECHOED: Final = ("rtcp-mux", "rtcp-rsize")
 _KIND_OF: Final = {Codec.OPUS: Kind.AUDIO, Codec.VP8: Kind.VIDEO, Codec.VP9: Kind.VIDEO}
 
 
@@ -123,8 +124,7 @@ def write_publish_answer(offer: PublishOffer, local: LocalTransport, session_id:
             (
                 Attribute("mid", media.mid),
                 Attribute(accepted.direction.value),
-                Attribute("rtcp-mux"),
-                Attribute("rtcp-rsize"),
+                *(Attribute(name) for name in _ECHOED if Attribute(name) in media.section.attributes),
                 *write_transport(local, setup, with_candidates=media.mid == offer.bundle[0]),
                 *_codec_lines(media, accepted),
                 *_extension_lines(accepted),

@@ -33,6 +33,11 @@ OFFER: Final = """async () => {
   await connection.setLocalDescription();
   return connection.localDescription.sdp;
 }"""
+RESTART: Final = """async () => {
+  window.publisher.restartIce();
+  await window.publisher.setLocalDescription();
+  return window.publisher.localDescription.sdp;
+}"""
 TAKE_ANSWER: Final = """async (sdp) => window.publisher.setRemoteDescription({ type: "answer", sdp })"""
 ANSWER: Final = """async (sdp) => {
   const connection = (window.subscriber = new RTCPeerConnection({ bundlePolicy: "max-bundle" }));
@@ -122,7 +127,20 @@ def published(sfu: Sfu, page: Page) -> Publication:
     return publication
 
 
-def test_chromium_publishes_and_subscribes_over_one_port_and_its_packets_are_authentic(browser: Browser) -> None:
+def restarted(sfu: Sfu, page: Page, session: SessionId) -> Publication:
+    offer = page.evaluate(RESTART)
+    publication = sfu.call(lambda: sfu.peers.publish_again(session, offer))
+    page.evaluate(TAKE_ANSWER, publication.answer)
+    return publication
+
+
+def ice_ufrag(description: str) -> str:
+    return description.partition("a=ice-ufrag:")[2].partition("\r\n")[0]
+
+
+def test_chromium_publishes_restarts_and_subscribes_over_one_port_and_its_packets_are_authentic(
+    browser: Browser,
+) -> None:
     with running() as sfu, browser.new_context() as context:
         page = context.new_page()
         page.route("**/*", lambda route: route.fulfill(body="<!doctype html>", content_type="text/html"))
@@ -138,6 +156,14 @@ def test_chromium_publishes_and_subscribes_over_one_port_and_its_packets_are_aut
         kinds = {packet[1] & 0x7F for packet in packets}
         assert {track.announced.payloads[0].primary for track in publication.tracks} <= kinds
         assert publication.tracks[1].announced.rids == ("q", "h")
+
+        again = restarted(sfu, page, publication.session)
+        assert again.tracks == publication.tracks
+        assert ice_ufrag(again.answer) != ice_ufrag(publication.answer)
+        before = sfu.call(sfu.peers.counters)["ice_answered"], sfu.engine.counts["rtp"]
+        sfu.wait_until(lambda: sfu.peers.counters()["ice_answered"] > before[0])
+        sfu.wait_until(lambda: sfu.engine.counts["rtp"] >= before[1] + ENOUGH)
+        assert sfu.engine.counts["forged"] == 0
 
         subscriber = subscribed(sfu, page)
         connected(page, "subscriber")

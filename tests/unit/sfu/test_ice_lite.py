@@ -235,14 +235,29 @@ def test_a_client_has_only_so_many_addresses_and_the_stalest_goes_first() -> Non
     assert [event.address for event in told if isinstance(event, AddressGone)] == [addresses[1]]  # 0 is in use
 
 
-def test_one_ip_address_cannot_keep_the_agent_busy() -> None:
+def test_one_ip_address_cannot_keep_the_agents_busy() -> None:
     agents, credentials = begin()
-    flood = ice_lite.CHECKS_AT_ONCE + 10
-    for port in range(flood):
+    for port in range(ice_lite.STRANGERS_AT_ONCE + 10):
         agents.receive(b"", HOME._replace(port=port), 0.0)
     assert agents.counts[IceCount.LIMITED] == 10
     assert agents.receive(check(credentials), HOME, 0.0) is None
     assert agents.receive(check(credentials), MOBILE, 0.0) is not None
+
+
+def test_a_flood_in_the_name_of_an_ip_address_does_not_silence_the_client_behind_it() -> None:
+    agents, credentials = begin()
+    agents.receive(check(credentials), HOME, 0.0)
+    for _ in range(ice_lite.STRANGERS_AT_ONCE + 10):
+        agents.receive(b"", HOME._replace(port=1), 0.0)
+    assert agents.counts[IceCount.LIMITED] == 11
+    assert agents.receive(check(credentials), HOME, 0.0) is not None
+
+
+def test_a_client_cannot_keep_the_agents_busy_either() -> None:
+    agents, credentials = begin()
+    answers = [agents.receive(check(credentials), HOME, 0.0) for _ in range(ice_lite.CHECKS_AT_ONCE + 5)]
+    assert answers.count(None) == 4  # the first one was a stranger's
+    assert agents.receive(check(credentials), HOME, 1.0) is not None
 
 
 def test_a_session_is_added_once_and_with_fresh_entropy() -> None:

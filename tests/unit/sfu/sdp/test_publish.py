@@ -70,6 +70,12 @@ def test_the_answer_takes_what_was_offered_and_nothing_else(browser: str) -> Non
     assert {"a=rid:q recv", "a=rid:h recv", "a=rid:f recv"} <= set(section_of(answer, "1"))
 
 
+def test_reduced_size_reports_are_answered_where_they_were_offered() -> None:
+    answer = answer_to(read_publish_offer(captured("firefox-publish-offer-simulcast")))
+    assert ["a=rtcp-rsize" in section_of(answer, mid) for mid in ("0", "1")] == [False, True]
+    assert ["a=rtcp-mux" in section_of(answer, mid) for mid in ("0", "1")] == [True, True]
+
+
 def read_transport_of(text: str) -> RemoteTransport:
     description = parse_description(text.replace("a=ice-lite\r\n", ""))
     return read_transport(description, description.sections[0])
