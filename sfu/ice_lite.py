@@ -127,7 +127,8 @@ class _Agent:
     """What there is to know of one PeerConnection."""
 
     def __init__(self, waiting_since: float) -> None:
-        self.generations: list[_Generation] = []
+        self.generations: list[_Generation] = []  # at most MAX_GENERATIONS, the latest one last
+        self.restarts = 0
         self.pairs: dict[TransportAddress, _Pair] = {}
         self.chosen: TransportAddress | None = None
         self.waiting_since: float | None = waiting_since  # for a first check, or the next one; None after ConsentLost
@@ -180,7 +181,7 @@ class IceLite:
         agent = self._agents[session]
         credentials = self._make_credentials(entropy)
         while len(agent.generations) >= MAX_GENERATIONS:
-            self._end_generation(agent.generations.pop(0))
+            self._end_generation(agent.generations.pop())  # a restart that came to nothing; the first ones work
         self._begin_generation(session, credentials)
         if agent.waiting_since is None:
             agent.waiting_since = now
@@ -356,10 +357,11 @@ class IceLite:
         return IceCredentials(ufrag.decode(), password.decode())
 
     def _begin_generation(self, session: SessionId, credentials: IceCredentials) -> None:
-        generations = self._agents[session].generations
-        number = generations[-1].number + 1 if generations else 0
-        generations.append(_Generation(session, number, credentials))
-        self._by_ufrag[credentials.ufrag] = generations[-1]
+        agent = self._agents[session]
+        generation = _Generation(session, agent.restarts, credentials)
+        agent.restarts += 1
+        agent.generations.append(generation)
+        self._by_ufrag[credentials.ufrag] = generation
 
     def _end_generation(self, generation: _Generation) -> None:
         del self._by_ufrag[generation.ufrag]

@@ -100,11 +100,6 @@ class UdpMux:
         for port in self._ports.values():
             self._loop.add_reader(port.sock.fileno(), self._on_ready, port)
 
-    @property
-    def addresses(self) -> tuple[TransportAddress, ...]:
-        """What the sockets are bound to."""
-        return tuple(TransportAddress.parse(*port.sock.getsockname()[:2]) for port in self._ports.values())
-
     def close(self) -> None:
         """Stop receiving; what still waits is dropped and counted."""
         for address in list(self._routes):

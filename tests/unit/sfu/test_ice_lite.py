@@ -194,12 +194,17 @@ def test_a_restart_at_the_same_address_keeps_it() -> None:
     assert events(agents) == []
 
 
-def test_of_many_restarts_only_the_last_two_credentials_count() -> None:
+def test_of_many_restarts_the_credentials_that_work_and_the_latest_count() -> None:
     agents, first = begin()
+    agents.receive(check(first, nominate=True), HOME, 0.0)
     second = agents.restart(ANNA, next(entropy), 0.0)
-    third = agents.restart(ANNA, next(entropy), 0.0)
+    agents.receive(check(second), MOBILE, 0.5)
+    third = agents.restart(ANNA, next(entropy), 1.0)
     answers = [agents.receive(check(each), HOME, 1.0) for each in (first, second, third)]
-    assert [answer is not None for answer in answers] == [False, True, True]
+    assert [answer is not None for answer in answers] == [True, False, True]
+    events(agents)
+    agents.receive(check(third, nominate=True), HOME, 2.0)
+    assert events(agents) == [AddressGone(ANNA, MOBILE)]  # only the second ones had proved it
 
 
 def test_an_address_of_a_live_client_cannot_be_claimed_by_another_one() -> None:
