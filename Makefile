@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 AXE := tests/e2e/node_modules/.installed
 FUZZ_TARGETS := message attributes framing turn_server
 
-.PHONY: help setup system-packages run native test in-process processes check unit conformance e2e e2e-pages e2e-talks fuzz bench bench-signaling requirements clean
+.PHONY: help setup system-packages run native test in-process services processes check unit conformance e2e e2e-short fuzz bench bench-signaling screenshots requirements clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -46,12 +46,18 @@ native: $(VENV)/.dev ## compile the relay to machine code, two minutes; it is us
 	@$(BIN)/python -m config.build_native
 
 test: setup ## every test, browsers included, but for those that take minutes
-	@$(MAKE) --no-print-directory -j2 --output-sync=target in-process processes conformance
-	@$(MAKE) --no-print-directory -j2 --output-sync=target e2e-pages e2e-talks
+	@$(MAKE) --no-print-directory -j2 --output-sync=target in-process services
+	@$(MAKE) --no-print-directory e2e-short
 
 # What these tests import is interpreted; the processes of all others run the compiled relay.
 in-process: $(VENV)/.dev ## unit tests, random inputs, corpora
 	@REDCONNECT_PURE=1 $(PYTEST) tests/unit tests/fuzz
+
+# Tests of running services, and of browsers, mostly wait for something: several files run side by side.
+SIDE_BY_SIDE := -q --numprocesses 3 --dist loadfile
+
+services: setup native
+	@$(PYTEST) $(SIDE_BY_SIDE) tests/processes tests/conformance
 
 processes: native ## the service as a process: signals, reload, drain, certificates, workers
 	@$(PYTEST) tests/processes
@@ -68,16 +74,8 @@ unit: $(VENV)/.dev ## unit tests only
 conformance: setup native ## by RFC section, with coturn's clients as the other end
 	@$(PYTEST) tests/conformance
 
-# Browser tests mostly wait for something, so two halves run side by side: one person before one page, and talks.
-E2E_PAGES := $(addprefix tests/e2e/test_,$(addsuffix .py,accessibility codes_in_the_page control_bar device_check \
-  device_logic entry_errors key_agreement languages page_weight room_machine settings))
-E2E_TALKS := $(filter-out $(E2E_PAGES),$(wildcard tests/e2e/test_*.py))
-
-e2e-pages: native
-	@$(PYTEST) -m "not long" $(E2E_PAGES)
-
-e2e-talks: native
-	@$(PYTEST) -m "not long" $(E2E_TALKS)
+e2e-short: native
+	@$(PYTEST) $(SIDE_BY_SIDE) -m "not long" tests/e2e
 
 e2e: setup native ## real browsers through the real service: also what takes too long for every change, half an hour in all
 	@$(PYTEST) tests/e2e
@@ -94,6 +92,10 @@ bench: setup native ## figures beside coturn, measured in the same run (needs ro
 
 bench-signaling: setup ## CPU of joins and messages, memory of seats, time to the first picture; about fifteen minutes
 	@$(BIN)/python -m tests.bench.signaling
+
+screenshots: setup native ## docs/img/states: every state of the pages, on a desktop and on a phone
+	@mkdir -p docs/img/states
+	@$(BIN)/python -m tests.support.screenshots docs/img/states
 
 requirements: ## compile requirements/*.in to pinned and hashed *.txt, without any index address
 	@$(PYTHON) -m venv $(VENV)/pip-tools

@@ -89,6 +89,7 @@ class UpTrack(NamedTuple):
     mid: str
     payloads: tuple[PayloadTypes, ...]
     rids: tuple[str, ...] = ()  # simulcast layers from the smallest to the largest; empty without simulcast
+    ssrcs: tuple[tuple[int, ...], ...] = ()  # per layer, if the SDP tells: its SSRC, then that of its retransmissions
 
 
 class DownTrack(NamedTuple):
@@ -102,7 +103,10 @@ class DownTrack(NamedTuple):
 
 
 class KeyFrameWanted(NamedTuple):
-    """A subscriber cannot go on without a key frame of a layer; an engine tells it once per throttle interval."""
+    """A subscriber cannot go on without a key frame of a layer: the engine has asked its publisher for one.
+
+    It is told once per throttle interval. The core need not do anything.
+    """
 
     track: TrackId
     layer: int
@@ -161,22 +165,44 @@ class MediaEngine(Protocol):
         """End a session with all that it publishes and gets."""
 
     def add_up_track(self, session: SessionId, track: TrackId, announced: UpTrack) -> None:
-        """Expect what a session publishes; its layers are learnt from MID and RID, or from the SSRCs of the SDP."""
+        """Expect what a session publishes; its layers are learnt from MID and RID, or from the SSRCs of the SDP.
+
+        Raises:
+            ValueError: the track exists, or the session has too many.
+        """
 
     def remove_up_track(self, track: TrackId) -> None:
         """Stop expecting it; down tracks that were fed by it fall silent."""
 
     def add_down_track(self, session: SessionId, down_track: DownTrackId, announced: DownTrack) -> None:
-        """Make an outgoing stream; nothing is sent before it is routed."""
+        """Make an outgoing stream; nothing is sent before it is routed.
+
+        Raises:
+            ValueError: it exists, or its SSRC is in use in this session, or the session has too many.
+        """
 
     def remove_down_track(self, down_track: DownTrackId) -> None:
         """Say goodbye to an outgoing stream."""
 
     def route(self, down_track: DownTrackId, track: TrackId | None, layer: int = 0, max_temporal: int = 7) -> None:
-        """Feed a down track from a layer. A change of video takes effect at the next key frame of that layer."""
+        """Feed a down track from a layer; None: from nothing, at once.
+
+        A change of video takes effect at the next key frame of that layer, which the engine asks for; until then the
+        layer before goes on. A higher temporal layer is joined where it can be decoded, a lower one at the next frame.
+
+        Raises:
+            KeyError: also for a layer that was not announced.
+            ValueError: the track is of another kind.
+        """
 
     def receive(self, session: SessionId, datagram: memoryview, now: float) -> None:
         """Take one SRTP or SRTCP datagram of a session; what cannot be authenticated is counted and dropped."""
+
+    def bitrates(self, track: TrackId, now: float) -> tuple[tuple[float, ...], ...]:
+        """What each layer of a track carries: bits per second up to each temporal layer; nothing if it is not sent."""
+
+    def want(self, session: SessionId, bits_per_second: float) -> None:
+        """Say how much there would be use for towards a session: for less than that it probes its path, never more."""
 
     def request_key_frame(self, track: TrackId, layer: int, now: float) -> None:
         """Ask the publisher of a layer for a key frame (PLI), at most once per throttle interval."""

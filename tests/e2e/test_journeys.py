@@ -3,7 +3,7 @@
 import base64
 import re
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -112,8 +112,15 @@ def test_a_patient_comes_by_a_link_and_talks_through_an_interruption(
         participant.await_status(INTERRUPTED)
     lab.plug_in(lab.bob)
     for participant in both:
+        participant.do(lambda page: expect(page.get_by_label("Ende-zu-Ende verschlüsselt")).to_be_visible())
         participant.await_growth("framesDecoded")
     watch_both(doctor, patient, seconds=2)
+
+    # The patient hangs up, and may come again.
+    patient.hang_up()
+    end = re.escape(f"{start + timedelta(days=1):%d.%m.%Y}")
+    said = rf"Das Gespräch wurde beendet\. Sie können bis .*{end}.* erneut beitreten\."
+    assert re.fullmatch(said, patient.text("ended-text"))
 
 
 def test_a_doctor_comes_by_the_organisers_link_sees_who_is_there_shares_the_screen_and_comes_back(

@@ -1,4 +1,4 @@
-"""Devices that this machine has not, or has not always: scripts that run before those of the page."""
+"""Devices and lines that this machine has not, or has not always: scripts that run before those of the page."""
 
 from typing import Final
 
@@ -44,3 +44,21 @@ _FAULT = """
 """
 NO_CAMERA: Final = _FAULT % "video"
 NO_MICROPHONE: Final = _FAULT % "audio"
+# The way is as good or as bad as a test wants it: what the browser says of it is replaced before the page reads it.
+# Without that, a busy machine would be taken for a poor line. `null` gives the browser its word back.
+MEASURED: Final = """
+  const native = RTCPeerConnection.prototype.getStats;
+  RTCPeerConnection.prototype.getStats = async function () {
+    const stats = await native.call(this);
+    if (window.__way === null) return stats;
+    const { loss, rtt } = window.__way;
+    const told = {
+      "inbound-rtp": { packetsLost: 0 },
+      "remote-inbound-rtp": { fractionLost: loss, roundTripTime: rtt },
+      "candidate-pair": { currentRoundTripTime: rtt },
+    };
+    return new Map([...stats].map(([id, entry]) => [id, { ...entry, ...told[entry.type] }]));
+  };
+  window.__way = { loss: 0, rtt: 0.02 };
+"""
+BAD_WAY, GOOD_WAY = (f"() => {{ window.__way = {{ loss: {loss}, rtt: 0.02 }}; }}" for loss in (0.5, 0))

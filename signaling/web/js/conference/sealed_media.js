@@ -1,0 +1,378 @@
+/**
+ * End-to-end encryption of conference media, the page's side: attaches the worker to senders and receivers in the order that
+ * keeps everything encrypted, and watches that it stays so.
+ *
+ *     if (!canSealMedia()) …                                      // this browser cannot take part in a conference
+ *     const sealed = new SealedMedia({ unsealed: (line) => … });
+ *     for (const action of senderKeys.poll()) if (action.do !== "say") sealed.apply(action);
+ *     const camera = await sealed.publish(pc, "video", track);    // and then make the offer
+ *     pc.ontrack = ({ transceiver }) => {                         // at once: nothing may be awaited before
+ *       sealed.subscribe(transceiver, index).then((track) => …);  // and only then put it into an element
+ *     };
+ */
+
+/** Three times, and what it takes to look, are less than a second: a leak begins between two looks, and is seen by two. */
+export const WATCH_EVERY_MS = 250;
+const STRIKES = 2;
+const ANSWER_MS = 150; // of the worker to a question of the watch
+const READY_MS = 5_000; // for the worker to be loaded and attached
+export const MAX_LINES = 256; // 20 participants with three tracks each, and what is left over by those who have gone
+
+/**
+ * What survives the encryption of whole frames. Packetisers of H264 and AV1 parse what they carry, and would mangle it.
+ */
+const SEALABLE = { audio: ["audio/opus", "audio/red"], video: ["video/vp8", "video/rtx"] };
+
+/** This browser cannot encrypt the media of a conference: it has no `RTCRtpScriptTransform`. */
+export class SealingUnsupported extends Error {
+  name = "SealingUnsupported";
+}
+
+/** The worker could not be attached: nothing has been sent or shown. */
+export class SealingFailed extends Error {
+  name = "SealingFailed";
+}
+
+/** @returns {boolean} whether this browser can take part in conferences: Chromium 141, Firefox 117, Safari 15.4 */
+export function canSealMedia() {
+  return "RTCRtpScriptTransform" in globalThis && "transform" in RTCRtpSender.prototype && "transform" in RTCRtpReceiver.prototype;
+}
+
+/**
+ * @typedef {object} UnsealedLine what was stopped because it was not encrypted
+ * @property {"send" | "receive"} direction
+ * @property {"audio" | "video"} kind
+ * @property {RTCRtpTransceiver} transceiver
+ *
+ * @typedef {object} SealedMediaOptions
+ * @property {(line: UnsealedLine) => void} unsealed media went past the encryption, and has been stopped. This never happens unless
+ *   browser, extension or server are broken or hostile: the page ends the conference and says so
+ * @property {() => Worker} [createWorker] where the policy of the page wants it made otherwise
+ *
+ * @typedef {object} Line
+ * @property {number} line
+ * @property {"send" | "receive"} direction
+ * @property {"audio" | "video"} kind
+ * @property {RTCRtpTransceiver} transceiver
+ * @property {boolean} generatesKeyFrames the worker can make the encoder do so
+ * @property {boolean} unsealed
+ * @property {SealWatch} watch
+ */
+
+export class SealedMedia {
+  #options;
+  #worker;
+  /** @type {Map<number, Line>} */ #lines = new Map();
+  /** @type {WeakMap<RTCRtpTransceiver, Promise<Line>>} those that receive; they may come again for somebody else */ #receiving = new WeakMap();
+  /** Who waits for which news of the worker. @type {Map<string, { resolve: (news: any) => void, reject: (error: Error) => void }>} */
+  #waiting = new Map();
+  #drawn = 0;
+  #timer;
+  #looking = false;
+  #closed = false;
+
+  /**
+   * @param {SealedMediaOptions} options
+   * @throws {SealingUnsupported}
+   */
+  constructor(options) {
+    if (!canSealMedia()) throw new SealingUnsupported("no RTCRtpScriptTransform");
+    this.#options = options;
+    this.#worker = options.createWorker?.() ?? new Worker(new URL("./media_worker.js", import.meta.url), { type: "module" });
+    this.#worker.onmessage = ({ data }) => this.#hear(data);
+    this.#worker.onerror = () => this.#failAll("the worker could not be loaded, or has failed");
+    this.#timer = setInterval(() => void this.#look(), WATCH_EVERY_MS);
+  }
+
+  /**
+   * Do what `SenderKeys` has decided.
+   *
+   * @param {Exclude<import("./sender_keys.js").KeyAction, { do: "say" }>} action
+   */
+  apply(action) {
+    if (this.#closed) return;
+    if (action.do === "ask_key_frame") this.#makeKeyFrames();
+    else this.#worker.postMessage(action);
+  }
+
+  /**
+   * Add a track of one's own to a connection, encrypted. To be awaited before the offer is made. Other tracks of the kind are put
+   * in by `transceiver.sender.replaceTrack`, or null for none: the encryption stays.
+   *
+   * @param {RTCPeerConnection} pc
+   * @param {"audio" | "video"} kind
+   * @param {MediaStreamTrack | null} track
+   * @param {Omit<RTCRtpTransceiverInit, "direction">} [init] streams and layers
+   * @returns {Promise<RTCRtpTransceiver>}
+   * @throws {SealingFailed} the worker could not be attached: the transceiver is stopped
+   * @throws {RangeError} there are more than `MAX_LINES`
+   */
+  async publish(pc, kind, track, init = {}) {
+    this.#makeRoom();
+    // Without the track: Chromium would send what is encoded before the transform is there as it is.
+    const transceiver = pc.addTransceiver(kind, { ...init, direction: "sendonly" });
+    try {
+      preferSealable(transceiver, kind);
+      await this.#attach(transceiver, "send", kind, null);
+      await transceiver.sender.replaceTrack(track);
+    } catch (error) {
+      transceiver.stop();
+      throw error instanceof SealingFailed ? error : new SealingFailed(error.message, { cause: error });
+    }
+    return transceiver;
+  }
+
+  /**
+   * Take what comes by a transceiver as sent by one participant. To be called in `ontrack`, before anything is awaited. The same
+   * transceiver may come again for somebody else: from then on only the keys of that one count.
+   *
+   * @param {RTCRtpTransceiver} transceiver that the server has offered to send by
+   * @param {number} owner index of the participant
+   * @returns {Promise<MediaStreamTrack>} to be shown when it is there, and not before
+   * @throws {SealingFailed} the worker could not be attached, or the transceiver also sends: Chromium then ignores a transform
+   * @throws {RangeError} there are more than `MAX_LINES`
+   */
+  async subscribe(transceiver, owner) {
+    const { track } = transceiver.receiver;
+    const earlier = this.#receiving.get(transceiver);
+    if (earlier !== undefined) {
+      const { line } = await earlier;
+      await this.#await(`assigned ${line}`, () => this.#worker.postMessage({ do: "assign", line, owner }));
+      return track;
+    }
+    if (transceiver.direction.startsWith("send")) throw new SealingFailed("it also sends");
+    this.#makeRoom();
+    const attached = this.#attach(transceiver, "receive", /** @type {"audio" | "video"} */ (track.kind), owner);
+    this.#receiving.set(transceiver, attached);
+    await attached;
+    return track;
+  }
+
+  /**
+   * Nobody sends by this transceiver any more: until it is subscribed to again, everything is dropped.
+   *
+   * @param {RTCRtpTransceiver} transceiver
+   */
+  async unsubscribe(transceiver) {
+    const attached = this.#receiving.get(transceiver);
+    if (attached === undefined) return;
+    const { line } = await attached;
+    await this.#await(`assigned ${line}`, () => this.#worker.postMessage({ do: "assign", line, owner: null }));
+  }
+
+  /**
+   * What has become of the frames of each line.
+   *
+   * @returns {Promise<(Line & import("./media_worker.js").LineCounts)[]>}
+   * @throws {SealingFailed} the worker does not answer
+   */
+  async counts() {
+    const { counts } = await this.#ask(READY_MS);
+    return counts.flatMap((each) => {
+      const line = this.#lines.get(each.line);
+      return line === undefined ? [] : [{ ...line, ...each }];
+    });
+  }
+
+  /** End it, after the connections: without the worker nothing passes. */
+  close() {
+    this.#closed = true;
+    clearInterval(this.#timer);
+    this.#worker.terminate();
+    this.#failAll("closed");
+    this.#lines.clear();
+  }
+
+  /**
+   * The transform is set before this function first waits.
+   *
+   * @param {RTCRtpTransceiver} transceiver
+   * @param {"send" | "receive"} direction
+   * @param {"audio" | "video"} kind
+   * @param {number | null} owner
+   * @returns {Promise<Line>}
+   */
+  async #attach(transceiver, direction, kind, owner) {
+    this.#drawn += 1;
+    const line = this.#drawn;
+    const end = direction === "send" ? transceiver.sender : transceiver.receiver;
+    const { generatesKeyFrames } = await this.#await(`ready ${line}`, () => {
+      end.transform = new RTCRtpScriptTransform(this.#worker, { line, direction, kind, owner });
+    });
+    const attached = { line, direction, kind, transceiver, generatesKeyFrames, unsealed: false, watch: new SealWatch() };
+    this.#lines.set(line, attached);
+    return attached;
+  }
+
+  #makeRoom() {
+    if (this.#closed) throw new SealingFailed("closed");
+    this.#forgetStopped();
+    if (this.#lines.size >= MAX_LINES) throw new RangeError("too many m-lines");
+  }
+
+  /** Those of connections that are closed, and m-lines that are never used again. */
+  #forgetStopped() {
+    for (const [line, { transceiver }] of this.#lines) if (transceiver.direction === "stopped") this.#lines.delete(line);
+  }
+
+  #makeKeyFrames() {
+    for (const { line, direction, kind, transceiver, generatesKeyFrames } of this.#lines.values()) {
+      if (direction !== "send" || kind !== "video" || transceiver.sender.track === null) continue;
+      const parameters = transceiver.sender.getParameters();
+      if (generatesKeyFrames) {
+        const rids = parameters.encodings.flatMap(({ rid }) => (rid ? [rid] : []));
+        this.#worker.postMessage({ do: "key_frame", line, rids });
+      } else {
+        const encodingOptions = parameters.encodings.map(() => ({ keyFrame: true }));
+        transceiver.sender.setParameters(parameters, { encodingOptions }).catch((error) => {
+          // Receivers ask for a key frame themselves as soon as they miss one.
+          if (!this.#closed) console.warn("sealed media: key frame refused by the browser", error.name);
+        });
+      }
+    }
+  }
+
+  /** See whether anything has passed by the worker since the last look. */
+  async #look() {
+    this.#forgetStopped();
+    if (this.#looking || this.#lines.size === 0) return;
+    this.#looking = true;
+    try {
+      const looked = [...this.#lines.values()].filter(({ unsealed }) => !unsealed);
+      const flows = await Promise.all(looked.map(async (line) => flowOf(line, await endOf(line).getStats())));
+      // Only now: whatever the browser has counted has gone through the worker before, if it has gone through it at all.
+      const counts = await this.#ask(ANSWER_MS).then((news) => news.counts, () => []);
+      const handled = new Map(counts.map((each) => [each.line, handledIn(each)]));
+      looked.forEach((line, at) => {
+        if (line.watch.look(flows[at], handled.get(line.line) ?? null)) this.#stop(line);
+      });
+    } catch (error) {
+      // Statistics of a transceiver that has just been stopped: the next look does without it.
+      if (!this.#closed) console.warn("sealed media: not looked", error.name);
+    } finally {
+      this.#looking = false;
+    }
+  }
+
+  /** @param {Line} line */
+  #stop(line) {
+    if (this.#closed) return;
+    line.unsealed = true;
+    const end = endOf(line);
+    // A track that is stopped stays so, whatever else is done with it: this cannot fail, and it cannot be undone.
+    end.track?.stop();
+    if (line.direction === "send") {
+      line.transceiver.sender.replaceTrack(null).catch((error) => console.error("sealed media: the track is stopped, but stays", error.name));
+    }
+    console.error("sealed media: media went past the encryption, and has been stopped", line.direction, line.kind);
+    const { direction, kind, transceiver } = line;
+    this.#options.unsealed({ direction, kind, transceiver });
+  }
+
+  /**
+   * @param {number} within ms
+   * @returns {Promise<{ counts: import("./media_worker.js").LineCounts[] }>}
+   */
+  #ask(within) {
+    this.#drawn += 1;
+    const ask = this.#drawn;
+    return this.#await(`counts ${ask}`, () => this.#worker.postMessage({ do: "count", ask }), within);
+  }
+
+  /**
+   * @param {string} news
+   * @param {() => void} begin
+   * @param {number} [within] ms
+   */
+  #await(news, begin, within = READY_MS) {
+    return new Promise((resolve, reject) => {
+      if (this.#closed) throw new SealingFailed("closed");
+      const timer = setTimeout(() => this.#waiting.get(news)?.reject(new SealingFailed(`no answer: ${news}`)), within);
+      const done = (/** @type {(value: any) => void} */ settle) => (/** @type {any} */ value) => {
+        clearTimeout(timer);
+        this.#waiting.delete(news);
+        settle(value);
+      };
+      this.#waiting.set(news, { resolve: done(resolve), reject: done(reject) });
+      begin();
+    });
+  }
+
+  /** @param {import("./media_worker.js").News} news */
+  #hear(news) {
+    if (news.told === "counts") this.#waiting.get(`counts ${news.ask}`)?.resolve(news);
+    else this.#waiting.get(`${news.told} ${news.line}`)?.resolve(news);
+  }
+
+  /** @param {string} why */
+  #failAll(why) {
+    for (const { reject } of [...this.#waiting.values()]) reject(new SealingFailed(why));
+  }
+}
+
+/**
+ * Whether media goes past the worker on one line: what the browser has sent or received grows, and what the worker has seen does not.
+ */
+export class SealWatch {
+  /** @type {number[]} */ #flow = [];
+  #handled = 0;
+  #strikes = 0;
+
+  /**
+   * @param {number[]} flow counters of the browser that all grow while media flows
+   * @param {number | null} handled frames that the worker has seen; null if it does not say
+   * @returns {boolean} whether media goes past it: twice, so that one look at a bad moment means nothing
+   */
+  look(flow, handled) {
+    const flows = flow.length > 0 && flow.every((count, at) => count > (this.#flow[at] ?? 0));
+    const works = handled !== null && handled > this.#handled;
+    if (works) this.#strikes = 0;
+    else if (flows) this.#strikes += 1;
+    this.#flow = flow;
+    this.#handled = handled ?? this.#handled;
+    return this.#strikes >= STRIKES;
+  }
+}
+
+/**
+ * What grows while media flows on a line, all of it together only if it flows: frames alone are also counted while the
+ * worker has no time, packets alone while a line is probed with empty ones.
+ *
+ * @param {Line} line
+ * @param {RTCStatsReport} report
+ * @returns {number[]}
+ */
+function flowOf({ direction, kind }, report) {
+  const sum = (/** @type {(entry: Record<string, any>) => number} */ count) => {
+    const type = direction === "send" ? "outbound-rtp" : "inbound-rtp";
+    return [...report.values()].reduce((total, entry) => total + (entry.type === type ? count(entry) : 0), 0);
+  };
+  if (direction === "send") {
+    const packets = sum(({ packetsSent = 0, retransmittedPacketsSent = 0 }) => packetsSent - retransmittedPacketsSent);
+    return kind === "audio" ? [packets] : [packets, sum(({ framesSent, framesEncoded }) => framesSent ?? framesEncoded ?? 0)];
+  }
+  if (kind === "video") return [sum(({ framesReceived, framesDecoded }) => framesReceived ?? framesDecoded ?? 0)];
+  return [
+    sum(({ packetsReceived = 0 }) => packetsReceived),
+    sum(({ totalSamplesReceived = 0, concealedSamples = 0 }) => totalSamplesReceived - concealedSamples),
+  ];
+}
+
+/** @param {import("./media_worker.js").LineCounts} counts */
+function handledIn({ encrypted, decrypted, dropped }) {
+  return Object.values(dropped).reduce((sum, count) => sum + count, encrypted + decrypted);
+}
+
+/** @param {Line} line */
+function endOf({ direction, transceiver }) {
+  return direction === "send" ? transceiver.sender : transceiver.receiver;
+}
+
+/**
+ * @param {RTCRtpTransceiver} transceiver
+ * @param {"audio" | "video"} kind
+ */
+function preferSealable(transceiver, kind) {
+  const codecs = RTCRtpReceiver.getCapabilities(kind)?.codecs ?? [];
+  transceiver.setCodecPreferences(codecs.filter(({ mimeType }) => SEALABLE[kind].includes(mimeType.toLowerCase())));
+}

@@ -1,0 +1,97 @@
+"""Parsers of RTP and RTCP against mutated packets. HYPOTHESIS_PROFILE=fuzz turns it up."""
+
+import contextlib
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sfu import vp8, vp9
+from sfu.dependency_descriptor import MAX_DECODE_TARGETS, MAX_TEMPLATES, DependencyReader
+from sfu.errors import RtcpParseError, RtpParseError
+from sfu.rtcp import MAX_NACK_ENTRIES, MAX_PACKETS, MAX_REPORTS, Nack, ReceiverReport, SenderReport, decode_compound
+from sfu.rtp import MAX_EXTENSIONS, decode_extensions, decode_header, encode_packet, kind_of, original_sequence_number
+from tests.support.mutations import mutated
+from tests.support.rtp_packets import rtcp_packets, rtp_packets
+
+
+@given(mutated(rtp_packets))
+def test_a_mutated_packet_parses_within_its_bounds_or_raises_a_parse_error(raw: bytes) -> None:
+    kind_of(raw)
+    try:
+        header = decode_header(raw)
+    except RtpParseError:
+        return
+    begin, end = header.payload_offset, header.payload_end
+    assert 12 <= header.extensions_offset <= begin <= end <= len(raw)
+    with contextlib.suppress(RtpParseError):
+        extensions = decode_extensions(raw, header)
+        assert len(extensions) <= MAX_EXTENSIONS
+        assert sum(map(len, extensions.values())) <= begin - header.extensions_offset
+    with contextlib.suppress(RtpParseError):
+        assert original_sequence_number(raw, header) in (None, *range(0x10000))
+    with contextlib.suppress(RtpParseError):
+        descriptor = vp8.decode_descriptor(raw, begin, end)
+        assert begin + descriptor.length <= end
+        vp8.begins_key_frame(raw, begin, end, descriptor)
+        packet = bytearray(raw)
+        vp8.rewrite_descriptor(packet, 0, descriptor, 1 << 20, 1 << 20)
+        assert packet[:begin] == raw[:begin]
+        assert packet[begin + descriptor.length :] == raw[begin + descriptor.length :]
+    with contextlib.suppress(RtpParseError):
+        vp9.begins_key_frame(vp9.decode_descriptor(raw, begin, end))
+
+
+@given(mutated(rtp_packets))
+def test_what_parses_is_built_to_something_that_parses_alike(raw: bytes) -> None:
+    with contextlib.suppress(RtpParseError):
+        header = decode_header(raw)
+        block = raw[header.extensions_offset - 4 : header.payload_offset] if raw[0] & 0x10 else b""
+        payload = raw[header.payload_offset : header.payload_end]
+        again = encode_packet(
+            header.payload_type,
+            header.sequence_number,
+            header.timestamp,
+            header.ssrc,
+            payload,
+            marker=header.marker,
+            extensions=block,
+            padding=len(raw) - header.payload_end,
+        )
+        decoded = decode_header(again)
+        assert decoded[:6] == header[:6]
+        assert again[decoded.payload_offset : decoded.payload_end] == payload
+        with contextlib.suppress(RtpParseError):
+            assert decode_extensions(again, decoded) == decode_extensions(raw, header)
+
+
+@given(mutated(rtcp_packets))
+def test_mutated_feedback_parses_within_its_bounds_or_raises_a_parse_error(raw: bytes) -> None:
+    with contextlib.suppress(RtcpParseError):
+        packets = decode_compound(raw)
+        assert len(packets) <= MAX_PACKETS
+        for packet in packets:
+            if isinstance(packet, SenderReport | ReceiverReport):
+                assert len(packet.reports) <= MAX_REPORTS
+            if isinstance(packet, Nack):
+                assert len(packet.sequence_numbers) <= 17 * MAX_NACK_ENTRIES
+
+
+_STRUCTURE = bytes.fromhex("c00001800104eaac851450460404fc02cc")
+_descriptors = st.sampled_from(
+    [_STRUCTURE, bytes.fromhex("c30002"), bytes.fromhex("c000081200"), b"\xc0\0\1\x80" + bytes(200)]
+)
+
+
+@given(st.lists(mutated(_descriptors), max_size=8))
+def test_whatever_descriptors_come_the_structure_that_is_kept_has_bounds(values: list[bytes]) -> None:
+    reader = DependencyReader()
+    for value in values:
+        with contextlib.suppress(RtpParseError):
+            descriptor = reader.read(value)
+            assert descriptor.frame is None or reader.structure is not None
+        if reader.structure is not None:
+            assert len(reader.structure.templates) <= MAX_TEMPLATES
+            assert reader.structure.decode_targets <= MAX_DECODE_TARGETS
+            assert all(
+                len(template.indications) == reader.structure.decode_targets for template in reader.structure.templates
+            )

@@ -1,0 +1,266 @@
+"""Pictures of every state of the pages, on a desktop and on a phone, for the documentation: `make screenshots`.
+
+A real service on this machine and a real Chromium make them; the only thing that is put on is what a fake camera
+shows and what the browser says of the line.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from playwright.sync_api import Browser, expect, sync_playwright
+
+from signaling.codes import LOCATOR_BITS, SECRET_BITS, AccessCode, locator_from, secret_from
+from signaling.info_pages import PAGES
+from tests.support.browser import CONNECT_MS, Participant, chromium
+from tests.support.fake_devices import BAD_WAY, MEASURED, NO_MICROPHONE, SCREEN
+from tests.support.service import Codes, Service, free_port, run_service
+
+SIZES: Final = {"desktop": (1280, 800), "phone": (360, 740)}
+DOCTOR, PATIENT = "Dr. Anna Beispiel", "Petra Muster"
+JPEG_QUALITY: Final = 72
+
+# What a fake camera shows is a test pattern. A face it cannot show either, but the outline of one on a calm wall.
+PORTRAIT: Final = """
+  MediaDevices.prototype.getUserMedia = ((ask) => async function (constraints) {
+    const stream = await ask.call(this, constraints);
+    if (!constraints.video || stream.getVideoTracks().length === 0) return stream;
+    const canvas = Object.assign(document.createElement("canvas"), { width: 640, height: 480 });
+    const context = canvas.getContext("2d");
+    const [wall, coat, skin, hair] = window.__colours ?? ["#c9d6d2", "#f4f6f6", "#c99e82", "#4a3a30"];
+    const draw = () => {
+      const sway = 4 * Math.sin(performance.now() / 900);
+      const ellipse = (colour, x, y, width, height) => {
+        context.fillStyle = colour;
+        context.beginPath();
+        context.ellipse(x + sway, y, width, height, 0, 0, 7);
+        context.fill();
+      };
+      context.fillStyle = wall;
+      context.fillRect(0, 0, 640, 480);
+      ellipse(hair, 320, 190, 98, 122);
+      ellipse(coat, 320, 500, 210, 150);
+      ellipse(skin, 320, 330, 38, 60);
+      ellipse(skin, 320, 215, 80, 100);
+    };
+    draw();
+    setInterval(draw, 100);
+    const track = canvas.captureStream(10).getVideoTracks()[0];
+    const [camera] = stream.getVideoTracks();
+    track.getSettings = () => camera.getSettings();
+    const stop = track.stop.bind(track);
+    track.stop = () => { camera.stop(); stop(); };
+    stream.removeTrack(camera);
+    stream.addTrack(track);
+    return stream;
+  })(MediaDevices.prototype.getUserMedia);
+"""
+OF_PATIENT: Final = 'window.__colours = ["#d9cfc0", "#5b7a99", "#d8b49a", "#8a6a4a"];'
+NOWHERE: Final = {"relayOnly": True, "scheme": "turns:", "suffix": "through no port"}
+
+
+class Photographer:
+    """Takes the states of one size of window, one after the other."""
+
+    def __init__(self, browser: Browser, service: Service, folder: Path, size: str) -> None:
+        """Prepare to photograph windows of a size of `SIZES` into a folder."""
+        self._browser = browser
+        self._service = service
+        self._folder = folder
+        self._size = size
+        self._stack = ExitStack()
+
+    def take_all(self) -> Iterator[str]:
+        """Take every state, and tell each name."""
+        for scene in (
+            self._pages,
+            self._form,
+            self._check,
+            self._refusals,
+            self._waiting,
+            self._talk,
+            self._sharing,
+            self._bad_line,
+            self._no_path,
+        ):
+            with self._stack:
+                yield from scene()
+
+    def _pages(self) -> Iterator[str]:
+        person = self._person()
+        for path, page in PAGES.items():
+            person.open(self._address + path)
+            yield self._take(person, f"page-{page.template}")
+
+    def _form(self) -> Iterator[str]:
+        person = self._person()
+        person.open(self._address)
+        person.page.get_by_test_id("join-button").wait_for()
+        yield self._take(person, "form")
+        person.page.get_by_test_id("language").click()
+        expect(person.page.locator("html")).to_have_attribute("lang", "en")
+        yield self._take(person, "form-english")
+
+    def _check(self) -> Iterator[str]:
+        person = self._person()
+        person.open(self._codes().participant_link)
+        person.page.get_by_test_id("check-button").click()
+        expect(person.page.get_by_test_id("check-camera")).to_have_attribute("aria-pressed", "true")
+        person.page.wait_for_function("() => document.querySelector('[data-testid=check-video]').videoWidth > 0")
+        yield self._take(person, "check")
+        person = self._person(NO_MICROPHONE)
+        person.open(self._codes().participant_link)
+        person.page.get_by_test_id("check-button").click()
+        person.text("check-problem")
+        yield self._take(person, "check-without-microphone")
+
+    def _refusals(self) -> Iterator[str]:
+        person = self._person()
+        person.open(self._address)
+        unknown = AccessCode.compose(locator_from(2**LOCATOR_BITS - 7), secret_from(2**SECRET_BITS - 3))
+        person.join(PATIENT, unknown.display)
+        person.text("error-text")
+        yield self._take(person, "unknown-code")
+        person.join(PATIENT, self._service.create_appointment("2027-07-01 14:30").participant)
+        expect(person.page.get_by_test_id("error-text")).to_contain_text("Ihr Termin beginnt")
+        yield self._take(person, "too-early")
+
+    def _waiting(self) -> Iterator[str]:
+        person = self._person()
+        person.open(self._codes().participant_link)
+        person.page.clock.install()
+        person.page.reload()
+        person.join(PATIENT)
+        person.text("waiting-text")
+        yield self._take(person, "waiting")
+        person.page.clock.fast_forward(61_000)
+        person.text("waiting-hint")
+        yield self._take(person, "waiting-for-long")
+
+    def _talk(self) -> Iterator[str]:
+        codes = self._codes()
+        doctor, patient = self._person(), self._person(OF_PATIENT)
+        self._meet(codes, doctor, patient)
+        yield self._take(doctor, "talk")
+        page = doctor.page
+        page.get_by_test_id("menu-button").click()
+        doctor.text("safety-code")
+        yield self._take(doctor, "panel")
+        page.get_by_test_id("settings-button").click()
+        yield self._take(doctor, "settings")
+        page.get_by_test_id("panel-close").click()
+        for button in ("camera-button", "microphone-button"):
+            patient.page.get_by_test_id(button).click()
+        doctor.text("remote-reason")
+        page.get_by_test_id("remote-microphone-off").wait_for()
+        yield self._take(doctor, "partner-without-camera-and-microphone")
+        patient.page.get_by_test_id("camera-button").click()
+        expect(page.get_by_test_id("remote-reason")).to_be_hidden()
+        page.get_by_test_id("full-screen-button").click()
+        page.wait_for_function("() => document.fullscreenElement !== null")
+        yield self._take(doctor, "full-screen")
+        page.get_by_test_id("full-screen-button").click()
+        page.wait_for_function("() => document.fullscreenElement === null")
+        third = self._person()
+        third.open(codes.participant_link)
+        third.join("Peter Dritter")
+        third.text("error-text")
+        yield self._take(third, "code-in-use")
+        doctor.hang_up()
+        doctor.text("ended-text")
+        yield self._take(doctor, "ended")
+
+    def _sharing(self) -> Iterator[str]:
+        doctor, patient = self._person(SCREEN), self._person(OF_PATIENT)
+        self._meet(self._service.create_appointment("now", "--plus"), doctor, patient)
+        doctor.page.get_by_test_id("screen-button").click()
+        doctor.text("sharing-note")
+        yield self._take(doctor, "sharing-the-screen")
+        patient.page.wait_for_function(
+            "() => { const v = document.getElementById('remote-video'); return v.videoHeight > v.videoWidth; }"
+        )
+        yield self._take(patient, "seeing-a-screen")
+
+    def _bad_line(self) -> Iterator[str]:
+        doctor, patient = self._person(MEASURED), self._person(OF_PATIENT)
+        self._meet(self._codes(), doctor, patient)
+        doctor.page.evaluate(BAD_WAY)
+        doctor.page.get_by_test_id("audio-only-offer").wait_for(timeout=2 * CONNECT_MS)
+        yield self._take(doctor, "sound-alone-is-offered")
+        doctor.page.get_by_test_id("audio-only-accept").click()
+        doctor.text("remote-reason")
+        yield self._take(doctor, "sound-alone")
+        patient.text("remote-reason")
+        yield self._take(patient, "sound-alone-of-the-other")
+
+    def _no_path(self) -> Iterator[str]:
+        doctor, patient = self._person(wish=NOWHERE), self._person(wish=NOWHERE)
+        codes = self._codes()
+        doctor.open(codes.organiser_link)
+        doctor.page.clock.install()
+        doctor.page.reload()
+        doctor.join(DOCTOR)
+        patient.open(codes.participant_link)
+        patient.join(PATIENT)
+        status = doctor.page.get_by_test_id("connection-status")
+        expect(status).to_have_text("Verbindung wird aufgebaut…", timeout=CONNECT_MS)
+        yield self._take(doctor, "connecting")
+        for _ in range(2):  # attempts, each of which has its time
+            expect(status).to_have_text("Verbindung wird aufgebaut…")
+            doctor.page.clock.fast_forward(16_000)
+        doctor.text("error-text")
+        yield self._take(doctor, "no-path")
+
+    @property
+    def _address(self) -> str:
+        return str(self._service.settings["signaling"]["public_url"])
+
+    def _codes(self) -> Codes:
+        return self._service.create_appointment()
+
+    def _person(self, script: str = "", wish: dict[str, object] | None = None) -> Participant:
+        person = Participant(self._browser, viewport=SIZES[self._size], wish=wish, script=PORTRAIT + script)
+        self._stack.callback(person.close)
+        return person
+
+    def _meet(self, codes: Codes, doctor: Participant, patient: Participant) -> None:
+        for person, link, name in ((doctor, codes.organiser_link, DOCTOR), (patient, codes.participant_link, PATIENT)):
+            person.open(link)
+            person.join(name)
+        for person in (doctor, patient):
+            person.await_connected()
+            person.await_growth("framesDecoded")
+            expect(person.page.get_by_test_id("quality")).to_be_visible(timeout=CONNECT_MS)
+
+    def _take(self, person: Participant, state: str) -> str:
+        name = f"{state}-{self._size}.jpg"
+        person.page.screenshot(path=self._folder / name, type="jpeg", quality=JPEG_QUALITY)
+        return name
+
+
+def main() -> None:
+    """Take all pictures, in both sizes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where the pictures go")
+    folder: Path = parser.parse_args().folder
+    port = free_port()
+    settings = {
+        "signaling": {"port": port, "public_url": f"http://localhost:{port}"},
+        "relay": {"udp_ports": [free_port()], "tcp_ports": [free_port()], "tls_ports": [free_port()]},
+    }
+    with (
+        tempfile.TemporaryDirectory() as name,
+        run_service(Path(name), settings) as service,
+        sync_playwright() as playwright,
+        chromium(playwright) as browser,
+    ):
+        for size in SIZES:
+            for picture in Photographer(browser, service, folder, size).take_all():
+                print(picture, flush=True)  # noqa: T201  # what a program of the command line says
+
+
+if __name__ == "__main__":
+    main()
