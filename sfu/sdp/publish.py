@@ -14,6 +14,7 @@ from sfu.sdp.media import (
     EXTENSION_FIELDS,
     FEEDBACK,
     MAX_EXTENSION_ID,
+    MAX_RIDS,
     PROTOCOL,
     Direction,
     LocalTransport,
@@ -43,7 +44,6 @@ class PublishedTrack(NamedTuple):
     announced: UpTrack
     stream: str  # identifiers of its a=msid, as the client chose them; empty without
     track: str
-    ssrcs: tuple[tuple[int, ...], ...]  # of each stream that the offer tells of: itself, then its retransmissions
 
 
 class PublishOffer(NamedTuple):
@@ -185,10 +185,12 @@ def _accept(media: Media, codecs: Sequence[Codec], table: _ExtensionTable) -> Ac
 
 def _track(media: Media, accepted: AcceptedMedia) -> PublishedTrack:
     rids = tuple(each.name for each in accepted.layers)
-    announced = UpTrack(_KIND_OF[accepted.payloads[0].codec], media.mid, accepted.payloads, rids)
     paired = {ssrc for pair in media.retransmissions for ssrc in pair}
-    alone = tuple((ssrc,) for ssrc in media.ssrcs if ssrc not in paired)
-    return PublishedTrack(announced, *media.msid, (*media.retransmissions, *alone))
+    streams = (*media.retransmissions, *((ssrc,) for ssrc in media.ssrcs if ssrc not in paired))
+    # Where layers have names, these stand on the packets; nothing says that SSRCs come in the same order.
+    ssrcs = () if rids else streams[:MAX_RIDS]
+    announced = UpTrack(_KIND_OF[accepted.payloads[0].codec], media.mid, accepted.payloads, rids, ssrcs)
+    return PublishedTrack(announced, *media.msid)
 
 
 def _codec_lines(media: Media, accepted: AcceptedMedia) -> tuple[Attribute, ...]:
