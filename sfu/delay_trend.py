@@ -133,13 +133,16 @@ class DelayTrend:
     def _slope(self, otherwise: float) -> float:
         """Of the line through the history, by least squares."""
         count = len(self._history)
-        mean_x = sum(x for x, _ in self._history) / count
-        mean_y = sum(y for _, y in self._history) / count
-        above = below = 0.0
-        for x, y in self._history:
-            above += (x - mean_x) * (y - mean_y)
-            below += (x - mean_x) ** 2
-        return above / below if below else otherwise
+        from_x = self._history[0][0]
+        x_sum = y_sum = xx_sum = xy_sum = 0.0
+        for arrival, delay in self._history:
+            x = arrival - from_x
+            x_sum += x
+            y_sum += delay
+            xx_sum += x * x
+            xy_sum += x * delay
+        below = count * xx_sum - x_sum * x_sum
+        return (count * xy_sum - x_sum * y_sum) / below if below > 0 else otherwise
 
     def _detect(self, trend: float, sent_delta: float, received_ms: float) -> None:
         if self._deltas < 2:

@@ -8,7 +8,7 @@ is not limited: else random loss on a wide path would keep the estimate where it
 
 from typing import Final
 
-from sfu.send_log import PacketResult
+from sfu.send_log import SentPacket
 
 
 class ProbeCluster:
@@ -69,7 +69,7 @@ class ProbeCluster:
         self._last_sent_at = now
         self._last_sent_size = size
 
-    def receive(self, result: PacketResult) -> None:
+    def receive(self, result: SentPacket) -> None:
         """Note what became of a packet of the cluster."""
         if result.received_at is None:
             self._lost += 1
@@ -167,7 +167,7 @@ class Prober:
         self._before_drop = 0.0
         self._since = now
 
-    def receive(self, result: PacketResult) -> None:
+    def receive(self, result: SentPacket) -> None:
         """Note what became of a packet of a cluster; of an earlier one it is ignored."""
         if self.cluster is not None and result.cluster == self.cluster.number:
             self.cluster.receive(result)

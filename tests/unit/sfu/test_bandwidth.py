@@ -6,7 +6,6 @@ import pytest
 
 from sfu.bandwidth import BandwidthBounds, BandwidthEstimator
 from sfu.transport_feedback import (
-    Arrival,
     TransportFeedback,
     TransportFeedbackError,
     decode_transport_feedback,
@@ -174,7 +173,7 @@ def test_the_round_trip_is_that_of_the_newest_packet_that_arrived() -> None:
     estimator = BandwidthEstimator(first_sequence=9)
     estimator.send(1200, 1.0)
     estimator.send(1200, 1.2)
-    raw = encode_transport_feedback(TransportFeedback(9, 2, 0, 0, (Arrival(0, 0), Arrival(1, 800))))
+    raw = encode_transport_feedback(TransportFeedback(9, 2, 0, 0, ((0, 0), (1, 800))))
     assert decode_transport_feedback(raw).base_sequence == 9
     estimator.receive_feedback(raw, 1.25)
     assert estimator.round_trip == pytest.approx(0.05)

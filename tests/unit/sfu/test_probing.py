@@ -1,11 +1,14 @@
 import pytest
 
 from sfu.probing import ProbeCluster, Prober
-from sfu.send_log import PacketResult
+from sfu.send_log import SentPacket
 
 
-def result(number: int, sent_at: float, received_at: float | None, size: int = 1200) -> PacketResult:
-    return PacketResult(number, sent_at, received_at, size, 1, was_lost=False)
+def result(number: int, sent_at: float, received_at: float | None, size: int = 1200) -> SentPacket:
+    packet = SentPacket(number, sent_at, size, cluster=1)
+    packet.received_at = received_at
+    packet.was_lost = received_at is None
+    return packet
 
 
 def played(rate: float, capacity: float, *, lost: tuple[int, ...] = (), tick: float = 0.005) -> ProbeCluster:
