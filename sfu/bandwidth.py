@@ -148,6 +148,8 @@ class BandwidthEstimator:
         limited = self._limit.limited
         acknowledged = self._acknowledged.bits_per_second
         use = self._trend.use
+        if use is PathUse.OVERUSE and limited and self._prober.echoes(now):
+            use = PathUse.UNDERUSE  # the queue of a probe: it empties by itself, because little else is sent
         measured = self._prober.finish(now)
         lowered = False
         if measured is not None and use is not PathUse.OVERUSE:

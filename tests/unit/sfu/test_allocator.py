@@ -213,6 +213,26 @@ def test_a_measured_rate_that_swings_does_not_make_a_layer_flap() -> None:
     assert shown[4:] == [1] * 16
 
 
+def test_after_raises_in_vain_the_wait_grows_until_one_lasts() -> None:
+    subscriber = Subscriber()
+    offers = [camera(1)]
+    subscriber.get(offers, 180e3)
+    waits = []
+    for _ in range(6):
+        began = subscriber.now
+        while subscriber.get(offers, 1.2e6, 0.5) != {1: 2}:
+            pass
+        waits.append(subscriber.now - began)
+        subscriber.get(offers, 180e3, 0.5)
+    assert waits == [3.5, 6.5, 12.5, 24.5, 48.5, 48.5]
+    subscriber.get(offers, 1.2e6, 1.0)
+    assert subscriber.get(offers, 1.2e6, 48.0) == {1: 2}
+    subscriber.get(offers, 1.2e6, 31.0)
+    subscriber.get(offers, 180e3, 1.0)
+    subscriber.get(offers, 1.2e6, 1.0)
+    assert subscriber.get(offers, 1.2e6, 3.0) == {1: 2}
+
+
 def test_whoever_is_pinned_or_comes_into_sight_does_not_wait() -> None:
     subscriber = Subscriber()
     offers = [camera(1), camera(2, Hints(visible=False))]
@@ -292,7 +312,7 @@ def test_pictures_never_cost_more_than_is_left_and_only_what_is_sent_is_chosen(
             assert layer is not None and layer <= (wanted_layer(offer) or 0)
             assert offer.layers[layer].bitrates[temporal] == rate
         due_at = allocator.poll_timeout()
-        assert due_at is None or now < due_at <= now + Allocator.HOLD_SECONDS
+        assert due_at is None or now < due_at <= now + Allocator.MAX_HOLD_SECONDS
 
 
 @given(courses)
