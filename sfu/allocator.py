@@ -1,4 +1,4 @@
-"""What a subscriber gets of what is published, within what its path carries; and what nobody wants.
+"""What a subscriber gets of what is published, within what its path carries.
 
 Three phases. Prioritise: screen share before cameras, pinned before others, large before small. Last-N: only the first
 cameras have a picture at all. Greedy: sound is reserved first; then every track in turn gets its smallest step, and
@@ -6,7 +6,7 @@ steps are raised class by class while the budget lasts. What comes out is a func
 decided before; the cost is linear in the tracks, but for two sorts.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -68,7 +68,8 @@ OVERSIZE: Final = (
 def wanted_layer(offer: Offer) -> int | None:
     """The largest layer that a subscriber has use for, by its hints; None when it does not see the track.
 
-    Where neither view nor layers have a size, the largest. Sent or not plays no role: this is what a publisher is told.
+    Where neither view nor layers have a size, the largest. Whether a layer is being sent plays no role: by this a
+    publisher is told what to send.
     """
     if offer.content is Content.AUDIO:
         return 0
@@ -84,22 +85,6 @@ def wanted_layer(offer: Offer) -> int | None:
         if layer.width >= offer.hints.width * OVERSIZE or layer.height >= offer.hints.height * OVERSIZE:
             return index
     return last
-
-
-def layers_in_use(offers: Iterable[Offer]) -> dict[TrackId, int | None]:
-    """Of each track the largest layer that any subscriber has use for, by the offers of all subscribers.
-
-    Its publisher may stop what lies above, or the whole picture when nobody sees it (None). What lies below is kept:
-    whoever's path gets worse falls back on it at once. A budget plays no role, else a layer that was stopped because
-    nobody could have it would never be measured again.
-    """
-    used: dict[TrackId, int | None] = {}
-    for offer in offers:
-        wanted = wanted_layer(offer)
-        before = used.setdefault(offer.track, None)
-        if wanted is not None and (before is None or wanted > before):
-            used[offer.track] = wanted
-    return used
 
 
 class _Step(NamedTuple):

@@ -13,7 +13,6 @@ from sfu.allocator import (
     Hints,
     Layer,
     Offer,
-    layers_in_use,
     wanted_layer,
 )
 from sfu.media_engine import DownTrackId, TrackId
@@ -126,19 +125,6 @@ def test_a_step_that_costs_no_less_and_shows_less_is_passed_over() -> None:
 )
 def test_a_view_has_use_for_the_smallest_layer_that_fills_it(hints: Hints, layer: int | None) -> None:
     assert wanted_layer(camera(1, hints)) == layer
-
-
-def test_a_layer_that_nobody_has_use_for_may_be_stopped_and_those_below_are_kept() -> None:
-    tiny, hidden = Hints(width=100, height=60), Hints(visible=False)
-    offers = [
-        camera(1, tiny),
-        camera(2, hidden),
-        camera(3),
-        Offer(DownTrackId(11), TrackId(1), Content.CAMERA, CAMERA, Hints(width=600, height=340)),
-        Offer(DownTrackId(12), TrackId(2), Content.CAMERA, CAMERA, hidden),
-        audio(4),
-    ]
-    assert layers_in_use(offers) == {TrackId(1): 1, TrackId(2): None, TrackId(3): 2, TrackId(4): 0}
 
 
 @dataclass
