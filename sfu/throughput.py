@@ -80,8 +80,8 @@ class ApplicationLimit:
     """Whether the application sends clearly less than the path is thought to carry (libwebrtc's ALR detector).
 
     An account is paid into at 80 % of the estimate and drawn from by what is sent; it holds half a second. (libwebrtc
-    has 65 %. An estimate that may rise to 1.5 times what arrives comes to rest just above that, with the next layer
-    still out of reach, and would never be probed again.)
+    has 65 %. Its estimate may rise to 1.5 times what arrives, and so comes to rest just above that: with the next layer
+    still out of reach nothing would be probed for again.)
     """
 
     USAGE: Final = 0.8

@@ -105,6 +105,12 @@ def test_an_application_that_sends_little_does_not_inflate_the_estimate() -> Non
     assert call.estimator.probes == 0
 
 
+def test_an_application_of_a_steady_rate_raises_the_estimate_by_a_quarter_at_most() -> None:
+    bounds = BandwidthBounds(start=100e3)
+    call = ran(SimulatedCall(PathShape([(0, 2e6)]), bounds=bounds, media=lambda _: 100e3, wanted=0.0), 40)
+    assert 110e3 <= max(sample.estimate for sample in call.samples) <= 140e3
+
+
 def test_what_is_wanted_is_probed_for_while_the_application_sends_little_and_no_further() -> None:
     call = ran(SimulatedCall(PathShape([(0, 5e6)]), media=lambda _: 100e3, wanted=1e6), 20)
     assert 1.0e6 <= call.samples[-1].estimate <= BandwidthEstimator.WANTED_MARGIN * 1e6

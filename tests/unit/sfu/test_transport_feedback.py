@@ -32,7 +32,7 @@ def arrived(*ticks: int | None) -> tuple[Arrival, ...]:
 RUNS = {
     "small deltas": (3, "2003 04 08 0c 000000", arrived(4, 12, 24)),
     "large deltas": (2, "4002 0100 fffe 0000", arrived(256, 254)),
-    "lost packets": (221, "00dc 2001 05 000000", ((220, 5),)),
+    "lost packets": (222, "00dd 2001 05 000000", ((221, 5),)),  # the first example of §3.1.3
 }
 
 
@@ -44,9 +44,9 @@ def test_a_run_is_written_and_read_as_the_draft_draws_it(count: int, rest: str, 
 
 
 def test_a_vector_of_one_bit_symbols_is_read_from_the_left() -> None:
-    # 0b10 01110001 110001: the packets 1, 2, 3, 7, 8, 9 and 13 of fourteen
-    expected = arrived(None, 1, 2, 3, *[None] * 3, 4, 5, 6, *[None] * 3, 7)
-    assert decode_transport_feedback(fci(14, "9c71" + "01" * 7)).arrivals == expected
+    # The first example of §3.1.4: one lost, five received, three lost, three received, two lost.
+    expected = arrived(None, 1, 2, 3, 4, 5, None, None, None, 6, 7, 8, None, None)
+    assert decode_transport_feedback(fci(14, "9f1c" + "01" * 8)).arrivals == expected
 
 
 def test_a_vector_of_two_bit_symbols_is_read_from_the_left() -> None:
