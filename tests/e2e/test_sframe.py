@@ -327,6 +327,19 @@ def test_a_frame_is_refused_after_a_change_of_any_byte_of_it_or_of_what_stands_b
     assert seen == [["forged"], "taken"]
 
 
+def test_whatever_comes_is_refused_by_name(run: Run) -> None:
+    seen = run("""
+      const { open } = await pair();
+      const outcomes = new Set();
+      for (let length = 0; length < 64; length += 1) {
+        for (let round = 0; round < 8; round += 1) {
+          outcomes.add(await open(crypto.getRandomValues(new Uint8Array(length))));
+        }
+      }
+      return [...outcomes].sort();""")
+    assert seen == ["forged", "malformed"]
+
+
 def test_another_base_key_opens_nothing(run: Run) -> None:
     seen = run("""
       const { seal, open } = await pair({ heard: base(2) });
@@ -727,8 +740,9 @@ def test_frames_under_the_key_of_somebody_else_than_the_owner_of_the_line_are_dr
       });
       const { framesDecoded, energy } = await scene.figures();
       const early = [scene.heard("passed audio"), scene.heard("passed video")];
-      // Given to another one, and then to nobody.
-      await Promise.all(Object.values(scene.subscribed).map((each) => scene.far.subscribe(each, 1)));
+      // Given to others in quick succession, and then to nobody.
+      const give = (each) => [3, 1].map((owner) => scene.far.subscribe(each, owner));
+      await Promise.all(Object.values(scene.subscribed).flatMap(give));
       await scene.grow("framesDecoded", "energy");
       await Promise.all(Object.values(scene.subscribed).map((each) => scene.far.unsubscribe(each)));
       const before = await scene.counts();
@@ -835,21 +849,26 @@ def test_a_new_picture_is_made_when_it_is_asked_for(run_in_both: Run) -> None:
     assert seen >= 1
 
 
-@pytest.mark.parametrize("name", ["browser", "fox"])
-def test_without_its_transform_a_track_sends_nothing_any_more(
-    request: pytest.FixtureRequest, service: Service, name: str
-) -> None:
-    with bench_in(request.getfixturevalue(name), service) as visitor:
-        told, stopped = runner(visitor)("""
-          const scene = await talk();
-          await scene.grow("framesDecoded", "energy");
-          for (const { sender } of Object.values(scene.published)) sender.transform = null;
-          await scene.silence();
-          const stopped = Object.values(scene.published).map(({ direction }) => direction === "stopped");
-          scene.close();
-          return [scene.told.sort(), stopped];""")
-    # Chromium lets nothing out without it; Firefox would let out everything, and there the watch has ended it.
-    assert (told, stopped) == (([], [False] * 2) if name == "browser" else (["send audio", "send video"], [True] * 2))
+TRANSFORM_TAKEN_AWAY = """
+  const scene = await talk();
+  await scene.grow("framesDecoded", "energy");
+  for (const { sender } of Object.values(scene.published)) sender.transform = null;
+  await scene.silence();
+  const { audio, video } = await scene.counts();
+  scene.close();
+  return [scene.told.sort(), [audio.dropped, video.dropped]];"""
+
+
+def test_chromium_sends_nothing_any_more_without_the_transform(browser: Browser, service: Service) -> None:
+    with bench_in(browser, service) as visitor:
+        _, unreadable = runner(visitor)(TRANSFORM_TAKEN_AWAY)
+    assert unreadable == [{}, {}], "what still came was encrypted"
+
+
+def test_firefox_sends_unencrypted_without_the_transform_and_is_stopped(fox: Browser, service: Service) -> None:
+    with bench_in(fox, service) as visitor:
+        told, _ = runner(visitor)(TRANSFORM_TAKEN_AWAY)
+    assert told == ["send audio", "send video"]
 
 
 @pytest.mark.parametrize(("end", "direction"), [("RTCRtpSender", "send"), ("RTCRtpReceiver", "receive")])
@@ -891,3 +910,30 @@ def test_a_worker_that_cannot_be_loaded_keeps_the_track_back(browser: Browser, s
           const [, transceiver] = pc.getTransceivers();
           return [told, transceiver?.sender.track ?? null, transceiver?.direction ?? "stopped"];""")
     assert seen == ["SealingFailed", None, "stopped"]
+
+
+def test_the_lines_are_bounded_and_a_closed_connection_makes_room(live: Run) -> None:
+    seen = live("""
+      const sealed = new media.SealedMedia({ unsealed: () => {} });
+      const [first, second] = [new RTCPeerConnection(), new RTCPeerConnection()];
+      for (let line = 0; line < media.MAX_LINES; line += 1) await sealed.publish(first, "audio", null);
+      const full = await outcome(sealed.publish(second, "audio", null));
+      first.close();
+      const free = await outcome(sealed.publish(second, "audio", null));
+      second.close();
+      sealed.close();
+      return [full, free];""")
+    assert seen == ["RangeError", "taken"]
+
+
+def test_after_the_end_nothing_is_attached_any_more(live: Run) -> None:
+    seen = live("""
+      const sealed = new media.SealedMedia({ unsealed: () => {} });
+      const pc = new RTCPeerConnection();
+      const attempts = [outcome(sealed.publish(pc, "audio", null))];
+      sealed.close();
+      attempts.push(outcome(sealed.publish(pc, "audio", null)), outcome(sealed.counts()));
+      const outcomes = await Promise.all(attempts);
+      pc.close();
+      return outcomes;""")
+    assert seen == ["SealingFailed"] * 3

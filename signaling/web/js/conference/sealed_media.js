@@ -64,7 +64,8 @@ export class SealedMedia {
   #options;
   #worker;
   /** @type {Map<number, Line>} */ #lines = new Map();
-  /** @type {WeakMap<RTCRtpTransceiver, Promise<Line>>} those that receive; they may come again for somebody else */ #receiving = new WeakMap();
+  /** Those that receive; they may come again for somebody else. @type {WeakMap<RTCRtpTransceiver, Promise<Line>>} */
+  #receiving = new WeakMap();
   /** Who waits for which answer of the worker. @type {Map<number, { hear: (news: any) => void, fail: (why: string) => void }>} */
   #waiting = new Map();
   #drawn = 0;
@@ -236,10 +237,10 @@ export class SealedMedia {
   /** See whether anything has passed by the worker since the last look. */
   async #look() {
     this.#forgetStopped();
-    if (this.#looking || this.#lines.size === 0) return;
+    const looked = [...this.#lines.values()].filter((line) => endOf(line).track !== null); // without one, nothing is sent
+    if (this.#looking || looked.length === 0) return;
     this.#looking = true;
     try {
-      const looked = [...this.#lines.values()];
       const flows = await Promise.all(looked.map(async (line) => flowOf(line, await endOf(line).getStats())));
       // Only now: whatever the browser has counted has gone through the worker before, if it has gone through it at all.
       const counts = await this.#ask({ do: "count" }, ANSWER_MS).then((news) => news.counts, () => null);
