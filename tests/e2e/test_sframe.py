@@ -499,21 +499,24 @@ def test_who_has_gone_before_it_knew_a_key_costs_none_beyond_that_of_its_coming(
     assert seen == [["say 258 to a", "send_with 258", "ask_key_frame"], None]
 
 
-def test_a_channel_that_stands_anew_hears_the_same_keys_again(run: Run) -> None:
+def test_a_key_is_never_said_again_once_something_may_have_been_sent_under_it(run: Run) -> None:
     seen = run("""
       const m = keys();
       m.joined("a", 2, 0); m.joined("b", 3, 0);
       m.tick(1_000);
       m.did();
-      m.joined("a", 2, 1_100);
-      const first = m.poll().map(({ message }) => message);
-      m.tick(2_000); m.did();
+      m.joined("a", 2, 1_100); // its channel stands anew, before and after the key is used
+      const before = m.poll().map(({ message }) => message);
+      m.tick(2_000);
+      m.did();
       m.joined("a", 2, 2_100);
-      return [first, m.poll().map(({ message }) => message), message(257, 1), message(258, 2), m.deadline];""")
-    both_keys, current, first, second, deadline = seen
-    assert both_keys == [first, second]
-    assert current == [second]
-    assert deadline is None
+      const after = m.did();
+      m.tick(3_100);
+      return [before, [message(258, 2)], after, m.did()];""")
+    before, unused, after, renewed = seen
+    assert before == unused
+    assert after == []
+    assert renewed == ["say 259 to a", "say 259 to b"]
 
 
 def test_after_the_last_generation_comes_the_first_one_with_another_key(run: Run) -> None:
