@@ -17,7 +17,7 @@ const STRIKES = 2;
 const ANSWER_MS = 150; // of the worker to a question of the watch
 /** Three seconds. A worker, or a page, that has too little time must not end a conference; one that is gone lets nothing pass anyway. */
 export const SILENT_LOOKS = 12;
-const READY_MS = 5_000; // for the worker to be loaded and attached
+const READY_MS = 15_000; // for the worker to be loaded, also on a slow line, and attached
 export const MAX_LINES = 256; // 20 participants with three tracks each, and what is left over by those who have gone
 
 /**
