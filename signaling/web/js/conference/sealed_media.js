@@ -18,6 +18,7 @@ const ANSWER_MS = 150; // of the worker to a question of the watch
 /** Three seconds. A worker, or a page, that has too little time must not end a conference; one that is gone lets nothing pass anyway. */
 export const SILENT_LOOKS = 12;
 const READY_MS = 15_000; // for the worker to be loaded, also on a slow line, and attached
+const BROKEN = "the worker could not be loaded, or has failed";
 export const MAX_LINES = 256; // 20 participants with three tracks each, and what is left over by those who have gone
 
 /**
@@ -72,6 +73,9 @@ export class SealedMedia {
   #timer;
   #looking = false;
   #closed = false;
+  #answered = false;
+  /** The worker failed before it said anything: nobody needs to wait for it. */
+  #broken = false;
 
   /**
    * @param {SealedMediaOptions} options
@@ -81,8 +85,14 @@ export class SealedMedia {
     if (!canSealMedia()) throw new SealingUnsupported("no RTCRtpScriptTransform");
     this.#options = options;
     this.#worker = options.createWorker?.() ?? new Worker(new URL("./media_worker.js", import.meta.url), { type: "module" });
-    this.#worker.onmessage = ({ data }) => this.#waiting.get(data.ask)?.hear(data);
-    this.#worker.onerror = () => this.#failAll("the worker could not be loaded, or has failed");
+    this.#worker.onmessage = ({ data }) => {
+      this.#answered = true;
+      this.#waiting.get(data.ask)?.hear(data);
+    };
+    this.#worker.onerror = () => {
+      this.#broken = !this.#answered;
+      this.#failAll(BROKEN);
+    };
     this.#timer = setInterval(() => void this.#look(), WATCH_EVERY_MS);
   }
 
@@ -297,7 +307,7 @@ export class SealedMedia {
    */
   #await(ask, begin, within = READY_MS) {
     return new Promise((resolve, reject) => {
-      if (this.#closed) throw new SealingFailed("closed");
+      if (this.#closed || this.#broken) throw new SealingFailed(this.#closed ? "closed" : BROKEN);
       const settle = (/** @type {() => void} */ how) => {
         clearTimeout(timer);
         this.#waiting.delete(ask);
