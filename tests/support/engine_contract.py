@@ -283,8 +283,6 @@ class EngineContract(ABC):
     def make_engine(send: Send) -> MediaEngine:
         """An engine that sends by `send`."""
 
-    # ---------------------------------------------------------------- forwarding
-
     def test_a_packet_goes_out_byte_by_byte_under_the_numbers_of_the_down_track(self, stage: Stage) -> None:
         stage.publish_camera()
         stage.show_camera()
@@ -395,8 +393,6 @@ class EngineContract(ABC):
         camera.pad()
         camera.send()
         assert steps(packet.number for packet in stage.bob.rtp) == [0, 1]
-
-    # ---------------------------------------------------------------- repair
 
     def test_what_the_publisher_lost_is_asked_for_and_goes_out_late(self, stage: Stage) -> None:
         stage.publish_camera()
@@ -530,8 +526,6 @@ class EngineContract(ABC):
         stage.alice.send(encode_packet(OPUS_UP.primary, 1, 2, 0xA0D10, b"opus"), stage.now)
         stage.bob.send_rtcp(encode_nack(5, 0xB1B, [stage.bob.rtp[0].number]), stage.now)
         assert len(stage.bob.rtp) == 1
-
-    # ---------------------------------------------------------------- layers
 
     def test_a_switch_waits_for_a_key_frame_and_leaves_no_trace_in_the_numbers(self, stage: Stage) -> None:
         stage.publish_camera(RIDS)
@@ -704,6 +698,32 @@ class EngineContract(ABC):
             Switched(PICTURE, 0),
         ]
 
+    def test_a_codec_that_the_subscriber_was_not_told_of_does_not_reach_him(self, stage: Stage) -> None:
+        vp9 = PayloadTypes(Codec.VP9, 96, 97)
+        stage.engine.add_up_track(ALICE, CAMERA, UpTrack(Kind.VIDEO, "0", (vp9,)))
+        stage.show_camera()
+        block = encode_extensions([(GIVEN.mid, b"0")])
+        key_frame = encode_packet(96, 1, 2, 0xA00, bytes.fromhex("ac 9234 00 ab") + b"VP9", extensions=block)
+        stage.alice.send(key_frame, stage.now)
+        assert stage.pump() == [LayerSeen(CAMERA, 0)]
+        assert stage.bob.rtp == []
+
+    def test_vp9_goes_out_under_the_numbers_of_the_down_track(self, stage: Stage) -> None:
+        up, down = PayloadTypes(Codec.VP9, 98, 99), PayloadTypes(Codec.VP9, 122)
+        stage.engine.add_up_track(ALICE, CAMERA, UpTrack(Kind.VIDEO, "0", (up,)))
+        stage.engine.add_down_track(BOB, PICTURE, DownTrack(Kind.VIDEO, "0", down, 0xB0B))
+        stage.engine.route(PICTURE, CAMERA, 0, 0)
+        for number, descriptor in enumerate(("ac 9234 00 01", "ec 9235 30 01", "ec 9236 00 02")):
+            payload = bytes.fromhex(descriptor) + b"VP9"
+            packet = encode_packet(98, number, 3000 * number, 0xA00, payload, extensions=encode_extensions([(4, b"0")]))
+            stage.alice.send(packet, stage.now)
+        first, second = stage.bob.rtp
+        assert second.payload[:1] == b"\xec" and second.payload[5:] == b"VP9"
+        assert steps([first.number, second.number]) == [0, 1]
+        numbers = [int.from_bytes(packet.payload[1:3]) & 0x7FFF for packet in (first, second)]
+        assert steps(numbers, 15) == [0, 1]
+        assert steps([first.payload[4], second.payload[4]], 8) == [0, 1]
+
     def test_a_publisher_who_begins_anew_under_another_ssrc_is_one_stream_to_subscribers(self, stage: Stage) -> None:
         stage.publish_camera()
         stage.show_camera()
@@ -740,8 +760,6 @@ class EngineContract(ABC):
         assert steps(numbers) == [0, 1, 2, 3]
         assert [decode_descriptor(value, None).begins_key_frame for value in values] == [True, False, True, False]
 
-    # ---------------------------------------------------------------- key frames
-
     def test_a_crowd_that_wants_key_frames_causes_two_requests_a_second_at_most(self, stage: Stage) -> None:
         stage.publish_camera()
         stage.show_camera()
@@ -771,8 +789,6 @@ class EngineContract(ABC):
         Camera(stage).send(key=True)
         stage.bob.send_rtcp(encode_picture_loss(5, 0xA00), stage.now)
         assert stage.alice.rtcp == []
-
-    # ---------------------------------------------------------------- reports
 
     def test_a_publisher_is_told_how_the_layers_arrive(self, stage: Stage) -> None:
         stage.publish_camera()
@@ -831,8 +847,6 @@ class EngineContract(ABC):
         for seconds in (0.0, 0.3, 0.45):
             stage.bob.send_rtcp(encode_nack(5, 0xB0B, [lost]), stage.now + seconds)
         assert len(stage.bob.of(0xB0C)) == 2  # the round trip is 0.4 s
-
-    # ---------------------------------------------------------------- coming and going
 
     def test_a_stream_that_ends_says_goodbye(self, stage: Stage) -> None:
         stage.publish_camera()
@@ -936,8 +950,6 @@ class EngineContract(ABC):
         assert set(stage.engine.counters()) == before
         assert stage.count("packets_in") == 2
         assert stage.count("packets_out") == 1
-
-    # ---------------------------------------------------------------- any trace
 
     @settings(max_examples=40)
     @given(st.data())
