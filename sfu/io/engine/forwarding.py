@@ -1,15 +1,21 @@
 """The way of a packet from a layer to a down track: joined, numbered on, left out, or repeated."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sfu.errors import RtpParseError
 from sfu.frame import Frame, inspect, rewrite, rewrite_dependency
+from sfu.io.engine.srtp import MAX_RTP
 from sfu.io.engine.streams import DownStream, UpLayer, UpStream
 from sfu.media_engine import Extensions, Kind
 from sfu.nack import Sent
 from sfu.rewriter import Rewritten
-from sfu.rtp import RtpHeader, decode_extensions, decode_header
+from sfu.rtp import HEADER_LENGTH, RtpHeader, decode_extensions, decode_header
+
+MAX_FORWARDED: Final = MAX_RTP - 32  # bytes: room for extensions of ours and an original sequence number
+MAX_PADDING: Final = 255  # bytes: more cannot be said in one packet
+MAX_PROBE_PADDING: Final = 6  # packets of padding for one packet that is asked for
+PROBE_CHOICE: Final = 16  # packets of which the largest is repeated to probe
 
 
 class Arrived(NamedTuple):
@@ -154,21 +160,68 @@ def repeat(down: DownStream, sent: Sent, now: float) -> None:
     Without a retransmission stream nothing is repeated: the same number with other extensions would be a second
     packet under one nonce, which gives the authentication key of AES-GCM away.
     """
-    announced, session = down.announced, down.session
-    stream = sent.layer
-    assert isinstance(stream, UpStream)  # noqa: S101  # nothing else is noted
-    packet = stream.cache.get(sent.number, now)
-    if packet is None or not announced.rtx_ssrc or not announced.payload.rtx:
-        session.counters["not_repeated"] += 1
+    packet = _kept(sent, now)
+    if packet is None or not down.announced.rtx_ssrc or not down.announced.payload.rtx:
+        down.session.counters["not_repeated"] += 1
         return
+    down.session.counters["retransmissions_out"] += 1
+    _retransmit(down, sent, packet, now)
+
+
+def probe(down: DownStream, size: int, now: float) -> None:
+    """Send so many bytes for the sake of the estimate, on the retransmission stream, which must exist.
+
+    What went out last is repeated: if it was lost, that does some good. What is missing then is padding.
+    """
+    counters = down.session.counters
+    recent = (
+        (len(packet), sent, packet) for sent in down.responder.newest(PROBE_CHOICE) if (packet := _kept(sent, now))
+    )
+    largest = max(recent, key=_length, default=None)
+    if largest is not None and largest[0] <= size:
+        padding = min(MAX_PADDING, size - largest[0], MAX_FORWARDED - largest[0])
+        counters["probes_out"] += 1
+        _retransmit(down, largest[1], largest[2], now, padding=padding, probe=True)
+        size -= largest[0] + padding
+    announced = down.announced
+    for _ in range(MAX_PROBE_PADDING):
+        if size <= HEADER_LENGTH:
+            return
+        padding = min(MAX_PADDING, size - HEADER_LENGTH)
+        size -= HEADER_LENGTH + padding
+        counters["probes_out"] += 1
+        numbers = announced.payload.rtx, _next_rtx_number(down), down.rewriter.timestamp, announced.rtx_ssrc
+        down.session.send_rtp(numbers, b"", (), now, padding=padding, probe=True)
+
+
+def _length(candidate: tuple[int, Sent, bytes]) -> int:
+    return candidate[0]
+
+
+def _kept(sent: Sent, now: float) -> bytes | None:
+    """The packet that went out, as it came, if it is still there."""
+    assert isinstance(sent.layer, UpStream)  # noqa: S101  # nothing else is noted
+    return sent.layer.cache.get(sent.number, now)
+
+
+def _next_rtx_number(down: DownStream) -> int:
+    number, down.rtx_number = down.rtx_number, down.rtx_number + 1 & 0xFFFF
+    return number
+
+
+def _retransmit(
+    down: DownStream, sent: Sent, packet: bytes, now: float, *, padding: int = 0, probe: bool = False
+) -> None:
+    announced, session, stream = down.announced, down.session, sent.layer
+    assert isinstance(stream, UpStream)  # noqa: S101  # nothing else is noted
     header = decode_header(packet)
     frame = inspect(stream.source.payload.codec, packet, header, b"", stream.reader)
-    number, down.rtx_number = down.rtx_number, down.rtx_number + 1 & 0xFFFF
-    session.counters["retransmissions_out"] += 1
     session.send_rtp(
-        (announced.payload.rtx, number, sent.rewritten.timestamp, announced.rtx_ssrc),
+        (announced.payload.rtx, _next_rtx_number(down), sent.rewritten.timestamp, announced.rtx_ssrc),
         (sent.rewritten.sequence_number & 0xFFFF).to_bytes(2) + rewrite(packet, header, frame, sent.rewritten),
         _passed_on(stream.extensions, session.extensions, decode_extensions(packet, header), sent.rewritten),
         now,
         marker=header.marker,
+        padding=padding,
+        probe=probe,
     )

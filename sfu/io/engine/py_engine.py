@@ -7,9 +7,9 @@ from typing import Final
 from sfu.errors import RtcpParseError, RtpParseError
 from sfu.frame import AUDIO
 from sfu.io.engine.congestion import Arrivals, PathEstimator
-from sfu.io.engine.forwarding import examine, forward, repeat
+from sfu.io.engine.forwarding import MAX_FORWARDED, examine, forward, probe, repeat
 from sfu.io.engine.session import COUNTERS, Send, Session
-from sfu.io.engine.srtp import MAX_RTP, SrtpError, SrtpSession
+from sfu.io.engine.srtp import SrtpError, SrtpSession
 from sfu.io.engine.streams import DownStream, UpLayer, UpStream, clock_rate_of
 from sfu.layers import Source
 from sfu.media_engine import (
@@ -62,10 +62,8 @@ from stun.address import TransportAddress
 
 LOCAL_SSRC: Final = 1  # of our own reports and requests; no down track may have it
 REPORT_INTERVAL: Final = 1.0  # seconds between two reports
-MAX_FORWARDED: Final = MAX_RTP - 32  # bytes: room for extensions of ours and an original sequence number
 MAX_DOWN_TRACKS: Final = 64  # of one session
-MAX_PROBES: Final = 16  # packets of padding in one pump
-PROBE_PADDING: Final = 255  # bytes: more cannot be said in one packet
+MAX_PROBES: Final = 16  # that are begun in one pump
 
 
 class PyEngine:
@@ -496,27 +494,18 @@ class PyEngine:
                 self._events.append(Bandwidth(session, estimate))
 
     def _probe(self, state: Session, now: float) -> None:
-        """Send padding on a retransmission stream, as much as the estimator wants to probe with."""
+        """Send on a retransmission stream what the estimator wants to probe with."""
         assert state.estimator is not None  # noqa: S101  # only then there is something to probe
         carrier = next(
             (down for down in self._ssrcs[state.id].values() if down.packets and down.announced.rtx_ssrc), None
         )
         if carrier is None:
             return
-        announced = carrier.announced
         for _ in range(MAX_PROBES):
             size = state.estimator.poll_probe(now)
             if size is None:
                 return
-            number, carrier.rtx_number = carrier.rtx_number, carrier.rtx_number + 1 & 0xFFFF
-            state.send_rtp(
-                (announced.payload.rtx, number, carrier.rewriter.timestamp, announced.rtx_ssrc),
-                b"",
-                [],
-                now,
-                padding=max(1, min(size, PROBE_PADDING)),
-                probe=True,
-            )
+            probe(carrier, size, now)
 
     def _report_received(self, state: Session, now: float) -> None:
         """Tell a publisher how its layers arrive (RFC 3550 §6.4.2)."""

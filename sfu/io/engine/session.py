@@ -22,6 +22,7 @@ COUNTERS: Final = (
     "rtcp_in",
     "rtcp_out",
     "retransmissions_out",
+    "probes_out",
     "repaired",
     "nacked_out",
     "key_frame_requests_out",
