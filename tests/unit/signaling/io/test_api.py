@@ -74,6 +74,10 @@ class Client:
         return answer
 
 
+def locators_of(made: Any) -> tuple[str, ...]:  # noqa: ANN401 - JSON
+    return (made["locators"]["organiser"], *made["locators"]["participants"])
+
+
 def hold_to_the_document(method: str, path: str, status: int, text: str) -> None:
     template = "/appointments/{id}" if path.startswith("/appointments/") else path
     operation = next((known for known in OPERATIONS if (known.method, known.path) == (method, template)), None)
@@ -117,6 +121,19 @@ async def test_people_meet_in_the_room_of_an_appointment_from_the_api(client: Cl
     second = await participant.join(created["locators"]["participant"])
     assert (first["type"], second["type"], first["room"] == second["room"]) == ("joined", "joined", True)
     assert first["features"] == ["screen"]
+
+
+async def test_where_there_is_no_media_server_two_people_may_meet_and_not_more(client: Client) -> None:
+    wish = {"start": GERMAN, "participants": 2}
+    answer = await client.refused("too_many_participants", "POST", "/appointments", wish)
+    assert answer.body["message"] == "participants: at most 2 people may meet here"
+    assert (await client.ask("GET", "/appointments")).body["appointments"] == []
+
+
+async def test_a_conference_needs_the_tier_plus(client: Client) -> None:
+    wish = {"start": GERMAN, "participants": 2}
+    await client.refused("tier", "POST", "/appointments", wish, token=BASIS)
+    await client.refused("tier", "POST", "/appointments", {**wish, "tier": "basis"})
 
 
 @pytest.mark.parametrize(
@@ -390,7 +407,7 @@ async def test_no_name_id_locator_or_token_is_logged(client: Client, caplog: pyt
     await client.ask("PATCH", f"/appointments/{made['id']}", {"start": "2026-12-08 09:00"})
     await client.ask("DELETE", f"/appointments/{made['id']}")
     await client.refused("bad_start", "POST", "/appointments", {"start": "geheim"})
-    private = (made["id"], *made["locators"].values(), PLUS, "practice", "geheim", "127.0.0.1")
+    private = (made["id"], *locators_of(made), PLUS, "practice", "geheim", "127.0.0.1")
     assert not [text for text in private if text in caplog.text]
 
 
@@ -407,7 +424,7 @@ async def test_after_its_end_nothing_of_an_appointment_is_left_in_any_file(clien
         bytes.fromhex(made["id"]),
         seat.appointment.room_id,
         int(START.timestamp()).to_bytes(4),
-        *(store._hash(locator) for locator in made["locators"].values()),
+        *(store._hash(locator) for locator in locators_of(made)),
     ]
     await bench.service.purge()
     assert all(trace in stored() for trace in traces), "until its end it is there"
