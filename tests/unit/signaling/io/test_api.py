@@ -17,6 +17,7 @@ from signaling.openapi import OPERATIONS, PREFIX, describe_api
 from signaling.organisations import hash_token
 from signaling.settings import SignalingSettings
 from tests.unit.signaling.io.bench import KEY, START, Bench, FixedIssuer
+from tests.unit.signaling.io.recording_media import RecordingMedia
 from tests.unit.signaling.io.test_app import EXPECTED_HEADERS
 
 PLUS, SECOND, BASIS = "p" * 43, "s" * 43, "b" * 43
@@ -128,6 +129,27 @@ async def test_where_there_is_no_media_server_two_people_may_meet_and_not_more(c
     answer = await client.refused("too_many_participants", "POST", "/appointments", wish)
     assert answer.body["message"] == "participants: at most 2 people may meet here"
     assert (await client.ask("GET", "/appointments")).body["appointments"] == []
+
+
+async def test_a_conference_has_a_locator_for_each_participant(store: AppointmentStore, web_root: Path) -> None:
+    settings = {"organisations": ORGANISATIONS, "max_participants": 5, "media": RecordingMedia()}
+    async with Bench(store, web_root, **settings) as bench:
+        client = Client(bench)
+        answer = await client.ask("POST", "/appointments", {"start": GERMAN, "participants": 4})
+        assert answer.status == 201
+        locators = answer.body["locators"]
+        assert locators["participant"] == locators["participants"][0]
+        for number, locator in enumerate([locators["organiser"], *locators["participants"]]):
+            seat = await store.find(locator)
+            assert seat is not None
+            assert (seat.number, seat.appointment.participants) == (number, 4)
+        assert (await client.ask("GET", "/appointments")).body["appointments"][0]["participants"] == 4
+        moved = await client.ask("PATCH", f"/appointments/{answer.body['id']}", {"start": "2026-12-08 09:00"})
+        assert moved.body["participants"] == 4
+        refused = await client.refused(
+            "too_many_participants", "POST", "/appointments", {"start": "now", "participants": 5}
+        )
+        assert refused.body["message"] == "participants: at most 5 people may meet here"
 
 
 async def test_a_conference_needs_the_tier_plus(client: Client) -> None:
