@@ -10,6 +10,7 @@ from config.sfu import LocalSfu
 from sfu.settings import SfuSettings
 from signaling.conference_media import (
     ConnectionState,
+    Layers,
     MediaMessage,
     MediaState,
     Published,
@@ -59,11 +60,13 @@ async def test_what_is_said_to_the_sfu_and_by_it_is_said_in_the_words_of_the_roo
         media.publish(ROOM, "ada", client.offer(), {"0": Source.MICROPHONE, "1": Source.CAMERA})
         _, pid, answer = await desk.hear()
         assert pid == "ada" and isinstance(answer, Published)
+        assert await desk.hear() == (ROOM, "ada", Layers(("q", "h", "f")))  # nobody is there to look
         media.enter(ROOM, "ben")
         room, pid, offer = await desk.hear()
         assert (room, pid) == (ROOM, "ben") and isinstance(offer, Subscribe)
         assert sorted(offer.tracks.values()) == [TrackName("ada", Source.CAMERA), TrackName("ada", Source.MICROPHONE)]
         assert desk.sfu.members == 2
+        assert await desk.hear() == (ROOM, "ada", Layers(()))
         media.want(ROOM, "ben", [Wish("ada", Source.CAMERA, visible=True, width=320, height=180, pinned=False)])
         media.subscribed(ROOM, "ben", "nonsense", offer.version)
         assert (await desk.hear())[2] == MediaState(Side.SUBSCRIBE, ConnectionState.FAILED, "sdp")

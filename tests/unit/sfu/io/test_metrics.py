@@ -38,7 +38,7 @@ def test_every_counter_of_the_engine_is_shown_once() -> None:
         sample.value
         for family in registry().collect()
         for sample in family.samples
-        if family.name.split("_")[2] in {"packets", "bytes", "rtcp", "key", "retransmissions"}
+        if family.name.split("_")[2] in {"packets", "bytes", "rtcp", "key", "retransmissions", "probes"}
     ]
     assert sorted(shown) == list(map(float, Figures().engine_counters().values()))
 
