@@ -44,6 +44,7 @@ from sfu.media_engine import (
     MediaEngine,
     MediaEvent,
     SessionId,
+    Switched,
     TrackId,
     UpTrack,
 )
@@ -133,6 +134,7 @@ class Directory:
 
     sessions: dict[SessionId, "Conference"] = field(default_factory=dict)
     tracks: dict[TrackId, "Conference"] = field(default_factory=dict)
+    downs: dict[DownTrackId, "Conference"] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
 
@@ -335,6 +337,8 @@ class Conference:
                 if subscribing is not None and subscribing.session == session:
                     subscribing.budget = budget
                     subscribing.is_due |= budget < subscribing.spent  # for more there is time until the next look
+            case Switched(down_track=down_track, layer=layer) if layer is not None:
+                self._note_picture(down_track)
             case _:
                 pass  # what the engine has done by itself
 
@@ -413,6 +417,7 @@ class Conference:
             down = member.subscribing.downs.pop(up.id, None)
             if down is not None:
                 self._silence(down)
+                del self._directory.downs[down.id]
                 member.subscribing.stopped.append(down.mid)
                 member.subscribing.is_due = True  # there is more for the others
 
@@ -429,6 +434,8 @@ class Conference:
         if subscribing is None:
             return
         member.subscribing = None
+        for down in subscribing.downs.values():
+            del self._directory.downs[down.id]
         del self._directory.sessions[subscribing.session]
         if close:
             self._connections.close(subscribing.session)
@@ -459,6 +466,7 @@ class Conference:
         except ValueError:
             return False
         subscribing.downs[up.id] = ForwardedSource(DownTrackId(number), up, mid)
+        self._directory.downs[DownTrackId(number)] = self
         return True
 
     def _offer(self, member: Member, subscribing: SubscribingSide, *, restart_ice: bool = False) -> None:
@@ -477,6 +485,14 @@ class Conference:
             if down.agreed is not None and not down.is_live:
                 self._engine.add_down_track(subscribing.session, down.id, down.agreed)
                 down.is_live = True
+
+    def _note_picture(self, down_track: DownTrackId) -> None:
+        for member in self._members.values():
+            subscribing = member.subscribing
+            if subscribing is not None and not subscribing.has_pictures:
+                subscribing.has_pictures = any(
+                    down.id == down_track and not down.up.is_sound for down in subscribing.downs.values()
+                )
 
     def _silence(self, down: ForwardedSource) -> None:
         if down.is_live:
@@ -520,7 +536,10 @@ class Conference:
             if up.id not in measured:
                 measured[up.id] = self._engine.bitrates(up.id, now)
             offers.append(member.offer(down.id, up, up.layers(measured[up.id]), self._speakers.recency(up.pid)))
-        allocations = subscribing.allocator.allocate(offers, subscribing.budget, now)
+        # The engine probes with what it has sent of pictures. Before the first one an estimate that fell, by sound
+        # alone, could never rise again.
+        start = 0.0 if subscribing.has_pictures else self._bounds.start_bits_per_second
+        allocations = subscribing.allocator.allocate(offers, max(subscribing.budget, start), now)
         for down in downs:
             self._route(down, allocations.get(down.id, NOTHING))
         subscribing.spent = spent_on(allocations)

@@ -79,6 +79,7 @@ class SubscribingSide:
         self.stopped: list[str] = []  # mids whose tracks have gone, to be told with the next offer
         self.allocator: Final = allocator
         self.budget = budget  # bits per second
+        self.has_pictures = False  # one has been sent
         self.spent = 0.0  # of it, by the last allocation
         self.is_due = True  # for another allocation
 

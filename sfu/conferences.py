@@ -135,6 +135,7 @@ class Conferences:
                     room = self._directory.sessions.get(event.session)
                 case Switched():
                     self.switches += 1
+                    room = self._directory.downs.get(event.down_track)
                 case KeyFrameWanted():
                     pass  # the engine has asked for it
             if room is not None:

@@ -23,7 +23,7 @@ from sfu.conference_messages import (
     Wish,
 )
 from sfu.layer_demand import LayerDemand
-from sfu.media_engine import Bandwidth, DownTrackId, LayerGone, LayerSeen, Loudness, SessionId, TrackId
+from sfu.media_engine import Bandwidth, DownTrackId, Kind, LayerGone, LayerSeen, Loudness, SessionId, Switched, TrackId
 from sfu.sdp.publish import PublishedTrack
 from tests.support.fake_media import MALFORMED, FakeConnections, FakeEngine, camera, microphone
 
@@ -123,6 +123,12 @@ class Room:
         for layer in layers:
             self.conference.receive_media(LayerSeen(track, layer), self.now)
 
+    def pictured(self, pid: str) -> None:
+        """The first picture reaches a member."""
+        for down, (track, layer, _) in list(self.engine.routes.items()):
+            if self.engine.downs[down][0] == self.subscribers[pid] and self.engine.ups[track][1].kind is Kind.VIDEO:
+                self.conference.receive_media(Switched(down, layer), self.now)
+
     def budget(self, pid: str, bits_per_second: float) -> None:
         self.conference.receive_media(Bandwidth(self.subscribers[pid], bits_per_second), self.now)
         self.conference.handle_timeout(self.now)
@@ -195,6 +201,7 @@ def test_a_subscriber_whose_path_carries_more_gets_a_larger_layer_and_a_smaller_
     room.enter("ada")
     room.enter("ben")
     room.sends("ben")
+    room.pictured("ada")
     room.budget("ada", 3e6)
     room.later(4.0)
     assert room.fed("ada")["ben", Source.CAMERA] == (2, 1)
@@ -205,10 +212,23 @@ def test_a_subscriber_whose_path_carries_more_gets_a_larger_layer_and_a_smaller_
     assert room.fed("ada")["ben", Source.MICROPHONE] == (0, 7)
 
 
+def test_a_path_on_which_no_picture_has_been_sent_gets_one_although_its_estimate_fell() -> None:
+    room = Room()
+    room.enter("ada")
+    room.enter("ben")
+    room.sends("ben", [0])
+    room.budget("ada", 60e3)
+    assert ("ben", Source.CAMERA) in room.fed("ada")
+    room.pictured("ada")
+    room.later()
+    assert ("ben", Source.CAMERA) not in room.fed("ada")
+
+
 def test_paused_pictures_are_wanted_enough_to_come_back() -> None:
     room = Room()
     room.enter("ada")
     room.enter("ben")
+    room.pictured("ada")
     room.budget("ada", 60e3)
     assert room.engine.wanted[room.subscribers["ada"]] >= RESUME_BITS_PER_SECOND
     room.conference.want("ada", [], room.now)
@@ -528,12 +548,14 @@ class Rooms(RuleBasedStateMachine):
             assert down in engine.downs and track in engine.ups
         assert set(self.room.directory.tracks) >= set(engine.ups)
         assert set(self.room.directory.sessions) == set(self.sessions())
+        assert set(self.room.directory.downs) >= set(engine.downs)
         assert len(self.sessions()) <= 2 * len(self.room.conference)
 
     @invariant()
     def nothing_is_kept_of_whoever_has_left(self) -> None:
         if not len(self.room.conference):
             assert not self.room.engine.downs and not self.room.engine.ups and not self.sessions()
+            assert not self.room.directory.downs and not self.room.directory.tracks
 
 
 TestRooms = Rooms.TestCase
