@@ -25,6 +25,7 @@ from sfu.conference_messages import (
 from sfu.layer_demand import LayerDemand
 from sfu.media_engine import Bandwidth, DownTrackId, Kind, LayerGone, LayerSeen, Loudness, SessionId, Switched, TrackId
 from sfu.sdp.publish import PublishedTrack
+from sfu.sdp.subscribe import SubscribeAnswer
 from tests.support.fake_media import MALFORMED, FakeConnections, FakeEngine, camera, microphone
 
 T = TypeVar("T")
@@ -392,6 +393,24 @@ def test_a_screen_comes_and_goes_twenty_times_and_leaves_nothing_behind() -> Non
         room.publish("ben", microphone(), camera())
         room.answer_all()
     assert len(room.engine.downs) == 4 and len(room.engine.ups) == 4
+
+
+@pytest.mark.parametrize("text", ["", MALFORMED])
+def test_a_handshake_that_fails_while_its_answer_is_taken_is_told_once(text: str) -> None:
+    room = Room()
+    room.conference.enter("ada", room.now)
+    ((_, offer),) = room.told(Subscribe)
+    (session,) = room.connections.subscribers
+    take = room.connections.answer
+
+    def answer_and_fail(session: SessionId, text: str) -> SubscribeAnswer:
+        room.conference.ended(session, "dtls_protocol", room.now)
+        return take(session, text)
+
+    room.connections.answer = answer_and_fail  # type: ignore[method-assign]
+    room.conference.subscribed("ada", text, offer.version, room.now)
+    assert room.told(MediaState) == [("ada", MediaState(Side.SUBSCRIBE, State.FAILED, "dtls_protocol"))]
+    assert session not in room.directory.sessions
 
 
 def test_beyond_its_members_nobody_gets_in() -> None:
