@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
-from sfu.allocator import MAX_TEMPORAL_LAYERS, NOTHING, Allocation, Allocator, Content, wanted_layer
+from sfu.allocator import MAX_TEMPORAL_LAYERS, NOTHING, Allocation, Allocator, Content, layers_in_use, wanted_layer
 from sfu.conference_member import (
     ForwardedSource,
     Member,
@@ -33,7 +33,6 @@ from sfu.conference_messages import (
     Wish,
 )
 from sfu.conference_speakers import RoomSpeakers
-from sfu.layer_demand import LayerDemand
 from sfu.media_engine import (
     Bandwidth,
     DownTrackId,
@@ -155,7 +154,6 @@ class Conference:
         self._bounds = bounds
         self._members: dict[str, Member] = {}
         self._speakers = RoomSpeakers(bounds.audio_places)
-        self._demand = LayerDemand()
         self._said: deque[tuple[str, Said]] = deque()  # a few for each call, and drained after it
         self._look_at = self._looked_at = float("-inf")
 
@@ -557,12 +555,10 @@ class Conference:
             for member in self._members.values()
             if member.pid != up.pid and member.subscribing is not None
         )
-        in_use = self._demand.update((up.id for up in pictures), offers, now)
+        in_use = layers_in_use(offers)
         for up in pictures:
-            largest = in_use[up.id]
-            unwanted = up.announced.rids if largest is None else up.announced.rids[largest + 1 :]
-            if unwanted != up.unwanted and up.source is Source.CAMERA:
-                up.unwanted = unwanted
+            unwanted = up.unwanted.update(in_use.get(up.id), now)
+            if unwanted is not None and up.source is Source.CAMERA:
                 self._say(up.pid, Layers(unwanted))
 
     def _tell_speakers(self, now: float) -> None:
