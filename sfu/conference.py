@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
-from sfu.allocator import MAX_TEMPORAL_LAYERS, NOTHING, Allocation, Allocator, Content, layers_in_use, wanted_layer
+from sfu.allocator import MAX_TEMPORAL_LAYERS, NOTHING, Allocation, Allocator, Content, wanted_layer
+from sfu.conference_layers import unwanted_rids
 from sfu.conference_member import (
     ForwardedSource,
     Member,
@@ -33,6 +34,7 @@ from sfu.conference_messages import (
     Wish,
 )
 from sfu.conference_speakers import RoomSpeakers
+from sfu.layer_demand import LayerDemand
 from sfu.media_engine import (
     Bandwidth,
     DownTrackId,
@@ -154,6 +156,7 @@ class Conference:
         self._bounds = bounds
         self._members: dict[str, Member] = {}
         self._speakers = RoomSpeakers(bounds.audio_places)
+        self._demand = LayerDemand()
         self._said: deque[tuple[str, Said]] = deque()  # a few for each call, and drained after it
         self._look_at = self._looked_at = float("-inf")
 
@@ -209,7 +212,6 @@ class Conference:
         self._end_publishing(member, close=True)
         self._end_subscribing(member, close=True)
         del self._members[pid]
-        self._speakers.forget(pid)
         self._settle(now)
 
     def publish(self, pid: str, sdp: str, sources: Mapping[str, Source], now: float) -> None:
@@ -548,17 +550,18 @@ class Conference:
 
     def _tell_unwanted(self, now: float) -> None:
         """Tell publishers which layers nobody looks at, whatever the paths of those who look carry."""
-        pictures = [up for up in self._ups() if up.announced.rids]
+        pictures = [up for up in self._ups() if up.announced.rids and up.source is Source.CAMERA]
         offers = (
             member.offer(DownTrackId(0), up, up.sizes, 0)
             for up in pictures
             for member in self._members.values()
             if member.pid != up.pid and member.subscribing is not None
         )
-        in_use = layers_in_use(offers)
+        in_use = self._demand.update([up.id for up in pictures], offers, now)
         for up in pictures:
-            unwanted = up.unwanted.update(in_use.get(up.id), now)
-            if unwanted is not None and up.source is Source.CAMERA:
+            unwanted = unwanted_rids(up.announced.rids, in_use[up.id])
+            if unwanted != up.unwanted:
+                up.unwanted = unwanted
                 self._say(up.pid, Layers(unwanted))
 
     def _tell_speakers(self, now: float) -> None:

@@ -1,4 +1,4 @@
-"""What a conference knows of the layers of a track: their size and cost, and which of them nobody looks at."""
+"""What a conference knows of the layers of a track: their size and cost."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -14,7 +14,6 @@ NOMINAL: Final = {"q": 150_000.0, "h": 500_000.0, "f": 1_500_000.0}
 NOMINAL_ALONE: Final = 200_000.0  # of a track without layers, whose sender begins slowly
 NOMINAL_SOUND: Final = 32_000.0
 STOPPED: Final = 0.5  # a layer that carries less than so much of the smaller one is not being sent any more
-UNWANTED_SECONDS: Final = 2.0  # who looks away for a moment does not make a publisher stop and begin
 
 
 def layers_of(rids: Sequence[str], measured: Sequence[Sequence[float]], seen: set[int] | None) -> tuple[Layer, ...]:
@@ -43,25 +42,11 @@ def layers_of(rids: Sequence[str], measured: Sequence[Sequence[float]], seen: se
     return tuple(layers)
 
 
-class UnwantedLayers:
-    """Which RIDs of a camera its publisher is told to be of no use: wanted at once, unwanted after a while."""
+def unwanted_rids(rids: Sequence[str], in_use: int | None) -> tuple[str, ...]:
+    """Which layers need not be sent.
 
-    def __init__(self, rids: Sequence[str]) -> None:
-        self._rids = tuple(rids)
-        self._since: dict[str, float] = {}
-        self._told: tuple[str, ...] = ()
-
-    def update(self, in_use: int | None, now: float) -> tuple[str, ...] | None:
-        """Take in what is looked at; gives what the publisher is to be told, or None if it knows.
-
-        Args:
-            in_use: the largest layer that somebody has use for; None: nobody looks.
-            now: monotonic time, in seconds.
-        """
-        useless = self._rids if in_use is None else self._rids[in_use + 1 :]
-        self._since = {rid: self._since.get(rid, now) for rid in useless}
-        unwanted = tuple(rid for rid in useless if now - self._since[rid] >= UNWANTED_SECONDS)
-        if unwanted == self._told:
-            return None
-        self._told = unwanted
-        return unwanted
+    Args:
+        rids: from the smallest to the largest.
+        in_use: the largest layer that somebody has use for; None: nobody looks.
+    """
+    return tuple(rids) if in_use is None else tuple(rids[in_use + 1 :])

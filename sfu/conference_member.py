@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sfu.allocator import Allocation, Allocator, Content, Hints, Layer, Offer
-from sfu.conference_layers import NOMINAL_SOUND, UnwantedLayers, layers_of
+from sfu.conference_layers import NOMINAL_SOUND, layers_of
 from sfu.conference_messages import Source, Wish
 from sfu.media_engine import DownTrack, DownTrackId, Kind, SessionId, TrackId, UpTrack
 from sfu.sdp.description import SdpError
@@ -32,7 +32,7 @@ class PublishedSource:
         self.announced: Final = announced
         self.is_live = False  # the engine expects it
         self.seen: set[int] | None = None  # layers that are being sent; None: nothing has come yet
-        self.unwanted: Final = UnwantedLayers(announced.rids)
+        self.unwanted: tuple[str, ...] = ()  # RIDs that its publisher was told to be of no use
         self.sizes: Final = layers_of(announced.rids, (), None)  # for whoever asks for nothing but these
 
     @property
@@ -131,8 +131,6 @@ def accepted_sources(
             raise SdpError("a track without a source, or of another kind")
         if any(source is taken for taken, _ in accepted.values()):
             raise SdpError(f"two tracks of one source, {source}")
-        if not announced.rids and len(track.ssrcs) == 1:
-            announced = announced._replace(ssrcs=track.ssrcs)
         accepted[announced.mid] = source, announced
     return accepted
 

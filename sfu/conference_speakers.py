@@ -39,7 +39,6 @@ class RoomSpeakers:
         self._floor: TrackId | None = None
         self._told: tuple[str, ...] = ()
         self._updated_at = float("-inf")
-        self._recent: list[str] = []  # who held the floor last comes first
 
     def add(self, track: TrackId, pid: str) -> None:
         """Know a microphone."""
@@ -54,11 +53,6 @@ class RoomSpeakers:
         self._heard -= {track}
         if self._floor == track:
             self._floor = None
-
-    def forget(self, pid: str) -> None:
-        """Forget that somebody ever spoke: he has left."""
-        if pid in self._recent:
-            self._recent.remove(pid)
 
     def receive(self, track: TrackId, decibels: int, now: float) -> None:
         """Note how loud a microphone is, dBov; of one that is not known it is ignored."""
@@ -82,11 +76,6 @@ class RoomSpeakers:
             return False
         self._updated_at = now
         self._floor = self._dominant.update(now)
-        if self._floor is not None:
-            pid = self._voices[self._floor].pid
-            if self._recent[:1] != [pid]:
-                self.forget(pid)
-                self._recent.insert(0, pid)
         before, self._heard = self._heard, self._levels.update(now)
         return before != self._heard
 
@@ -96,7 +85,8 @@ class RoomSpeakers:
 
     def recency(self, pid: str) -> int:
         """0 for who held the floor last, 1 for who did before, and so on."""
-        return self._recent.index(pid) if pid in self._recent else len(self._recent)
+        recent = [self._voices[track].pid for track in self._dominant.recent]
+        return recent.index(pid) if pid in recent else len(recent)
 
     def poll(self, now: float) -> tuple[str, ...] | None:
         """Who speaks, if that is something else than what was told last."""

@@ -18,6 +18,7 @@ _SINGLE: Final = {  # a counter of the engine: what its metric is called, and sa
     "nacked_out": ("packets_nacked", "Packets that were missing and asked of publishers again."),
     "repaired": ("packets_repaired", "Packets that came because they were asked for again."),
     "retransmissions_out": ("retransmissions", "Packets that subscribers got again (RTX)."),
+    "probes_out": ("probes", "Packets of padding that were sent to find out what a path carries."),
     "not_repeated": ("retransmissions_refused", "Packets that subscribers asked for again and did not get."),
 }
 _DIRECTIONS: Final = ("in", "out")

@@ -32,11 +32,11 @@ RIDS = ("q", "h", "f")
 
 
 def microphone(mid: str = "0") -> PublishedTrack:
-    return PublishedTrack(UpTrack(Kind.AUDIO, mid, (OPUS,)), "s", "m", ((1,),))
+    return PublishedTrack(UpTrack(Kind.AUDIO, mid, (OPUS,)), "s", "m")
 
 
 def camera(mid: str = "1", rids: tuple[str, ...] = RIDS) -> PublishedTrack:
-    return PublishedTrack(UpTrack(Kind.VIDEO, mid, (VP8,), rids), "s", "c", ())
+    return PublishedTrack(UpTrack(Kind.VIDEO, mid, (VP8,), rids), "s", "c")
 
 
 @dataclass
@@ -91,7 +91,7 @@ class FakeEngine:
         assert up.kind is announced.kind and 0 <= layer < max(len(up.rids), 1)
         self.routes[down_track] = (track, layer, max_temporal)
 
-    def receive(self, session: SessionId, datagram: memoryview, now: float) -> None: ...
+    def receive(self, session: SessionId, datagram: bytes | memoryview, now: float) -> None: ...
 
     def bitrates(self, track: TrackId, now: float) -> tuple[tuple[float, ...], ...]:  # noqa: ARG002
         layers = max(len(self.ups[track][1].rids), 1)

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from sfu.conference import LOOK_SECONDS, RESUME_BITS_PER_SECOND, Conference, ConferenceBounds, Directory
-from sfu.conference_layers import UNWANTED_SECONDS
 from sfu.conference_messages import (
     Layers,
     MediaState,
@@ -23,6 +22,7 @@ from sfu.conference_messages import (
     Subscribe,
     Wish,
 )
+from sfu.layer_demand import LayerDemand
 from sfu.media_engine import Bandwidth, DownTrackId, LayerGone, LayerSeen, Loudness, SessionId, TrackId
 from sfu.sdp.publish import PublishedTrack
 from tests.support.fake_media import MALFORMED, FakeConnections, FakeEngine, camera, microphone
@@ -235,13 +235,21 @@ def test_publishers_hear_which_layers_nobody_looks_at() -> None:
     room.enter("cy")
     room.conference.want("ada", [Wish("ben", Source.CAMERA, width=320, height=180)], room.now)
     room.conference.want("cy", [Wish("ben", Source.CAMERA, width=640, height=360)], room.now)
-    room.later(UNWANTED_SECONDS + LOOK_SECONDS)
-    assert room.told(Layers) == [("ben", Layers(("f",)))]
+    room.later(LayerDemand.STOP_AFTER + LOOK_SECONDS)
+    assert [said for pid, said in room.told(Layers) if pid == "ben"] == [Layers(("f",))]
     room.conference.leave("cy", room.now)
-    room.later(UNWANTED_SECONDS + LOOK_SECONDS)
+    room.later(LayerDemand.STOP_AFTER + LOOK_SECONDS)
     assert dict(room.told(Layers))["ben"] == Layers(("h", "f"))
     room.conference.want("ada", [Wish("ben", Source.CAMERA, width=1280, height=720)], room.now)
     assert dict(room.told(Layers))["ben"] == Layers(())
+
+
+def test_who_is_alone_need_not_send_a_picture_until_somebody_comes() -> None:
+    room = Room()
+    room.enter("ada")
+    assert room.told(Layers) == [("ada", Layers(("q", "h", "f")))]
+    room.enter("ben")
+    assert room.told(Layers)[1:] == [("ada", Layers(()))]
 
 
 def test_a_layer_that_has_gone_feeds_nobody() -> None:

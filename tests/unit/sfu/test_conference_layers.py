@@ -1,4 +1,4 @@
-from sfu.conference_layers import NOMINAL, NOMINAL_ALONE, UNWANTED_SECONDS, UnwantedLayers, layers_of
+from sfu.conference_layers import NOMINAL, NOMINAL_ALONE, layers_of, unwanted_rids
 
 RIDS = ("q", "h", "f")
 
@@ -23,24 +23,7 @@ def test_a_layer_that_has_stopped_is_not_chosen_for_its_price() -> None:
     assert [layer.bitrates for layer in layers] == [(100e3,), (400e3,), ()]
 
 
-def test_what_nobody_looks_at_is_unwanted_after_a_while_and_wanted_at_once() -> None:
-    layers = UnwantedLayers(RIDS)
-    assert layers.update(0, 10.0) is None
-    assert layers.update(0, 10.0 + UNWANTED_SECONDS / 2) is None
-    assert layers.update(0, 10.0 + UNWANTED_SECONDS) == ("h", "f")
-    assert layers.update(0, 11.0 + UNWANTED_SECONDS) is None
-    assert layers.update(1, 11.0 + UNWANTED_SECONDS) == ("f",)
-    assert layers.update(2, 11.0 + UNWANTED_SECONDS) == ()
-
-
-def test_who_looks_away_for_a_moment_makes_nobody_stop() -> None:
-    layers = UnwantedLayers(RIDS)
-    assert layers.update(None, 0.0) is None
-    assert layers.update(2, UNWANTED_SECONDS / 2) is None
-    assert layers.update(None, UNWANTED_SECONDS) is None
-
-
-def test_a_camera_that_nobody_looks_at_need_not_send_at_all() -> None:
-    layers = UnwantedLayers(RIDS)
-    layers.update(None, 0.0)
-    assert layers.update(None, UNWANTED_SECONDS) == RIDS
+def test_what_lies_above_the_largest_layer_in_use_need_not_be_sent() -> None:
+    assert unwanted_rids(RIDS, 2) == ()
+    assert unwanted_rids(RIDS, 0) == ("h", "f")
+    assert unwanted_rids(RIDS, None) == RIDS

@@ -56,7 +56,6 @@ def test_who_has_left_is_neither_heard_nor_told_nor_remembered() -> None:
     speak(speakers, ADA, 0, 1)
     assert speakers.poll(1.0) == ("ada",)
     speakers.remove(ADA)
-    speakers.forget("ada")
     speakers.update(1.1)
     assert speakers.poll(1.1) == ()
     assert speakers.recency("ada") == 0  # like everybody who has never spoken
