@@ -195,7 +195,7 @@ class MediaEngine(Protocol):
             ValueError: the track is of another kind.
         """
 
-    def receive(self, session: SessionId, datagram: memoryview, now: float) -> None:
+    def receive(self, session: SessionId, datagram: bytes | memoryview, now: float) -> None:
         """Take one SRTP or SRTCP datagram of a session; what cannot be authenticated is counted and dropped."""
 
     def bitrates(self, track: TrackId, now: float) -> tuple[tuple[float, ...], ...]:

@@ -138,6 +138,14 @@ class NackResponder:
             return True
         return False
 
+    def newest(self, count: int) -> list[Sent]:
+        """What went out last, the newest first; at most so many packets, below HISTORY_SIZE."""
+        highest = self._highest
+        if highest is None:
+            return []
+        slots = [self._sent[number & HISTORY_SIZE - 1] for number in range(highest, highest - count, -1)]
+        return [sent for sent in slots if sent is not None and sent.rewritten.sequence_number > highest - count]
+
     def answer(self, sequence_numbers: Iterable[int], now: float, round_trip: float = DEFAULT_ROUND_TRIP) -> list[Sent]:
         """What to send again for a NACK: each packet once per round trip (seconds), at most MAX_ANSWERED.
 
@@ -146,12 +154,13 @@ class NackResponder:
         found: list[Sent] = []
         if self._highest is None:
             return found
+        pause = max(round_trip, MIN_RETRY)  # a round trip is what the subscriber says; nobody is that near
         for sequence_number in sequence_numbers:
             number = extend(sequence_number, self._highest)
             slot = number & HISTORY_SIZE - 1
             sent = self._sent[slot]
             if sent is not None and sent.rewritten.sequence_number == number:
-                if now - self._answered_at[slot] >= round_trip and len(found) < MAX_ANSWERED:
+                if now - self._answered_at[slot] >= pause and len(found) < MAX_ANSWERED:
                     self._answered_at[slot] = now
                     found.append(sent)
             elif self._highest - HISTORY_SIZE < number < self._highest:

@@ -8,8 +8,12 @@ from hypothesis import strategies as st
 from sfu import vp8, vp9
 from sfu.dependency_descriptor import MAX_DECODE_TARGETS, MAX_TEMPLATES, DependencyReader
 from sfu.errors import RtcpParseError, RtpParseError
+from sfu.io.engine.py_engine import PyEngine
+from sfu.io.engine.srtp import SrtpError
+from sfu.media_engine import Codec, DownTrack, DownTrackId, Kind, PayloadTypes, TrackId, UpTrack
 from sfu.rtcp import MAX_NACK_ENTRIES, MAX_PACKETS, MAX_REPORTS, Nack, ReceiverReport, SenderReport, decode_compound
 from sfu.rtp import MAX_EXTENSIONS, decode_extensions, decode_header, encode_packet, kind_of, original_sequence_number
+from tests.support.engine_contract import ALICE, BOB, Stage
 from tests.support.mutations import mutated
 from tests.support.rtp_packets import rtcp_packets, rtp_packets
 
@@ -74,6 +78,48 @@ def test_mutated_feedback_parses_within_its_bounds_or_raises_a_parse_error(raw: 
                 assert len(packet.reports) <= MAX_REPORTS
             if isinstance(packet, Nack):
                 assert len(packet.sequence_numbers) <= 17 * MAX_NACK_ENTRIES
+
+
+_publications = [
+    UpTrack(Kind.VIDEO, "0", (PayloadTypes(Codec.VP8, 96, 97), PayloadTypes(Codec.VP9, 98, 99)), ("0", "1")),
+    UpTrack(Kind.AUDIO, "1", (PayloadTypes(Codec.OPUS, 111),)),
+    UpTrack(Kind.VIDEO, "2", (PayloadTypes(Codec.VP8, 100, 101),), (), ((1, 2), (3,))),
+]
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.booleans() | st.none(), mutated(rtp_packets), mutated(rtcp_packets)), max_size=12
+    )
+)
+def test_whatever_participants_send_under_their_keys_the_engine_goes_on(
+    traffic: list[tuple[bool, bool | None, bytes, bytes]],
+) -> None:
+    stage = Stage(PyEngine)
+    engine = stage.engine
+    for number, announced in enumerate(_publications):
+        track, down_track = TrackId(number), DownTrackId(number)
+        engine.add_up_track(ALICE, track, announced)
+        payload = announced.payloads[0]
+        engine.add_down_track(
+            BOB, down_track, DownTrack(announced.kind, "x", payload, 10 + 10 * number, 12 + 10 * number)
+        )
+        engine.route(down_track, track)
+    for is_alice, is_rtcp_too, packet, report in traffic:
+        peer = stage.alice if is_alice else stage.bob
+        datagrams = []
+        with contextlib.suppress(SrtpError):  # libsrtp does not send everything, either
+            datagrams.append(peer.srtp.protect_rtp(packet))
+        if is_rtcp_too is not None:
+            with contextlib.suppress(SrtpError):
+                datagrams.append(peer.srtp.protect_rtcp(report))
+        for datagram in datagrams:
+            engine.receive(peer.session, datagram, stage.now)
+        if is_rtcp_too:
+            stage.pump(0.3)
+    before = sum(engine.counters().values())
+    engine.receive(ALICE, b"\x80\x60" + bytes(40), stage.now)
+    assert sum(engine.counters().values()) == before + 1
 
 
 _STRUCTURE = bytes.fromhex("c00001800104eaac851450460404fc02cc")

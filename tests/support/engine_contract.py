@@ -283,8 +283,6 @@ class EngineContract(ABC):
     def make_engine(send: Send) -> MediaEngine:
         """An engine that sends by `send`."""
 
-    # ---------------------------------------------------------------- forwarding
-
     def test_a_packet_goes_out_byte_by_byte_under_the_numbers_of_the_down_track(self, stage: Stage) -> None:
         stage.publish_camera()
         stage.show_camera()
@@ -396,8 +394,6 @@ class EngineContract(ABC):
         camera.send()
         assert steps(packet.number for packet in stage.bob.rtp) == [0, 1]
 
-    # ---------------------------------------------------------------- repair
-
     def test_what_the_publisher_lost_is_asked_for_and_goes_out_late(self, stage: Stage) -> None:
         stage.publish_camera()
         stage.show_camera()
@@ -504,14 +500,32 @@ class EngineContract(ABC):
         assert stage.bob.of(0xB0C) == []
         assert stage.count("not_repeated") == 2
 
+    def test_a_repaired_packet_is_repeated_with_its_extensions(self, stage: Stage) -> None:
+        stage.publish_camera()
+        stage.show_camera()
+        camera = Camera(stage, described=True)
+        camera.send(key=True)
+        lost = camera.packet()
+        camera.repeat(decode_header(lost).sequence_number)
+        stage.bob.send_rtcp(encode_nack(5, 0xB0B, [stage.bob.rtp[1].number]), stage.now)
+        [repeated] = stage.bob.of(0xB0C)
+        value = AGREED.dependency_descriptor
+        assert repeated.extensions[value] == stage.bob.rtp[1].extensions[value]
+
+    def test_of_a_track_that_has_ended_nothing_is_repeated(self, stage: Stage) -> None:
+        stage.publish_camera()
+        stage.show_camera()
+        Camera(stage).send(key=True)
+        stage.engine.remove_up_track(CAMERA)
+        stage.bob.send_rtcp(encode_nack(5, 0xB0B, [stage.bob.rtp[0].number]), stage.now)
+        assert stage.bob.of(0xB0C) == []
+
     def test_sound_without_retransmissions_is_never_repeated(self, stage: Stage) -> None:
         stage.publish_microphone()
         stage.play_microphone()
         stage.alice.send(encode_packet(OPUS_UP.primary, 1, 2, 0xA0D10, b"opus"), stage.now)
         stage.bob.send_rtcp(encode_nack(5, 0xB1B, [stage.bob.rtp[0].number]), stage.now)
         assert len(stage.bob.rtp) == 1
-
-    # ---------------------------------------------------------------- layers
 
     def test_a_switch_waits_for_a_key_frame_and_leaves_no_trace_in_the_numbers(self, stage: Stage) -> None:
         stage.publish_camera(RIDS)
@@ -535,6 +549,53 @@ class EngineContract(ABC):
         assert steps((packet.tl0_pic_idx for packet in got), 8) == [0, 1, 2, 3]
         assert got[2].header.timestamp - before.header.timestamp & 0xFFFFFFFF == round(0.033 * 90_000)
         assert stage.pump() == [Switched(PICTURE, 2)]
+
+    def test_a_switch_that_follows_another_one_asks_for_its_key_frame_at_once(self, stage: Stage) -> None:
+        stage.publish_camera(RIDS)
+        stage.show_camera()
+        cameras = [Camera(stage, 0xA00 + layer, rid=rid) for layer, rid in enumerate(RIDS)]
+        for camera in cameras:
+            camera.send()
+        stage.pump()
+        for layer in (1, 2):
+            stage.engine.route(PICTURE, CAMERA, layer)
+            assert KeyFrameWanted(CAMERA, layer) in stage.pump(0.01)
+
+    def test_whoever_changes_his_mind_before_the_switch_gets_each_packet_once(self, stage: Stage) -> None:
+        stage.publish_camera(RIDS)
+        stage.show_camera()
+        small, middle = Camera(stage, 0xA00, rid="q"), Camera(stage, 0xA01, rid="h")
+        small.send(key=True)
+        for layer in (1, 2, 1, 0, 1):
+            stage.engine.route(PICTURE, CAMERA, layer)
+        middle.send(key=True)
+        middle.send()
+        assert len(stage.bob.rtp) == 3
+        assert stage.count("dropped_unsendable") == 0
+
+    def test_the_clock_of_the_publisher_joins_layers_if_both_have_told_it(self, stage: Stage) -> None:
+        stage.publish_camera(RIDS)
+        stage.show_camera()
+        small, middle = Camera(stage, 0xA00, rid="q"), Camera(stage, 0xA01, rid="h")
+        small.send(key=True)
+        middle.send(key=True)
+        for camera in (small, middle):
+            report = SenderReport(camera.ssrc, 9 << 32, camera.timestamp, 1, 1)
+            stage.alice.send_rtcp(encode_sender_report(report), stage.now)
+        stage.engine.route(PICTURE, CAMERA, 1)
+        stage.now += 0.3  # which is not what the publisher says has passed: one picture
+        middle.send(key=True)
+        assert steps((packet.header.timestamp for packet in stage.bob.rtp), 32) == [0, 3000]
+
+    def test_sound_that_pauses_goes_on_at_its_own_clock_rate(self, stage: Stage) -> None:
+        stage.publish_microphone()
+        stage.play_microphone()
+        for number in range(2):
+            stage.alice.send(encode_packet(OPUS_UP.primary, number, 960 * number, 0xA0D10, b"opus"), stage.now)
+            stage.engine.route(SOUND, None)
+            stage.now += 1.0
+            stage.engine.route(SOUND, MICROPHONE)
+        assert steps((packet.header.timestamp for packet in stage.bob.rtp), 32) == [0, 48_000]
 
     def test_the_layer_before_goes_on_until_the_switch(self, stage: Stage) -> None:
         stage.publish_camera(RIDS)
@@ -637,6 +698,32 @@ class EngineContract(ABC):
             Switched(PICTURE, 0),
         ]
 
+    def test_a_codec_that_the_subscriber_was_not_told_of_does_not_reach_him(self, stage: Stage) -> None:
+        vp9 = PayloadTypes(Codec.VP9, 96, 97)
+        stage.engine.add_up_track(ALICE, CAMERA, UpTrack(Kind.VIDEO, "0", (vp9,)))
+        stage.show_camera()
+        block = encode_extensions([(GIVEN.mid, b"0")])
+        key_frame = encode_packet(96, 1, 2, 0xA00, bytes.fromhex("ac 9234 00 ab") + b"VP9", extensions=block)
+        stage.alice.send(key_frame, stage.now)
+        assert stage.pump() == [LayerSeen(CAMERA, 0)]
+        assert stage.bob.rtp == []
+
+    def test_vp9_goes_out_under_the_numbers_of_the_down_track(self, stage: Stage) -> None:
+        up, down = PayloadTypes(Codec.VP9, 98, 99), PayloadTypes(Codec.VP9, 122)
+        stage.engine.add_up_track(ALICE, CAMERA, UpTrack(Kind.VIDEO, "0", (up,)))
+        stage.engine.add_down_track(BOB, PICTURE, DownTrack(Kind.VIDEO, "0", down, 0xB0B))
+        stage.engine.route(PICTURE, CAMERA, 0, 0)
+        for number, descriptor in enumerate(("ac 9234 00 01", "ec 9235 30 01", "ec 9236 00 02")):
+            payload = bytes.fromhex(descriptor) + b"VP9"
+            packet = encode_packet(98, number, 3000 * number, 0xA00, payload, extensions=encode_extensions([(4, b"0")]))
+            stage.alice.send(packet, stage.now)
+        first, second = stage.bob.rtp
+        assert second.payload[:1] == b"\xec" and second.payload[5:] == b"VP9"
+        assert steps([first.number, second.number]) == [0, 1]
+        numbers = [int.from_bytes(packet.payload[1:3]) & 0x7FFF for packet in (first, second)]
+        assert steps(numbers, 15) == [0, 1]
+        assert steps([first.payload[4], second.payload[4]], 8) == [0, 1]
+
     def test_a_publisher_who_begins_anew_under_another_ssrc_is_one_stream_to_subscribers(self, stage: Stage) -> None:
         stage.publish_camera()
         stage.show_camera()
@@ -673,8 +760,6 @@ class EngineContract(ABC):
         assert steps(numbers) == [0, 1, 2, 3]
         assert [decode_descriptor(value, None).begins_key_frame for value in values] == [True, False, True, False]
 
-    # ---------------------------------------------------------------- key frames
-
     def test_a_crowd_that_wants_key_frames_causes_two_requests_a_second_at_most(self, stage: Stage) -> None:
         stage.publish_camera()
         stage.show_camera()
@@ -689,14 +774,21 @@ class EngineContract(ABC):
         assert 4 <= len(asked) <= 10
         assert stage.count("key_frame_requests_out") == len(asked)
 
+    def test_one_receiver_alone_causes_one_request_a_second(self, stage: Stage) -> None:
+        stage.publish_camera()
+        stage.show_camera()
+        Camera(stage).send(key=True)
+        for _ in range(60):
+            stage.bob.send_rtcp(encode_picture_loss(5, 0xB0B), stage.now)
+            stage.pump(0.0625)
+        assert stage.count("key_frame_requests_out") == 4
+
     def test_a_request_for_a_stream_that_is_not_his_reaches_nobody(self, stage: Stage) -> None:
         stage.publish_camera()
         stage.show_camera()
         Camera(stage).send(key=True)
         stage.bob.send_rtcp(encode_picture_loss(5, 0xA00), stage.now)
         assert stage.alice.rtcp == []
-
-    # ---------------------------------------------------------------- reports
 
     def test_a_publisher_is_told_how_the_layers_arrive(self, stage: Stage) -> None:
         stage.publish_camera()
@@ -714,6 +806,9 @@ class EngineContract(ABC):
         assert (block.ssrc, block.fraction_lost, block.cumulative_lost) == (camera.ssrc, 2 * 256 // 10, 2)
         assert block.highest_sequence_number == 1009
         assert (block.last_sender_report, block.delay) == (0xCCDD1122, 65536 // 4)
+        for _ in range(5):
+            stage.pump(0.25)
+        assert len([packet for packet in stage.alice.rtcp if isinstance(packet, ReceiverReport)]) == 2
 
     def test_a_subscriber_is_told_the_clock_of_the_publisher_in_the_timestamps_of_the_down_track(
         self, stage: Stage
@@ -752,8 +847,6 @@ class EngineContract(ABC):
         for seconds in (0.0, 0.3, 0.45):
             stage.bob.send_rtcp(encode_nack(5, 0xB0B, [lost]), stage.now + seconds)
         assert len(stage.bob.of(0xB0C)) == 2  # the round trip is 0.4 s
-
-    # ---------------------------------------------------------------- coming and going
 
     def test_a_stream_that_ends_says_goodbye(self, stage: Stage) -> None:
         stage.publish_camera()
@@ -857,8 +950,6 @@ class EngineContract(ABC):
         assert set(stage.engine.counters()) == before
         assert stage.count("packets_in") == 2
         assert stage.count("packets_out") == 1
-
-    # ---------------------------------------------------------------- any trace
 
     @settings(max_examples=40)
     @given(st.data())

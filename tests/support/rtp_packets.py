@@ -39,6 +39,7 @@ _values = st.one_of(
     st.binary(max_size=20),
     st.just(bytes.fromhex("c00001800104eaac851450460404fc02cc")),  # a Dependency Descriptor with its structure
     st.just(bytes.fromhex("c30002")),
+    st.sampled_from([b"0", b"1", b"2"]),  # a MID or a RID
 )
 
 rtp_packets: st.SearchStrategy[bytes] = st.builds(

@@ -4,9 +4,10 @@ from collections import deque
 from typing import Final
 
 from sfu.dependency_descriptor import DependencyReader
+from sfu.io.engine.session import Session
 from sfu.keyframe_requests import LayerKeyFrames, ReceiverKeyFrames
 from sfu.layers import Source
-from sfu.media_engine import DownTrack, DownTrackId, Kind, SessionId, TrackId
+from sfu.media_engine import DownTrack, DownTrackId, Extensions, Kind, TrackId
 from sfu.nack import DEFAULT_ROUND_TRIP, NackGenerator, NackResponder
 from sfu.packet_cache import PacketCache
 from sfu.rate_meter import RateMeter
@@ -27,10 +28,11 @@ def clock_rate_of(kind: Kind) -> int:
 class UpStream:
     """One SSRC that carries a layer: if its sender begins anew with another one, that is another stream."""
 
-    __slots__ = ("cache", "clock", "clock_at", "nacks", "rates", "reader", "reception", "source")
+    __slots__ = ("cache", "clock", "clock_at", "extensions", "nacks", "rates", "reader", "reception", "source")
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, extensions: Extensions) -> None:
         self.source = source
+        self.extensions = extensions  # as its session agreed on them
         self.cache = PacketCache()
         self.nacks = NackGenerator()
         self.reception = Reception(source.ssrc, clock_rate_of(source.kind))
@@ -45,7 +47,7 @@ class UpLayer:
 
     __slots__ = ("downs", "index", "key_frames", "kind", "session", "stream", "track")
 
-    def __init__(self, session: SessionId, track: TrackId, index: int, kind: Kind) -> None:
+    def __init__(self, session: Session, track: TrackId, index: int, kind: Kind) -> None:
         self.session = session
         self.track = track
         self.index = index
@@ -79,7 +81,7 @@ class DownStream:
     )
 
     def __init__(
-        self, down_track: DownTrackId, session: SessionId, announced: DownTrack, rewriter: Rewriter, rtx_number: int
+        self, down_track: DownTrackId, session: Session, announced: DownTrack, rewriter: Rewriter, rtx_number: int
     ) -> None:
         self.id = down_track
         self.session = session
@@ -102,7 +104,12 @@ class DownStream:
     @property
     def waits(self) -> bool:
         """Whether it is to be fed by a stream that it has not joined."""
-        return self.target is not None and self.target.stream is not None and self.stream is not self.target.stream
+        stream = self.target.stream if self.target is not None else None
+        return stream is not None and self.stream is not stream and self.can_join(stream)
+
+    def can_join(self, stream: UpStream) -> bool:
+        """Whether the subscriber was told of the codec of a stream; another one it could not decode."""
+        return stream.source.payload.codec is self.announced.payload.codec
 
     def learn_round_trip(self, last_sender_report: int, delay: int, now: float) -> None:
         """Measure the round trip by a report of the subscriber (RFC 3550 §6.4.1)."""

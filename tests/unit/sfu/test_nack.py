@@ -9,6 +9,7 @@ from sfu.nack import (
     MAX_MISSING,
     MAX_REQUESTS,
     MAX_WAIT,
+    MIN_RETRY,
     REORDERING_PACKETS,
     REORDERING_SECONDS,
     NackGenerator,
@@ -184,6 +185,12 @@ def test_a_packet_is_repeated_once_per_round_trip(responder: NackResponder) -> N
     assert len(responder.answer([1], 0.11, 0.1)) == 1
 
 
+def test_a_subscriber_who_claims_to_be_near_gets_no_more(responder: NackResponder) -> None:
+    assert len(responder.answer([1], 0.0, 0.0)) == 1
+    assert responder.answer([1], MIN_RETRY / 2, 0.0) == []
+    assert len(responder.answer([1], MIN_RETRY, 0.0)) == 1
+
+
 def test_what_was_lost_upstream_is_remembered_until_it_goes_out(responder: NackResponder) -> None:
     responder.note(_sent(0x10006))
     assert responder.answer([4, 5], 0.0) == []
@@ -191,6 +198,14 @@ def test_what_was_lost_upstream_is_remembered_until_it_goes_out(responder: NackR
     assert responder.note(_sent(0x10007)) is False
     assert responder.answer([4], 0.0) == [_sent(0x10004)]
     assert responder.unanswerable == 0
+
+
+def test_the_newest_packets_are_told_from_the_newest_on(responder: NackResponder) -> None:
+    assert responder.newest(2) == [_sent(0x10003), _sent(0x10002)]
+    responder.note(_sent(0x10005))
+    assert responder.newest(3) == [_sent(0x10005), _sent(0x10003)]
+    assert len(responder.newest(100)) == 7
+    assert NackResponder().newest(3) == []
 
 
 def test_what_never_went_out_or_long_ago_is_counted(responder: NackResponder) -> None:

@@ -2,7 +2,8 @@ from collections import deque
 
 import pytest
 
-from sfu.io.engine.py_engine import MAX_DOWN_TRACKS, MAX_PROBES, PROBE_PADDING, PyEngine
+from sfu.io.engine.forwarding import MAX_FORWARDED, MAX_PADDING, MAX_PROBE_PADDING
+from sfu.io.engine.py_engine import MAX_DOWN_TRACKS, MAX_PROBES, PyEngine
 from sfu.media_engine import Bandwidth, DownTrack, DownTrackId, Kind, SessionId
 from sfu.rtcp import TransportWideFeedback, encode_transport_wide
 from sfu.rtp import encode_extensions, encode_packet
@@ -141,22 +142,61 @@ def test_what_there_is_use_for_reaches_the_estimator(measured: Measured) -> None
     assert measured.estimates[1].wanted == 1e6
 
 
-def test_a_probe_is_padding_on_the_retransmission_stream_and_has_a_bound(measured: Measured) -> None:
+def _show_one_frame(measured: Measured, size: int) -> Estimate:
     measured.publish_camera()
     measured.show_camera()
-    estimate = measured.estimates[1]
-    estimate.probes += [100]
+    Camera(measured).send(key=True, body=bytes(size))
+    return measured.estimates[1]
+
+
+def test_before_anything_went_out_there_is_nothing_to_probe_with(measured: Measured) -> None:
+    measured.publish_camera()
+    measured.show_camera()
+    measured.estimates[1].probes += [100]
     measured.pump()
     assert measured.bob.rtp == []
-    estimate.probes.clear()
-    Camera(measured).send(key=True)
-    estimate.probes += [100, 1200, *[1] * MAX_PROBES]
+
+
+def test_a_probe_repeats_what_went_out_last_and_fills_up_with_padding(measured: Measured) -> None:
+    estimate = _show_one_frame(measured, 800)
+    estimate.probes += [1200]
+    measured.pump()
+    original = measured.bob.rtp[0]
+    probes = measured.bob.of(0xB0C)
+    assert probes[0].payload == original.number.to_bytes(2) + original.payload
+    assert all(probe.payload == b"" for probe in probes[1:])
+    assert 1200 <= sum(len(probe.packet) for probe in probes) <= 1240
+    assert all(probe.header.payload_type == VP8_DOWN.rtx for probe in probes)
+    assert [is_probe for _, is_probe in estimate.sent] == [False] + [True] * len(probes)
+
+
+def test_a_probe_that_is_smaller_than_what_went_out_is_padding(measured: Measured) -> None:
+    estimate = _show_one_frame(measured, 800)
+    estimate.probes += [100]
+    measured.pump()
+    [probe] = measured.bob.of(0xB0C)
+    assert probe.payload == b""
+    assert 100 <= len(probe.packet) <= 108
+
+
+def test_the_longest_packet_is_repeated_without_more_padding_than_it_has_room_for(measured: Measured) -> None:
+    estimate = _show_one_frame(measured, MAX_FORWARDED - 40)
+    estimate.probes += [1600]
+    measured.pump()
+    assert len(measured.bob.of(0xB0C)[0].payload) > MAX_FORWARDED - 40
+    assert measured.count("dropped_unsendable") == 0
+
+
+def test_probes_have_a_bound_in_bytes_and_in_number(measured: Measured) -> None:
+    estimate = _show_one_frame(measured, 10)
+    estimate.probes += [100_000]
     measured.pump()
     probes = measured.bob.of(0xB0C)
-    assert len(probes) == MAX_PROBES
-    assert all(probe.payload == b"" and probe.header.payload_type == VP8_DOWN.rtx for probe in probes)
-    assert [len(probe.packet) - probe.header.payload_end for probe in probes[:3]] == [100, PROBE_PADDING, 1]
-    assert [is_probe for _, is_probe in estimate.sent] == [False] + [True] * MAX_PROBES
+    assert len(probes) == 1 + MAX_PROBE_PADDING
+    assert all(len(probe.packet) - probe.header.payload_end == MAX_PADDING for probe in probes)
+    estimate.probes += [50] * (MAX_PROBES + 5)
+    measured.pump()
+    assert len(estimate.probes) == 5
 
 
 def test_a_session_without_transport_wide_numbers_is_neither_noted_nor_estimated(measured: Measured) -> None:

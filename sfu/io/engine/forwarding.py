@@ -1,0 +1,227 @@
+"""The way of a packet from a layer to a down track: joined, numbered on, left out, or repeated."""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from sfu.errors import RtpParseError
+from sfu.frame import Frame, inspect, rewrite, rewrite_dependency
+from sfu.io.engine.srtp import MAX_RTP
+from sfu.io.engine.streams import DownStream, UpLayer, UpStream
+from sfu.media_engine import Extensions, Kind
+from sfu.nack import Sent
+from sfu.rewriter import Rewritten
+from sfu.rtp import HEADER_LENGTH, RtpHeader, decode_extensions, decode_header
+
+MAX_FORWARDED: Final = MAX_RTP - 32  # bytes: room for extensions of ours and an original sequence number
+MAX_PADDING: Final = 255  # bytes: more cannot be said in one packet
+MAX_PROBE_PADDING: Final = 6  # packets of padding for one packet that is asked for
+PROBE_CHOICE: Final = 16  # packets of which the largest is repeated to probe
+
+
+class Arrived(NamedTuple):
+    """A packet of a layer with all that was found out about it."""
+
+    layer: UpLayer
+    stream: UpStream
+    number: int  # extended
+    packet: bytes
+    header: RtpHeader
+    values: Mapping[int, bytes]  # of its extensions
+    frame: Frame | None  # None: padding
+
+
+def examine(
+    layer: UpLayer, stream: UpStream, number: int, packet: bytes, header: RtpHeader, values: Mapping[int, bytes]
+) -> Arrived:
+    """Find out about the frame of a packet.
+
+    Raises:
+        RtpParseError: its payload descriptor or Dependency Descriptor does not parse.
+    """
+    frame = None
+    if header.payload_end > header.payload_offset:
+        dependency = values.get(layer.session.extensions.dependency_descriptor, b"")
+        frame = inspect(stream.source.payload.codec, packet, header, dependency, stream.reader)
+    return Arrived(layer, stream, number, packet, header, values, frame)
+
+
+def forward(down: DownStream, arrived: Arrived, now: float) -> bool:
+    """Send a packet on under the numbers of a down track, unless it is left out there.
+
+    Returns:
+        whether the down track has changed to this layer with it.
+    """
+    layer, stream, frame = arrived.layer, arrived.stream, arrived.frame
+    if down.stream is stream:
+        _pass(down, arrived, now)
+        return False
+    if down.target is not layer or not down.can_join(stream) or frame is None or not frame.begins_key_frame:
+        return False
+    before = down.layer
+    down.rewriter.join(
+        arrived.header.sequence_number,
+        arrived.header.timestamp,
+        now,
+        picture=frame.picture,
+        frame_number=frame.frame_number,
+        clock=stream.clock,
+    )
+    if before is not None and before is not layer:
+        before.downs.remove(down)
+    down.layer, down.stream = layer, stream
+    down.temporal = down.max_temporal
+    _pass(down, arrived, now, is_first=True)
+    _catch_up(down, arrived, now)
+    return before is not layer
+
+
+def _catch_up(down: DownStream, first: Arrived, now: float) -> None:
+    """Send what came before the first packet of its key frame did: late by reordering, or by a repair."""
+    layer, stream = first.layer, first.stream
+    for number in range(first.number + 1, (stream.cache.highest or 0) + 1):
+        packet = stream.cache.get(number, now)
+        if packet is None:
+            continue
+        header = decode_header(packet)
+        try:
+            arrived = examine(layer, stream, number, packet, header, decode_extensions(packet, header))
+        except RtpParseError:
+            continue  # counted when it came
+        _pass(down, arrived, now)
+
+
+def _pass(down: DownStream, arrived: Arrived, now: float, *, is_first: bool = False) -> None:
+    layer, stream, number, packet, header, values, frame = arrived
+    rewriter = down.rewriter
+    if frame is None:
+        _fill(down, rewriter.drop(header.sequence_number), now)
+        return
+    if frame.starts_frame:
+        _choose_temporal(down, frame)
+    if frame.temporal_id > down.temporal:
+        _fill(down, rewriter.drop(header.sequence_number, frame.picture), now)
+        return
+    out = rewriter.translate(header.sequence_number, header.timestamp, now, frame.picture, frame.frame_number)
+    session = down.session
+    if out is None:
+        session.counters["dropped_late"] += 1
+        return
+    down.responder.note(Sent(stream, number, out))
+    payload = rewrite(packet, header, frame, out)
+    down.packets += 1
+    down.octets += len(payload)
+    announced = down.announced
+    session.send_rtp(
+        (announced.payload.primary, out.sequence_number & 0xFFFF, out.timestamp, announced.ssrc),
+        payload,
+        _passed_on(layer.session.extensions, session.extensions, values, out),
+        now,
+        # The first packet of sound after silence is marked (RFC 3551 §4.1).
+        marker=header.marker or (is_first and layer.kind is Kind.AUDIO),
+    )
+
+
+def _choose_temporal(down: DownStream, frame: Frame) -> None:
+    """Change the temporal layers between frames: down at once, up where the higher layer can be joined."""
+    if down.temporal > down.max_temporal:
+        down.temporal = down.max_temporal
+    elif down.temporal < frame.temporal_id <= down.max_temporal and frame.is_switching_point:
+        down.temporal = frame.temporal_id
+    elif frame.begins_key_frame:
+        down.temporal = down.max_temporal
+
+
+def _fill(down: DownStream, missed: int | None, now: float) -> None:
+    """Fill a sequence number under which nothing will come: packets behind it went out before it was known."""
+    if missed is None:
+        return
+    announced = down.announced
+    numbers = announced.payload.primary, missed & 0xFFFF, down.rewriter.timestamp, announced.ssrc
+    down.session.send_rtp(numbers, b"", (), now, padding=1)
+
+
+def _passed_on(
+    given: Extensions, agreed: Extensions, values: Mapping[int, bytes], out: Rewritten
+) -> list[tuple[int, bytes]]:
+    """Extensions that mean the same to a subscriber, under the identifiers that it agreed on."""
+    elements = []
+    if agreed.audio_level and (value := values.get(given.audio_level)) is not None:
+        elements.append((agreed.audio_level, value))
+    if agreed.video_orientation and (value := values.get(given.video_orientation)) is not None:
+        elements.append((agreed.video_orientation, value))
+    if agreed.dependency_descriptor and (value := values.get(given.dependency_descriptor)) is not None:
+        elements.append((agreed.dependency_descriptor, rewrite_dependency(value, out)))
+    return elements
+
+
+def repeat(down: DownStream, sent: Sent, now: float) -> None:
+    """Send a packet again, as a retransmission (RFC 4588).
+
+    Without a retransmission stream nothing is repeated: the same number with other extensions would be a second
+    packet under one nonce, which gives the authentication key of AES-GCM away.
+    """
+    packet = _kept(sent, now)
+    if packet is None or not down.announced.rtx_ssrc or not down.announced.payload.rtx:
+        down.session.counters["not_repeated"] += 1
+        return
+    down.session.counters["retransmissions_out"] += 1
+    _retransmit(down, sent, packet, now)
+
+
+def probe(down: DownStream, size: int, now: float) -> None:
+    """Send so many bytes for the sake of the estimate, on the retransmission stream, which must exist.
+
+    What went out last is repeated: if it was lost, that does some good. What is missing then is padding.
+    """
+    counters = down.session.counters
+    recent = (
+        (len(packet), sent, packet) for sent in down.responder.newest(PROBE_CHOICE) if (packet := _kept(sent, now))
+    )
+    largest = max(recent, key=_length, default=None)
+    if largest is not None and largest[0] <= size:
+        padding = min(MAX_PADDING, size - largest[0], MAX_FORWARDED - largest[0])
+        counters["probes_out"] += 1
+        _retransmit(down, largest[1], largest[2], now, padding=padding, probe=True)
+        size -= largest[0] + padding
+    announced = down.announced
+    for _ in range(MAX_PROBE_PADDING):
+        if size <= HEADER_LENGTH:
+            return
+        padding = min(MAX_PADDING, size - HEADER_LENGTH)
+        size -= HEADER_LENGTH + padding
+        counters["probes_out"] += 1
+        numbers = announced.payload.rtx, _next_rtx_number(down), down.rewriter.timestamp, announced.rtx_ssrc
+        down.session.send_rtp(numbers, b"", (), now, padding=padding, probe=True)
+
+
+def _length(candidate: tuple[int, Sent, bytes]) -> int:
+    return candidate[0]
+
+
+def _kept(sent: Sent, now: float) -> bytes | None:
+    """The packet that went out, as it came, if it is still there."""
+    assert isinstance(sent.layer, UpStream)  # noqa: S101  # nothing else is noted
+    return sent.layer.cache.get(sent.number, now)
+
+
+def _next_rtx_number(down: DownStream) -> int:
+    number, down.rtx_number = down.rtx_number, down.rtx_number + 1 & 0xFFFF
+    return number
+
+
+def _retransmit(
+    down: DownStream, sent: Sent, packet: bytes, now: float, *, padding: int = 0, probe: bool = False
+) -> None:
+    announced, session, stream = down.announced, down.session, sent.layer
+    assert isinstance(stream, UpStream)  # noqa: S101  # nothing else is noted
+    header = decode_header(packet)
+    frame = inspect(stream.source.payload.codec, packet, header, b"", stream.reader)
+    session.send_rtp(
+        (announced.payload.rtx, _next_rtx_number(down), sent.rewritten.timestamp, announced.rtx_ssrc),
+        (sent.rewritten.sequence_number & 0xFFFF).to_bytes(2) + rewrite(packet, header, frame, sent.rewritten),
+        _passed_on(stream.extensions, session.extensions, decode_extensions(packet, header), sent.rewritten),
+        now,
+        marker=header.marker,
+        padding=padding,
+        probe=probe,
+    )
