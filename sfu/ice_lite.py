@@ -32,9 +32,11 @@ ADDRESS_HOLD_SECONDS: Final = (
 )
 MAX_PAIRS: Final = 16  # addresses of one client
 MAX_GENERATIONS: Final = 2  # credentials of one client: those before a restart count until those after it work
-CHECKS_PER_SECOND: Final = 400.0  # from one IP address: a practice of 20 behind one, each with two connections
-CHECKS_AT_ONCE: Final = 1600
-MAX_LIMITED_ADDRESSES: Final = 4096
+STRANGERS_PER_SECOND: Final = 400.0  # from one IP address: a practice of 20 behind one, each with two connections
+STRANGERS_AT_ONCE: Final = 1600
+CHECKS_PER_SECOND: Final = 50.0  # from an address that has proved itself; browsers send 20 in their worst seconds
+CHECKS_AT_ONCE: Final = 100
+MAX_LIMITED_ADDRESSES: Final = 4096  # of either kind
 
 # RFC 8445 §16.1. The values do not matter to a lite agent, but whoever sends them expects them to be understood.
 PRIORITY: Final = 0x0024
@@ -125,7 +127,8 @@ class _Agent:
     """What there is to know of one PeerConnection."""
 
     def __init__(self, waiting_since: float) -> None:
-        self.generations: list[_Generation] = []
+        self.generations: list[_Generation] = []  # at most MAX_GENERATIONS, the latest one last
+        self.restarts = 0
         self.pairs: dict[TransportAddress, _Pair] = {}
         self.chosen: TransportAddress | None = None
         self.waiting_since: float | None = waiting_since  # for a first check, or the next one; None after ConsentLost
@@ -139,7 +142,9 @@ class IceLite:
         self._agents: dict[SessionId, _Agent] = {}
         self._by_ufrag: dict[str, _Generation] = {}
         self._owners: dict[TransportAddress, SessionId] = {}
-        self._limit = RateLimit[bytes](CHECKS_PER_SECOND, CHECKS_AT_ONCE, MAX_LIMITED_ADDRESSES)
+        # Whoever floods us in the name of somebody's IP address shall not take that somebody's consent away.
+        self._strangers = RateLimit[bytes](STRANGERS_PER_SECOND, STRANGERS_AT_ONCE, MAX_LIMITED_ADDRESSES)
+        self._clients = RateLimit[TransportAddress](CHECKS_PER_SECOND, CHECKS_AT_ONCE, MAX_LIMITED_ADDRESSES)
         self._events: deque[IceEvent] = deque()
 
     def __len__(self) -> int:
@@ -176,7 +181,7 @@ class IceLite:
         agent = self._agents[session]
         credentials = self._make_credentials(entropy)
         while len(agent.generations) >= MAX_GENERATIONS:
-            self._end_generation(agent.generations.pop(0))
+            self._end_generation(agent.generations.pop())  # a restart that came to nothing; the first ones work
         self._begin_generation(session, credentials)
         if agent.waiting_since is None:
             agent.waiting_since = now
@@ -241,7 +246,8 @@ class IceLite:
         return self._events.popleft() if self._events else None
 
     def _answer(self, datagram: bytes, source: TransportAddress, now: float) -> tuple[IceCount, bytes | None]:
-        if not self._limit.admits(source.ip, now):
+        is_known = source in self._owners
+        if not (self._clients.admits(source, now) if is_known else self._strangers.admits(source.ip, now)):
             return IceCount.LIMITED, None
         try:
             request = decode_message(datagram)
@@ -351,10 +357,11 @@ class IceLite:
         return IceCredentials(ufrag.decode(), password.decode())
 
     def _begin_generation(self, session: SessionId, credentials: IceCredentials) -> None:
-        generations = self._agents[session].generations
-        number = generations[-1].number + 1 if generations else 0
-        generations.append(_Generation(session, number, credentials))
-        self._by_ufrag[credentials.ufrag] = generations[-1]
+        agent = self._agents[session]
+        generation = _Generation(session, agent.restarts, credentials)
+        agent.restarts += 1
+        agent.generations.append(generation)
+        self._by_ufrag[credentials.ufrag] = generation
 
     def _end_generation(self, generation: _Generation) -> None:
         del self._by_ufrag[generation.ufrag]

@@ -1,7 +1,9 @@
 """How often somebody may be heard, for many somebodies in a bounded table."""
 
 from collections.abc import Hashable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
+
+_ROUNDING_SECONDS: Final = 1e-6  # many small intervals do not add up exactly
 
 K = TypeVar("K", bound=Hashable)
 
@@ -18,7 +20,7 @@ class RateLimit(Generic[K]):
             max_keys: bound of the table. Whoever is forgotten has a full allowance again.
         """
         self._interval = 1 / per_second
-        self._slack = (burst - 1) * self._interval
+        self._slack = (burst - 1) * self._interval + _ROUNDING_SECONDS
         self._max_keys = max_keys
         self._free_at: dict[K, float] = {}  # when the bucket will be empty again, if nothing more comes
 

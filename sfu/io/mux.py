@@ -100,11 +100,6 @@ class UdpMux:
         for port in self._ports.values():
             self._loop.add_reader(port.sock.fileno(), self._on_ready, port)
 
-    @property
-    def addresses(self) -> tuple[TransportAddress, ...]:
-        """What the sockets are bound to."""
-        return tuple(TransportAddress.parse(*port.sock.getsockname()[:2]) for port in self._ports.values())
-
     def close(self) -> None:
         """Stop receiving; what still waits is dropped and counted."""
         for address in list(self._routes):
@@ -176,9 +171,10 @@ class UdpMux:
                 return
             except OSError:
                 continue  # an ICMP error of an earlier datagram
-            if size and _MEDIA_MIN <= buffer[0] <= _MEDIA_MAX and size <= MAX_DATAGRAM_BYTES and source in media:
+            is_media = size and _MEDIA_MIN <= buffer[0] <= _MEDIA_MAX and size <= MAX_DATAGRAM_BYTES
+            if is_media and (session := media.get(source)) is not None:
                 counts[_COUNT_MEDIA] += 1
-                self._receive_media(media[source], view[:size], now)
+                self._receive_media(session, view[:size], now)
             else:
                 counts[self._receive_other(port, size, source, now)] += 1
             if not port.is_open:

@@ -48,7 +48,7 @@ DTLS_PER_SECOND: Final = 50.0  # datagrams of one session; after the handshake t
 DTLS_AT_ONCE: Final = 200
 
 _SESSION_ID_BYTES: Final = 8
-_SESSION_ID_BITS: Final = 62  # RFC 8829 §5.2.1 leaves the upper two bits zero, or nearly so
+_SESSION_ID_BITS: Final = 63  # RFC 8829 §5.2.1: the highest of the 64 is zero
 
 
 class TooManySessionsError(RuntimeError):

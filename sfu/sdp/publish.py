@@ -14,6 +14,7 @@ from sfu.sdp.media import (
     EXTENSION_FIELDS,
     FEEDBACK,
     MAX_EXTENSION_ID,
+    MAX_RIDS,
     PROTOCOL,
     Direction,
     LocalTransport,
@@ -33,6 +34,7 @@ from sfu.sdp.media import (
 )
 
 DEFAULT_CODECS: Final = (Codec.OPUS, Codec.VP8)  # in the order in which they are preferred
+_ECHOED: Final = ("rtcp-mux", "rtcp-rsize")
 _KIND_OF: Final = {Codec.OPUS: Kind.AUDIO, Codec.VP8: Kind.VIDEO, Codec.VP9: Kind.VIDEO}
 
 
@@ -42,7 +44,6 @@ class PublishedTrack(NamedTuple):
     announced: UpTrack
     stream: str  # identifiers of its a=msid, as the client chose them; empty without
     track: str
-    ssrcs: tuple[tuple[int, ...], ...]  # of each stream that the offer tells of: itself, then its retransmissions
 
 
 class PublishOffer(NamedTuple):
@@ -123,8 +124,7 @@ def write_publish_answer(offer: PublishOffer, local: LocalTransport, session_id:
             (
                 Attribute("mid", media.mid),
                 Attribute(accepted.direction.value),
-                Attribute("rtcp-mux"),
-                Attribute("rtcp-rsize"),
+                *(Attribute(name) for name in _ECHOED if Attribute(name) in media.section.attributes),
                 *write_transport(local, setup, with_candidates=media.mid == offer.bundle[0]),
                 *_codec_lines(media, accepted),
                 *_extension_lines(accepted),
@@ -185,10 +185,12 @@ def _accept(media: Media, codecs: Sequence[Codec], table: _ExtensionTable) -> Ac
 
 def _track(media: Media, accepted: AcceptedMedia) -> PublishedTrack:
     rids = tuple(each.name for each in accepted.layers)
-    announced = UpTrack(_KIND_OF[accepted.payloads[0].codec], media.mid, accepted.payloads, rids)
     paired = {ssrc for pair in media.retransmissions for ssrc in pair}
-    alone = tuple((ssrc,) for ssrc in media.ssrcs if ssrc not in paired)
-    return PublishedTrack(announced, *media.msid, (*media.retransmissions, *alone))
+    streams = (*media.retransmissions, *((ssrc,) for ssrc in media.ssrcs if ssrc not in paired))
+    # Where layers have names, these stand on the packets; nothing says that SSRCs come in the same order.
+    ssrcs = () if rids else streams[:MAX_RIDS]
+    announced = UpTrack(_KIND_OF[accepted.payloads[0].codec], media.mid, accepted.payloads, rids, ssrcs)
+    return PublishedTrack(announced, *media.msid)
 
 
 def _codec_lines(media: Media, accepted: AcceptedMedia) -> tuple[Attribute, ...]:

@@ -1,18 +1,20 @@
 """A real browser against the port of the SFU: descriptions, ICE and DTLS-SRTP, both ways round."""
 
 import asyncio
+import functools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
 import uvloop
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, BrowserContext, Page
 
+from sfu.io.engine.py_engine import PyEngine
 from sfu.io.mux import bind_udp
-from sfu.io.peer_connections import Closed, Connected, PeerConnections, PeerEvent, Publication
-from sfu.media_engine import Codec, SessionId, SrtpProfile
+from sfu.io.peer_connections import Closed, Connected, PeerConnections, PeerEvent, Publication, Send
+from sfu.media_engine import Codec, DownTrack, DownTrackId, MediaEngine, SessionId, SrtpProfile, TrackId
 from sfu.sdp.subscribe import OfferedTrack
 from stun.address import TransportAddress
 from tests.support.counting_engine import CountingEngine
@@ -22,6 +24,8 @@ T = TypeVar("T")
 PATIENCE: Final = 20.0  # seconds
 ENOUGH: Final = 100  # packets: two seconds of sound, or less with pictures
 BLANK: Final = "http://localhost/blank"  # fulfilled by the test; a secure context, so that there is a camera
+SOUND: Final = OfferedTrack(Codec.OPUS, "s", "a", "c", 1001)
+VIDEO: Final = OfferedTrack(Codec.VP8, "s", "v", "c", 1002, 1003)
 OFFER: Final = """async () => {
   const media = await navigator.mediaDevices.getUserMedia({ audio: true, video: { width: 640, height: 360 } });
   const connection = (window.publisher = new RTCPeerConnection({ bundlePolicy: "max-bundle" }));
@@ -33,9 +37,18 @@ OFFER: Final = """async () => {
   await connection.setLocalDescription();
   return connection.localDescription.sdp;
 }"""
+RESTART: Final = """async () => {
+  window.publisher.restartIce();
+  await window.publisher.setLocalDescription();
+  return window.publisher.localDescription.sdp;
+}"""
 TAKE_ANSWER: Final = """async (sdp) => window.publisher.setRemoteDescription({ type: "answer", sdp })"""
 ANSWER: Final = """async (sdp) => {
   const connection = (window.subscriber = new RTCPeerConnection({ bundlePolicy: "max-bundle" }));
+  connection.ontrack = ({ track }) => {
+    const element = document.body.appendChild(document.createElement(track.kind));
+    Object.assign(element, { srcObject: new MediaStream([track]), autoplay: true });
+  };
   await connection.setRemoteDescription({ type: "offer", sdp });
   await connection.setLocalDescription();
   return connection.localDescription.sdp;
@@ -45,7 +58,8 @@ ANSWER: Final = """async (sdp) => {
 class Sfu:
     """The port with its event loop on a thread of its own; the browser is driven on that of the test."""
 
-    def __init__(self) -> None:
+    def __init__(self, make_engine: Callable[[Send], MediaEngine]) -> None:
+        self.make_engine = make_engine
         self.events: list[PeerEvent] = []
         self.changed = threading.Condition()
         self._loop = uvloop.new_event_loop()
@@ -86,7 +100,7 @@ class Sfu:
     def _start(self) -> PeerConnections:
         sock = bind_udp(TransportAddress.parse("127.0.0.1", 0))
         candidates = [TransportAddress.parse(*sock.getsockname())]
-        return PeerConnections(CountingEngine, [sock], candidates, self._on_event, print)
+        return PeerConnections(self.make_engine, [sock], candidates, self._on_event, print)
 
     def _on_event(self, event: PeerEvent) -> None:
         with self.changed:
@@ -95,8 +109,8 @@ class Sfu:
 
 
 @contextmanager
-def running() -> Iterator[Sfu]:
-    sfu = Sfu()
+def running(make_engine: Callable[[Send], MediaEngine] = CountingEngine) -> Iterator[Sfu]:
+    sfu = Sfu(make_engine)
     try:
         yield sfu
     finally:
@@ -107,12 +121,19 @@ def connected(page: Page, name: str) -> None:
     page.wait_for_function(f"() => window.{name}.connectionState === 'connected'", timeout=1000 * PATIENCE)
 
 
-def subscribed(sfu: Sfu, page: Page) -> SessionId:
+def subscribed(sfu: Sfu, page: Page, *tracks: OfferedTrack) -> tuple[SessionId, tuple[DownTrack, ...]]:
     session = sfu.call(sfu.peers.subscribe)
-    sfu.call(lambda: sfu.peers.add_track(session, OfferedTrack(Codec.VP8, "s", "v", "c", 1002, 1003)))
+    for track in tracks:
+        sfu.call(functools.partial(sfu.peers.add_track, session, track))
     answer = page.evaluate(ANSWER, sfu.call(lambda: sfu.peers.offer(session)))
-    sfu.call(lambda: sfu.peers.answer(session, answer))
-    return session
+    return session, sfu.call(lambda: sfu.peers.answer(session, answer)).tracks
+
+
+def blank_page(context: BrowserContext) -> Page:
+    page = context.new_page()
+    page.route("**/*", lambda route: route.fulfill(body="<!doctype html>", content_type="text/html"))
+    page.goto(BLANK)
+    return page
 
 
 def published(sfu: Sfu, page: Page) -> Publication:
@@ -122,11 +143,22 @@ def published(sfu: Sfu, page: Page) -> Publication:
     return publication
 
 
-def test_chromium_publishes_and_subscribes_over_one_port_and_its_packets_are_authentic(browser: Browser) -> None:
+def restarted(sfu: Sfu, page: Page, session: SessionId) -> Publication:
+    offer = page.evaluate(RESTART)
+    publication = sfu.call(lambda: sfu.peers.publish_again(session, offer))
+    page.evaluate(TAKE_ANSWER, publication.answer)
+    return publication
+
+
+def ice_ufrag(description: str) -> str:
+    return description.partition("a=ice-ufrag:")[2].partition("\r\n")[0]
+
+
+def test_chromium_publishes_restarts_and_subscribes_over_one_port_and_its_packets_are_authentic(
+    browser: Browser,
+) -> None:
     with running() as sfu, browser.new_context() as context:
-        page = context.new_page()
-        page.route("**/*", lambda route: route.fulfill(body="<!doctype html>", content_type="text/html"))
-        page.goto(BLANK)
+        page = blank_page(context)
         publication = published(sfu, page)
         connected(page, "publisher")
         sfu.wait_for(Connected(publication.session))
@@ -139,10 +171,46 @@ def test_chromium_publishes_and_subscribes_over_one_port_and_its_packets_are_aut
         assert {track.announced.payloads[0].primary for track in publication.tracks} <= kinds
         assert publication.tracks[1].announced.rids == ("q", "h")
 
-        subscriber = subscribed(sfu, page)
+        again = restarted(sfu, page, publication.session)
+        assert again.tracks == publication.tracks
+        assert ice_ufrag(again.answer) != ice_ufrag(publication.answer)
+        before = sfu.call(sfu.peers.counters)["ice_answered"], sfu.engine.counts["rtp"]
+        sfu.wait_until(lambda: sfu.peers.counters()["ice_answered"] > before[0])
+        sfu.wait_until(lambda: sfu.engine.counts["rtp"] >= before[1] + ENOUGH)
+        assert sfu.engine.counts["forged"] == 0
+
+        subscriber, _ = subscribed(sfu, page, VIDEO)
         connected(page, "subscriber")
         sfu.wait_for(Connected(subscriber))
 
         page.evaluate("() => { window.publisher.close(); window.subscriber.close(); }")
         sfu.wait_for(Closed(publication.session))
         sfu.wait_for(Closed(subscriber))
+
+
+def forward(sfu: Sfu, publisher: Publication, subscriber: SessionId, down_tracks: Sequence[DownTrack]) -> None:
+    engine = sfu.peers.engine
+    for number, (up, down) in enumerate(zip(publisher.tracks, down_tracks, strict=True)):
+        engine.add_up_track(publisher.session, TrackId(number), up.announced)
+        engine.add_down_track(subscriber, DownTrackId(number), down)
+        engine.route(DownTrackId(number), TrackId(number))
+
+
+def test_picture_and_sound_of_one_page_reach_another_one_through_port_and_engine(browser: Browser) -> None:
+    with running(PyEngine) as sfu, browser.new_context() as context:
+        source, sink = blank_page(context), blank_page(context)
+        publication = published(sfu, source)
+        session, down_tracks = subscribed(sfu, sink, SOUND, VIDEO)
+        sfu.wait_for(Connected(publication.session))
+        sfu.wait_for(Connected(session))
+        sfu.call(lambda: forward(sfu, publication, session, down_tracks))
+        sink.wait_for_function(
+            """async () => {
+              const stats = [...(await window.subscriber.getStats()).values()];
+              const inbound = stats.filter((each) => each.type === "inbound-rtp");
+              return inbound.some((each) => each.framesDecoded > 10)
+                && inbound.some((each) => each.totalAudioEnergy > 0);
+            }""",
+            timeout=1000 * PATIENCE,
+        )
+        assert sfu.call(sfu.peers.engine.counters)["dropped_unauthentic"] == 0

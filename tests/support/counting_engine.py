@@ -87,6 +87,12 @@ class CountingEngine:
         except pylibsrtp.Error:
             self.counts["forged"] += 1
 
+    def bitrates(self, track: TrackId, now: float) -> tuple[tuple[float, ...], ...]:
+        raise NotImplementedError
+
+    def want(self, session: SessionId, bits_per_second: float) -> None:
+        raise NotImplementedError
+
     def request_key_frame(self, track: TrackId, layer: int, now: float) -> None:
         raise NotImplementedError
 

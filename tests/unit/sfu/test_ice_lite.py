@@ -194,12 +194,17 @@ def test_a_restart_at_the_same_address_keeps_it() -> None:
     assert events(agents) == []
 
 
-def test_of_many_restarts_only_the_last_two_credentials_count() -> None:
+def test_of_many_restarts_the_credentials_that_work_and_the_latest_count() -> None:
     agents, first = begin()
+    agents.receive(check(first, nominate=True), HOME, 0.0)
     second = agents.restart(ANNA, next(entropy), 0.0)
-    third = agents.restart(ANNA, next(entropy), 0.0)
+    agents.receive(check(second), MOBILE, 0.5)
+    third = agents.restart(ANNA, next(entropy), 1.0)
     answers = [agents.receive(check(each), HOME, 1.0) for each in (first, second, third)]
-    assert [answer is not None for answer in answers] == [False, True, True]
+    assert [answer is not None for answer in answers] == [True, False, True]
+    events(agents)
+    agents.receive(check(third, nominate=True), HOME, 2.0)
+    assert events(agents) == [AddressGone(ANNA, MOBILE)]  # only the second ones had proved it
 
 
 def test_an_address_of_a_live_client_cannot_be_claimed_by_another_one() -> None:
@@ -235,14 +240,29 @@ def test_a_client_has_only_so_many_addresses_and_the_stalest_goes_first() -> Non
     assert [event.address for event in told if isinstance(event, AddressGone)] == [addresses[1]]  # 0 is in use
 
 
-def test_one_ip_address_cannot_keep_the_agent_busy() -> None:
+def test_one_ip_address_cannot_keep_the_agents_busy() -> None:
     agents, credentials = begin()
-    flood = ice_lite.CHECKS_AT_ONCE + 10
-    for port in range(flood):
+    for port in range(ice_lite.STRANGERS_AT_ONCE + 10):
         agents.receive(b"", HOME._replace(port=port), 0.0)
     assert agents.counts[IceCount.LIMITED] == 10
     assert agents.receive(check(credentials), HOME, 0.0) is None
     assert agents.receive(check(credentials), MOBILE, 0.0) is not None
+
+
+def test_a_flood_in_the_name_of_an_ip_address_does_not_silence_the_client_behind_it() -> None:
+    agents, credentials = begin()
+    agents.receive(check(credentials), HOME, 0.0)
+    for _ in range(ice_lite.STRANGERS_AT_ONCE + 10):
+        agents.receive(b"", HOME._replace(port=1), 0.0)
+    assert agents.counts[IceCount.LIMITED] == 11
+    assert agents.receive(check(credentials), HOME, 0.0) is not None
+
+
+def test_a_client_cannot_keep_the_agents_busy_either() -> None:
+    agents, credentials = begin()
+    answers = [agents.receive(check(credentials), HOME, 0.0) for _ in range(ice_lite.CHECKS_AT_ONCE + 5)]
+    assert answers.count(None) == 4  # the first one was a stranger's
+    assert agents.receive(check(credentials), HOME, 1.0) is not None
 
 
 def test_a_session_is_added_once_and_with_fresh_entropy() -> None:

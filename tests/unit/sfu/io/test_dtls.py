@@ -2,6 +2,8 @@ from collections.abc import Callable
 
 import pylibsrtp
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from OpenSSL import SSL
 
 from sfu.io import dtls
@@ -185,6 +187,43 @@ def test_junk_ends_no_association() -> None:
         us.receive(bytes([first]) + b"\xff" * 60)
     assert us.state is DtlsState.CONNECTED
     assert flight(us) == []
+
+
+# Drawn before the handshake, whose bytes are never the same twice.
+harms = st.tuples(st.sampled_from(["none", "flip", "cut", "double", "junk"]), st.integers(0, 2000), st.integers(1, 255))
+
+
+def harmed(datagram: bytes, kind: str, at: int, value: int) -> list[bytes]:
+    at %= len(datagram)
+    match kind:
+        case "flip":
+            return [datagram[:at] + bytes([datagram[at] ^ value]) + datagram[at + 1 :]]
+        case "cut":
+            return [datagram[:at]]
+        case "double":
+            return [datagram, datagram[at:] + datagram]
+        case "junk":
+            return [bytes([20 + value % 44, 0xFE, 0xFD]) + bytes([value]) * at, datagram]
+        case _:
+            return [datagram]
+
+
+@given(st.lists(harms, max_size=8))
+def test_whatever_arrives_an_association_raises_nothing_and_both_ends_have_the_same_keys_or_one_has_none(
+    script: list[tuple[str, int, int]],
+) -> None:
+    us, them = association(), remote(CALL)
+    steps = iter(script)
+
+    def harm(datagrams: list[bytes]) -> list[bytes]:
+        return [piece for each in datagrams for piece in harmed(each, *next(steps, ("none", 0, 0)))]
+
+    converse(them, us, harm)
+    us.handle_timeout(0.0)
+    us.close()
+    flight(us)
+    if us.keys is not None and them.keys is not None:
+        assert (us.keys.inbound, us.keys.outbound) == (them.keys.outbound, them.keys.inbound)
 
 
 def test_a_handshake_without_an_answer_ends_in_time() -> None:

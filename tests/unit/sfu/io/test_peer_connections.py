@@ -138,6 +138,17 @@ async def test_checks_and_dtls_may_be_faster_than_the_answer() -> None:
         assert await worker.event() == Connected(session)
 
 
+async def test_only_so_much_dtls_waits_for_the_answer() -> None:
+    async with meeting() as (worker, client):
+        offer = worker.peers.offer(worker.peers.subscribe())
+        await client.check(offer)
+        sent = peer_connections.MAX_EARLY_DATAGRAMS + 2
+        for _ in range(sent):
+            client.endpoint.send(b"\x16\xfe\xfd" + bytes(40), worker.where)
+        await worker.has(lambda: worker.peers.counters()["mux_dtls"] == sent)
+        assert worker.peers.dropped_dtls == 2
+
+
 async def test_lost_flights_are_repeated() -> None:
     async with meeting() as (worker, client):
         lossy = PeerClient(client.endpoint, worker.where, loses=lambda number: number in {1, 3})
