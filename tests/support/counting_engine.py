@@ -75,7 +75,7 @@ class CountingEngine:
     def route(self, down_track: DownTrackId, track: TrackId | None, layer: int = 0, max_temporal: int = 7) -> None:
         raise NotImplementedError
 
-    def receive(self, session: SessionId, datagram: memoryview, now: float) -> None:  # noqa: ARG002
+    def receive(self, session: SessionId, datagram: bytes | memoryview, now: float) -> None:  # noqa: ARG002
         raw = bytes(datagram)
         try:
             if raw[1] in _RTCP_TYPES:

@@ -67,6 +67,7 @@ class DownStream:
         "max_temporal",
         "octets",
         "packets",
+        "payload_type",
         "receiver",
         "reported_at",
         "reports",
@@ -75,6 +76,7 @@ class DownStream:
         "round_trip",
         "rtx_number",
         "session",
+        "ssrc",
         "stream",
         "target",
         "temporal",
@@ -86,6 +88,8 @@ class DownStream:
         self.id = down_track
         self.session = session
         self.announced = announced
+        self.payload_type = announced.payload.primary
+        self.ssrc = announced.ssrc
         self.rewriter = rewriter
         self.rtx_number = rtx_number  # of the next retransmission, 16 bits
         self.responder = NackResponder()
