@@ -1,4 +1,4 @@
-"""What a subscriber gets of what is published, within what its path carries; and what nobody wants.
+"""What a subscriber gets of what is published, within what its path carries.
 
 Three phases. Prioritise: screen share before cameras, pinned before others, large before small. Last-N: only the first
 cameras have a picture at all. Greedy: sound is reserved first; then every track in turn gets its smallest step, and
@@ -6,7 +6,7 @@ steps are raised class by class while the budget lasts. What comes out is a func
 decided before; the cost is linear in the tracks, but for two sorts.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -68,7 +68,8 @@ OVERSIZE: Final = (
 def wanted_layer(offer: Offer) -> int | None:
     """The largest layer that a subscriber has use for, by its hints; None when it does not see the track.
 
-    Where neither view nor layers have a size, the largest. Sent or not plays no role: this is what a publisher is told.
+    Where neither view nor layers have a size, the largest. Whether a layer is being sent plays no role: by this a
+    publisher is told what to send.
     """
     if offer.content is Content.AUDIO:
         return 0
@@ -84,22 +85,6 @@ def wanted_layer(offer: Offer) -> int | None:
         if layer.width >= offer.hints.width * OVERSIZE or layer.height >= offer.hints.height * OVERSIZE:
             return index
     return last
-
-
-def layers_in_use(offers: Iterable[Offer]) -> dict[TrackId, int | None]:
-    """Of each track the largest layer that any subscriber has use for, by the offers of all subscribers.
-
-    Its publisher may stop what lies above, or the whole picture when nobody sees it (None). What lies below is kept:
-    whoever's path gets worse falls back on it at once. A budget plays no role, else a layer that was stopped because
-    nobody could have it would never be measured again.
-    """
-    used: dict[TrackId, int | None] = {}
-    for offer in offers:
-        wanted = wanted_layer(offer)
-        before = used.setdefault(offer.track, None)
-        if wanted is not None and (before is None or wanted > before):
-            used[offer.track] = wanted
-    return used
 
 
 class _Step(NamedTuple):
@@ -149,13 +134,16 @@ def _steps(offer: Offer) -> list[_Step]:
 class Allocator:
     """Decides for one subscriber, again and again; remembers what it decided, so that nothing flaps.
 
-    Lowered is at once. Raised is what had room, with `ROOM` to spare, for `HOLD_SECONDS` without a break; a track that
-    is new, or whose hints have changed, gets what there is room for without that wait.
+    Lowered is at once. Raised is what had room, with `ROOM` to spare, for `HOLD_SECONDS` without a break; for longer
+    when that was in vain before. A track that is new, or whose hints have changed, gets what there is room for without
+    that wait.
     """
 
     PAUSE_BELOW: Final = 150_000.0  # bits per second in all: then the picture is paused and the sound kept
     ROOM: Final = 1.1  # times what is needed
     HOLD_SECONDS: Final = 3.0
+    UNDONE_SECONDS: Final = 30.0  # what is raised and lowered again within so long was raised in vain:
+    MAX_HOLD_SECONDS: Final = 48.0  # then the wait is doubled, up to this, until something raised has lasted
     MAX_TRACKS: Final = 256  # offers beyond that get nothing
 
     def __init__(self, last_n: int = 20) -> None:
@@ -166,6 +154,8 @@ class Allocator:
         self._room_since: dict[DownTrackId, float] = {}
         self._paused = False
         self._resume_since: float | None = None
+        self._hold = self.HOLD_SECONDS
+        self._raised_at: float | None = None
         self._wanted = 0.0
 
     @property
@@ -180,10 +170,10 @@ class Allocator:
 
     def poll_timeout(self) -> float | None:
         """When something may be raised if nothing changes until then; None if there is nothing to wait for."""
-        waiting = [*self._room_since.values()]
+        due = [since + self._hold for since in self._room_since.values()]
         if self._resume_since is not None:
-            waiting.append(self._resume_since)
-        return min(waiting) + self.HOLD_SECONDS if waiting else None
+            due.append(self._resume_since + self.HOLD_SECONDS)
+        return min(due, default=None)
 
     def allocate(self, offers: Sequence[Offer], budget: float, now: float) -> dict[DownTrackId, Allocation]:
         """Decide what each down track gets.
@@ -206,13 +196,17 @@ class Allocator:
         # What could be had with room to spare, whatever there is now, ...
         _climb(ladders, 0.0 if self._paused else budget / self.ROOM - reserved)
         targets = {ladder.offer.down_track: ladder.level for ladder in ladders}
+        had = {ladder.offer.down_track: self._had(ladder) for ladder in ladders}
         # ... bounds what is taken now, unless there is more already.
-        ceilings = {ladder.offer.down_track: self._ceiling(ladder, now) for ladder in ladders}
+        ceilings = {
+            ladder.offer.down_track: self._ceiling(ladder, had[ladder.offer.down_track], now) for ladder in ladders
+        }
         _climb(ladders, 0.0 if self._paused else budget - reserved, ceilings)
         for ladder in ladders:
             if ladder.level:
                 cost, layer, temporal = ladder.steps[ladder.level - 1]
                 result[ladder.offer.down_track] = Allocation(layer, temporal, cost)
+        self._judge_raises(ladders, had, now)
         self._remember(ladders, targets, now)
         return result
 
@@ -243,17 +237,16 @@ class Allocator:
                 self._resume_since = None
                 self._hints = {}  # every track is new again: it has waited long enough
 
-    def _ceiling(self, ladder: _Ladder, now: float) -> int:
+    def _ceiling(self, ladder: _Ladder, had: int, now: float) -> int:
         """How far a track may rise now; `ladder.level` is what there is room for."""
         name = ladder.offer.down_track
-        had = self._had(ladder)
         if ladder.level <= had:
             self._room_since.pop(name, None)  # the room did not last
             return had
         if self._hints.get(name) != ladder.offer.hints:
             return ladder.level
         since = self._room_since.setdefault(name, now)
-        return ladder.level if now - since >= self.HOLD_SECONDS else had
+        return ladder.level if now - since >= self._hold else had
 
     def _had(self, ladder: _Ladder) -> int:
         """How many steps the last decision is worth by what is offered now."""
@@ -269,6 +262,21 @@ class Allocator:
             for step in ladder.steps
         )
 
+    def _judge_raises(self, ladders: Sequence[_Ladder], had: Mapping[DownTrackId, int], now: float) -> None:
+        """Wait longer after a raise in vain, and no longer than ever after one that lasted."""
+        waited = [
+            (ladder.level, had[ladder.offer.down_track])
+            for ladder in ladders
+            if self._hints.get(ladder.offer.down_track) == ladder.offer.hints
+        ]
+        if self._raised_at is not None:
+            if now - self._raised_at >= self.UNDONE_SECONDS:
+                self._raised_at, self._hold = None, self.HOLD_SECONDS
+            elif any(level < before for level, before in waited):
+                self._raised_at, self._hold = None, min(2 * self._hold, self.MAX_HOLD_SECONDS)
+        if any(level > before for level, before in waited):
+            self._raised_at = now
+
     def _remember(self, ladders: Sequence[_Ladder], targets: Mapping[DownTrackId, int], now: float) -> None:
         self._hints = {ladder.offer.down_track: ladder.offer.hints for ladder in ladders}
         self._taken = {}
@@ -280,7 +288,7 @@ class Allocator:
                 self._taken[name] = (step.layer, step.temporal)
             since = self._room_since.get(name)
             if since is not None and ladder.level < targets[name]:
-                waiting[name] = since if now - since < self.HOLD_SECONDS else now
+                waiting[name] = since if now - since < self._hold else now
         self._room_since = waiting
 
 

@@ -202,7 +202,13 @@ class DominantSpeaker:
     def __init__(self) -> None:
         self._known: dict[TrackId, _Activity] = {}
         self._speaker: TrackId | None = None
+        self._recent: list[TrackId] = []
         self._decide_at = float("-inf")
+
+    @property
+    def recent(self) -> tuple[TrackId, ...]:
+        """Who has held the floor, the last one first, each once; who never did is not among them."""
+        return tuple(self._recent)
 
     def add(self, track: TrackId, now: float) -> None:
         """Know a track.
@@ -217,6 +223,8 @@ class DominantSpeaker:
     def remove(self, track: TrackId) -> None:
         """Forget a track, known or not; if it held the floor, nobody does until somebody speaks."""
         self._known.pop(track, None)
+        if track in self._recent:
+            self._recent.remove(track)
         if self._speaker == track:
             self._speaker = None
 
@@ -240,11 +248,13 @@ class DominantSpeaker:
         # Without a speaker whoever beats silence takes the floor.
         silence = tuple(table[0] for table in self._TABLES)
         present = silence if self._speaker is None else scores[self._speaker]
-        best = 0.0
+        before, best = self._speaker, 0.0
         for track in sorted(scores.keys() - {self._speaker}):
             ratios = [math.log(new / old) for new, old in zip(scores[track], present, strict=True)]
             if ratios[1] > best and all(ratio > margin for ratio, margin in zip(ratios, self.MARGINS, strict=True)):
                 self._speaker, best = track, ratios[1]
+        if self._speaker is not None and self._speaker != before:
+            self._recent = [self._speaker, *(track for track in self._recent if track != self._speaker)]
         return self._speaker
 
     def _frame(self, now: float) -> int:

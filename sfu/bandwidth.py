@@ -12,7 +12,7 @@ from sfu.delay_trend import DelayTrend, PathUse
 from sfu.loss_control import LossControl
 from sfu.probing import Prober
 from sfu.rate_control import RateControl
-from sfu.send_log import PacketResult, SendLog
+from sfu.send_log import SendLog, SentPacket
 from sfu.throughput import AcknowledgedRate, ApplicationLimit
 from sfu.transport_feedback import decode_transport_feedback
 
@@ -123,10 +123,11 @@ class BandwidthEstimator:
         self._acknowledged.skip(self._log.skipped_bytes)
         received = self._take(results, now)
         self._limit.update(self.bits_per_second, now)
-        turned_up = sum(result.was_lost for result in results)
-        self._follow(len(results) - turned_up, len(results) - received - turned_up, now)
+        lost = len(results) - received
+        turned_up = sum(result.was_lost for result in results) - lost
+        self._follow(len(results) - turned_up, lost - turned_up, now)
 
-    def _take(self, results: Sequence[PacketResult], now: float) -> int:
+    def _take(self, results: Sequence[SentPacket], now: float) -> int:
         """Take in what became of each packet; gives how many were received."""
         arrived = [(result.received_at, result) for result in results if result.received_at is not None]
         arrived.sort(key=lambda pair: pair[0])
@@ -147,12 +148,14 @@ class BandwidthEstimator:
         limited = self._limit.limited
         acknowledged = self._acknowledged.bits_per_second
         use = self._trend.use
+        if use is PathUse.OVERUSE and limited and self._prober.echoes(now):
+            use = PathUse.UNDERUSE  # the queue of a probe: it empties by itself, because little else is sent
         measured = self._prober.finish(now)
         lowered = False
         if measured is not None and use is not PathUse.OVERUSE:
             self._apply_probe(measured, acknowledged, now)
         else:
-            lowered = self._rate.update(use, acknowledged, self._round_trip, now, may_increase=not limited)
+            lowered = self._rate.update(use, acknowledged, self._round_trip, now)
         lowered |= self._loss.update(packets, lost, self._rate.rate, None if limited else acknowledged, now)
         if lowered:
             self._prober.lowered(before, now)

@@ -7,6 +7,7 @@ these differences ("trendline"), and so does this: slope, gain, adaptive thresho
 
 from collections import deque
 from enum import Enum
+from itertools import pairwise
 from typing import Final
 
 
@@ -26,6 +27,52 @@ class _Group:
     def __init__(self, sent_at: float, received_at: float) -> None:
         self.first_sent_at = self.last_sent_at = sent_at
         self.first_received_at = self.last_received_at = received_at
+
+
+class SlowGrowth:
+    """A queue that grows so slowly that no slope shows it: by the least delays of the last half seconds.
+
+    Own addition. A sender that follows the estimate goes on rising until the slope is steep enough. Whole layers may
+    come to rest one percent above what the path carries, and would fill its queue to the brim.
+    """
+
+    BIN_SECONDS: Final = 0.5
+    BINS: Final = 8
+    GROWTH: Final = 0.04  # seconds from the first bin to the last
+    STILL_GROWING: Final = 0.0025  # seconds in each of the last two steps: what has come to rest is left alone
+    TOLERANCE: Final = 0.005  # seconds that a bin may lie below the one before
+    ALARM_SECONDS: Final = 0.2  # long enough for feedback to see it
+
+    __slots__ = ("_alarm_until", "_ends_at", "_least", "_minima")
+
+    def __init__(self) -> None:
+        self._minima: deque[float] = deque(maxlen=self.BINS)
+        self._least = float("inf")
+        self._ends_at: float | None = None
+        self._alarm_until = float("-inf")
+
+    def receive(self, sent_at: float, received_at: float) -> bool:
+        """Take in a packet as `DelayTrend.receive` does; gives whether the queue has grown slowly."""
+        if self._ends_at is None:
+            self._ends_at = received_at + self.BIN_SECONDS
+        if received_at >= self._ends_at:
+            self._close(received_at)
+        self._least = min(self._least, received_at - sent_at)
+        return received_at < self._alarm_until
+
+    def _close(self, received_at: float) -> None:
+        minima = self._minima
+        minima.append(self._least)
+        self._least = float("inf")
+        self._ends_at = received_at + self.BIN_SECONDS
+        if (
+            len(minima) == self.BINS
+            and minima[-1] - minima[0] > self.GROWTH
+            and min(minima[-1] - minima[-2], minima[-2] - minima[-3]) > self.STILL_GROWING
+            and all(later >= earlier - self.TOLERANCE for earlier, later in pairwise(minima))
+        ):
+            self._alarm_until = received_at + self.ALARM_SECONDS
+            minima.clear()
 
 
 class DelayTrend:
@@ -52,6 +99,7 @@ class DelayTrend:
         "_current",
         "_deltas",
         "_first_at",
+        "_growth",
         "_history",
         "_over_count",
         "_over_seconds",
@@ -77,6 +125,7 @@ class DelayTrend:
         self._over_seconds: float | None = None
         self._over_count = 0
         self._threshold_at: float | None = None
+        self._growth = SlowGrowth()
         self.use = PathUse.NORMAL
 
     def receive(self, sent_at: float, received_at: float) -> None:
@@ -94,6 +143,7 @@ class DelayTrend:
             return
         if sent_at < current.first_sent_at:
             return
+        grows = self._growth.receive(sent_at, received_at)
         if self._belongs(current, sent_at, received_at):
             current.last_sent_at = max(current.last_sent_at, sent_at)
             current.last_received_at = max(current.last_received_at, received_at)
@@ -101,6 +151,8 @@ class DelayTrend:
         before = self._before
         if before is not None:
             self._compare(before, current)
+        if grows:
+            self.use = PathUse.OVERUSE
         self._before = current
         self._current = _Group(sent_at, received_at)
 
@@ -133,13 +185,16 @@ class DelayTrend:
     def _slope(self, otherwise: float) -> float:
         """Of the line through the history, by least squares."""
         count = len(self._history)
-        mean_x = sum(x for x, _ in self._history) / count
-        mean_y = sum(y for _, y in self._history) / count
-        above = below = 0.0
-        for x, y in self._history:
-            above += (x - mean_x) * (y - mean_y)
-            below += (x - mean_x) ** 2
-        return above / below if below else otherwise
+        from_x = self._history[0][0]
+        x_sum = y_sum = xx_sum = xy_sum = 0.0
+        for arrival, delay in self._history:
+            x = arrival - from_x
+            x_sum += x
+            y_sum += delay
+            xx_sum += x * x
+            xy_sum += x * delay
+        below = count * xx_sum - x_sum * x_sum
+        return (count * xy_sum - x_sum * y_sum) / below if below > 0 else otherwise
 
     def _detect(self, trend: float, sent_delta: float, received_ms: float) -> None:
         if self._deltas < 2:

@@ -8,7 +8,7 @@ is not limited: else random loss on a wide path would keep the estimate where it
 
 from typing import Final
 
-from sfu.send_log import PacketResult
+from sfu.send_log import SentPacket
 
 
 class ProbeCluster:
@@ -69,7 +69,7 @@ class ProbeCluster:
         self._last_sent_at = now
         self._last_sent_size = size
 
-    def receive(self, result: PacketResult) -> None:
+    def receive(self, result: SentPacket) -> None:
         """Note what became of a packet of the cluster."""
         if result.received_at is None:
             self._lost += 1
@@ -109,7 +109,7 @@ class Prober:
     """When a cluster begins and how fast it is. At most one is under way."""
 
     INITIAL_FACTOR: Final = 3.0  # times the estimate
-    FURTHER_FACTOR: Final = 2.0  # at once, when the last cluster came through, or nothing was learnt of it
+    FURTHER_FACTOR: Final = 2.0  # at once, when the last cluster came through and won something, or told nothing
     MAX_RETRIES: Final = 2  # in a row of clusters of which nothing was learnt
     LIMITED_FACTOR: Final = 2.0  # while the application sends little
     STEADY_FACTOR: Final = 1.5
@@ -121,12 +121,15 @@ class Prober:
     STEADY_INTERVAL: Final = 10.0
     CAME_THROUGH: Final = 0.7  # of the rate of the cluster
     RESULT_SECONDS: Final = 1.0  # how long a result is awaited
+    ECHO_SECONDS: Final = 2.0  # since its beginning, while a queue may come from the cluster itself
     WORTH_WHILE: Final = 1.1  # times the estimate: nothing is probed for less
 
     def __init__(self) -> None:
         self.cluster: ProbeCluster | None = None
         self.begun = 0  # clusters so far
         self._factor: float | None = self.INITIAL_FACTOR  # of a cluster that is due at once
+        self._begun_at = float("-inf")
+        self._estimate = 0.0  # when the last cluster began
         self._retries = 0
         self._since = 0.0  # the last cluster or decrease
         self._before_drop = 0.0  # the highest estimate that was lowered since the last cluster
@@ -162,12 +165,18 @@ class Prober:
         if self.cluster is not None or goal < self.WORTH_WHILE * estimate or now < due_at:
             return
         self.begun += 1
+        self._begun_at = now
+        self._estimate = estimate
         self.cluster = ProbeCluster(self.begun, min(rate, goal), now)
         self._factor = None
         self._before_drop = 0.0
         self._since = now
 
-    def receive(self, result: PacketResult) -> None:
+    def echoes(self, now: float) -> bool:
+        """Whether a queue may still come from the last cluster."""
+        return now < self._begun_at + self.ECHO_SECONDS
+
+    def receive(self, result: SentPacket) -> None:
         """Note what became of a packet of a cluster; of an earlier one it is ignored."""
         if self.cluster is not None and result.cluster == self.cluster.number:
             self.cluster.receive(result)
@@ -185,6 +194,6 @@ class Prober:
                 self._factor = self.FURTHER_FACTOR
         else:
             self._retries = 0
-            if measured >= self.CAME_THROUGH * cluster.rate:
+            if measured >= max(self.CAME_THROUGH * cluster.rate, self.WORTH_WHILE * self._estimate):
                 self._factor = self.FURTHER_FACTOR
         return measured

@@ -76,7 +76,9 @@ class RateControl:
     INCREASE_PER_SECOND: Final = 1.08
     MIN_INCREASE: Final = 1000.0  # bits per second, per second
     MIN_ADDITIVE: Final = 4000.0  # bits per second, per second
-    HEADROOM: Final = 1.5  # the rate rises no further above what arrives: nobody has shown that the path carries it
+    # The rate rises no further above what arrives: nobody has shown that the path carries more. (libwebrtc has 1.5.)
+    # It is where an application counts as limited; from there on probes find out, whatever size the next layer has.
+    HEADROOM: Final = 1.25
     HEADROOM_BITS: Final = 10_000.0
     DETECTION_SECONDS: Final = 0.1  # what the detector of overuse needs
     PACKET_BITS: Final = 9600.0
@@ -100,9 +102,7 @@ class RateControl:
         self.rate = self._clamp(rate)
         self._changed_at = now
 
-    def update(  # the inputs of the draft
-        self, use: PathUse, acknowledged: float | None, round_trip: float, now: float, *, may_increase: bool
-    ) -> bool:
+    def update(self, use: PathUse, acknowledged: float | None, round_trip: float, now: float) -> bool:
         """Follow the delay once; to be called with every feedback.
 
         Args:
@@ -110,7 +110,6 @@ class RateControl:
             acknowledged: what arrives, in bits per second; None before that is known.
             round_trip: seconds.
             now: monotonic time, in seconds.
-            may_increase: False while too little is sent to find out whether the path carries more.
 
         Returns:
             whether the rate was lowered.
@@ -124,7 +123,7 @@ class RateControl:
             self._state = _State.INCREASE
             self._changed_at = now
             return False
-        self._increase(acknowledged, round_trip, now, may_increase=may_increase)
+        self._increase(acknowledged, round_trip, now)
         return False
 
     def _decrease(self, acknowledged: float | None, round_trip: float, now: float) -> bool:
@@ -147,13 +146,13 @@ class RateControl:
         self._changed_at = now
         return self.rate < before
 
-    def _increase(self, acknowledged: float | None, round_trip: float, now: float, *, may_increase: bool) -> None:
+    def _increase(self, acknowledged: float | None, round_trip: float, now: float) -> None:
         if acknowledged is not None and self.link.contradicted_from_above(acknowledged):
             self.link.reset()
         elapsed = 0.0 if self._changed_at is None else min(max(now - self._changed_at, 0.0), 1.0)
         self._changed_at = now
         limit = self.HEADROOM * (acknowledged or 0.0) + self.HEADROOM_BITS
-        if not may_increase or self.rate >= limit:
+        if self.rate >= limit:
             return
         if self.link.known:
             raised = self.rate + self._additive(round_trip) * elapsed

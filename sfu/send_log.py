@@ -1,32 +1,24 @@
 """What left on one transport and when, until the other end has told what became of it."""
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from sfu.transport_feedback import TICKS_PER_REFERENCE, TICKS_PER_SECOND, TransportFeedback, unwrap
 
 
-class PacketResult(NamedTuple):
-    """What became of a packet that was sent."""
+class SentPacket:
+    """A packet that left, and what became of it as far as that is known."""
 
-    number: int  # transport-wide, unwrapped
-    sent_at: float  # seconds, of our clock
-    received_at: (
-        float | None
-    )  # seconds, of the receiver's clock; None: it was not received when the feedback was written
-    size: int  # bytes
-    cluster: int  # of the probe that it belongs to; 0 for none
-    was_lost: bool  # it was told as lost before, and has arrived after all
+    __slots__ = ("cluster", "number", "received_at", "sent_at", "size", "was_lost")
 
-
-class _Sent:
-    __slots__ = ("cluster", "lost", "number", "sent_at", "size")
-
-    def __init__(self, number: int, sent_at: float, size: int, cluster: int) -> None:
-        self.number = number
-        self.sent_at = sent_at
-        self.size = size
-        self.cluster = cluster
-        self.lost = False
+    def __init__(self, number: int, sent_at: float, size: int, cluster: int = 0) -> None:
+        self.number = number  # transport-wide, unwrapped
+        self.sent_at = sent_at  # seconds, of our clock
+        self.size = size  # bytes
+        self.cluster = cluster  # of the probe that it belongs to; 0 for none
+        self.received_at: float | None = (
+            None  # seconds, of the receiver's clock; None: not received, as far as is known
+        )
+        self.was_lost = False  # it was told as lost; it may have arrived after all
 
 
 class SendLog:
@@ -44,7 +36,7 @@ class SendLog:
 
     def __init__(self, first: int = 0) -> None:
         """`first` is the first transport-wide sequence number, 16 bit."""
-        self._slots: list[_Sent | None] = [None] * self.MAX_PACKETS
+        self._slots: list[SentPacket | None] = [None] * self.MAX_PACKETS
         self._next = first
         self._judged = first - 1  # the newest number that feedback spoke of
         self._reference = 0  # of the newest feedback, unwrapped
@@ -65,10 +57,10 @@ class SendLog:
         """
         number = self._next
         self._next = number + 1
-        self._slots[number % self.MAX_PACKETS] = _Sent(number, now, size, cluster)
+        self._slots[number % self.MAX_PACKETS] = SentPacket(number, now, size, cluster)
         return number & 0xFFFF
 
-    def acknowledge(self, feedback: TransportFeedback) -> list[PacketResult]:
+    def acknowledge(self, feedback: TransportFeedback) -> list[SentPacket]:
         """What became of the packets that feedback speaks of, by ascending number, each as far as it is news."""
         base = unwrap(feedback.base_sequence, self._next)
         end = min(base + feedback.status_count, self._next)
@@ -79,19 +71,20 @@ class SendLog:
         reference = self._reference * TICKS_PER_REFERENCE
         self.skipped_bytes = self._skip(base)
         fresh = max(self._judged + 1, self._next - self.MAX_PACKETS, base)  # what is lost from here on is news
-        results: list[PacketResult] = []
+        results: list[SentPacket] = []
         for offset, ticks in feedback.arrivals:
             number = base + offset
             if number >= end:
                 break
-            self._lose(fresh, number, results)
-            fresh = max(fresh, number + 1)
+            if number >= fresh:
+                self._lose(fresh, number, results)
+                fresh = number + 1
             slot = number % self.MAX_PACKETS
             sent = self._slots[slot]
             if sent is not None and sent.number == number:
                 self._slots[slot] = None
-                received_at = (reference + ticks) / TICKS_PER_SECOND
-                results.append(PacketResult(number, sent.sent_at, received_at, sent.size, sent.cluster, sent.lost))
+                sent.received_at = (reference + ticks) / TICKS_PER_SECOND
+                results.append(sent)
         self._lose(fresh, end, results)
         self._judged = max(self._judged, end - 1)
         return results
@@ -106,9 +99,9 @@ class SendLog:
                 size += sent.size
         return size
 
-    def _lose(self, begin: int, end: int, results: list[PacketResult]) -> None:
+    def _lose(self, begin: int, end: int, results: list[SentPacket]) -> None:
         for number in range(begin, end):
             sent = self._slots[number % self.MAX_PACKETS]
             if sent is not None and sent.number == number:
-                sent.lost = True
-                results.append(PacketResult(number, sent.sent_at, None, sent.size, sent.cluster, was_lost=False))
+                sent.was_lost = True
+                results.append(sent)

@@ -25,6 +25,9 @@ _MAX_RUN: Final = 0x1FFF
 _ONE_BIT_SYMBOLS: Final = 14  # symbols of a status vector chunk of one bit each
 _TWO_BIT_SYMBOLS: Final = 7
 
+# Of a packet that arrived: its sequence number less the base sequence number, modulo 2^16; when, in ticks after the
+# reference time, maybe negative. A plain tuple: there is one for each packet.
+Arrival = tuple[int, int]
 Status = tuple[int, int]  # offset from the base sequence number; a status symbol
 Run = tuple[int, int]  # a status symbol, how often in a row
 
@@ -35,13 +38,6 @@ class TransportFeedbackError(ValueError):
     def __init__(self, fault: ParseFault, detail: str) -> None:
         super().__init__(f"{fault.value}: {detail}")
         self.fault = fault
-
-
-class Arrival(NamedTuple):
-    """A packet that arrived."""
-
-    offset: int  # its sequence number less the base sequence number, modulo 2^16
-    ticks: int  # of 250 us after the reference time; may be negative
 
 
 class TransportFeedback(NamedTuple):
@@ -71,15 +67,17 @@ def decode_transport_feedback(fci: bytes) -> TransportFeedback:
         raise TransportFeedbackError(ParseFault.BAD_VALUE, "no packet is spoken of")
     reference_time = int.from_bytes(fci[4:7], signed=True)
     statuses, at = _decode_statuses(fci, count)
+    if at + sum(symbol for _, symbol in statuses) > len(fci):  # a small delta has one byte, a large one has two
+        raise TransportFeedbackError(ParseFault.TRUNCATED, f"{len(statuses)} packets without all of their deltas")
     arrivals = []
     ticks = 0
     for offset, symbol in statuses:
-        size = symbol  # a small delta has one byte, a large one has two
-        if at + size > len(fci):
-            raise TransportFeedbackError(ParseFault.TRUNCATED, f"no delta for packet {offset} of {count}")
-        ticks += int.from_bytes(fci[at : at + size], signed=symbol == _LARGE_DELTA)
-        arrivals.append(Arrival(offset, ticks))
-        at += size
+        delta = fci[at]
+        if symbol == _LARGE_DELTA:
+            delta = (delta << 8 | fci[at + 1]) - (0x10000 if delta & 0x80 else 0)
+        ticks += delta
+        arrivals.append((offset, ticks))
+        at += symbol
     if len(fci) - at > MAX_PADDING:
         raise TransportFeedbackError(ParseFault.BAD_LENGTH, f"{len(fci) - at} bytes behind the deltas")
     return TransportFeedback(base, count, reference_time, fci[7], tuple(arrivals))
@@ -141,17 +139,21 @@ def encode_transport_feedback(feedback: TransportFeedback) -> bytes:
     runs: list[Run] = []
     deltas = bytearray()
     expected = ticks = 0
-    for arrival in arrivals:
-        if not expected <= arrival.offset < count:
-            raise TransportFeedbackError(ParseFault.MISPLACED, f"packet {arrival.offset}, {expected} was expected")
-        delta = arrival.ticks - ticks
+    for offset, arrived in arrivals:
+        if not expected <= offset < count:
+            raise TransportFeedbackError(ParseFault.MISPLACED, f"packet {offset}, {expected} was expected")
+        delta = arrived - ticks
         if not -_MAX_LARGE - 1 <= delta <= _MAX_LARGE:
             raise TransportFeedbackError(ParseFault.BAD_VALUE, f"{delta} ticks between two packets")
-        symbol = _SMALL_DELTA if 0 <= delta <= _MAX_SMALL else _LARGE_DELTA
-        deltas += delta.to_bytes(symbol, signed=symbol == _LARGE_DELTA)
-        _extend(runs, _NOT_RECEIVED, arrival.offset - expected)
-        _extend(runs, symbol, 1)
-        expected, ticks = arrival.offset + 1, arrival.ticks
+        if offset > expected:
+            _extend(runs, _NOT_RECEIVED, offset - expected)
+        if 0 <= delta <= _MAX_SMALL:
+            deltas.append(delta)
+            _extend(runs, _SMALL_DELTA, 1)
+        else:
+            deltas += delta.to_bytes(2, signed=True)
+            _extend(runs, _LARGE_DELTA, 1)
+        expected, ticks = offset + 1, arrived
     _extend(runs, _NOT_RECEIVED, count - expected)
     fci = b"".join(
         (
@@ -267,39 +269,33 @@ class ArrivalLog:
             sequence: its transport-wide sequence number, 16 bit.
             now: monotonic time, in seconds.
         """
-        if self._newest is None:
-            self._newest = self._base = number = sequence
-        else:
-            number = unwrap(sequence, self._newest)
-            if number > self._newest:
-                self._advance(number)
-            elif number <= self._newest - self.WINDOW:
-                self.too_old += 1
-                return
-            elif number in self._arrivals:
-                self.duplicates += 1
-                return
-        self._base = min(self._base, number)
+        newest = self._newest
+        number = sequence if newest is None else unwrap(sequence, newest)
+        if newest is None:
+            self._newest = self._base = number
+        elif number > newest:
+            self._newest = number
+            if number - self._base >= self.WINDOW:
+                self._base = number - self.WINDOW + 1
+        elif number <= newest - self.WINDOW:
+            self.too_old += 1
+            return
+        elif number in self._arrivals:
+            self.duplicates += 1
+            return
+        elif number < self._base:
+            self._base = number
         if not self._unreported:
             self._due_since = now
         self._unreported += 1
-        ticks = int(now * TICKS_PER_SECOND)
-        self._arrivals[number] = ticks
-        self._forget(ticks)
-
-    def _advance(self, number: int) -> None:
-        self._newest = number
-        self._base = max(self._base, number - self.WINDOW + 1)
-
-    def _forget(self, ticks: int) -> None:
-        """Forget what has been told long ago; what never was only when there is too much of it."""
-        horizon = ticks - int(self.KEPT_SECONDS * TICKS_PER_SECOND)
-        while len(self._arrivals) > self._unreported:
-            oldest = next(iter(self._arrivals))
-            if self._arrivals[oldest] >= horizon:
-                break
-            del self._arrivals[oldest]
+        self._arrivals[number] = int(now * TICKS_PER_SECOND)
         if len(self._arrivals) > self.MAX_ARRIVALS:
+            self._arrivals.popitem(last=False)
+
+    def _forget(self, now: float) -> None:
+        """Forget what was told long ago, once everything has been told."""
+        horizon = (now - self.KEPT_SECONDS) * TICKS_PER_SECOND
+        while self._arrivals and next(iter(self._arrivals.values())) < horizon:
             self._arrivals.popitem(last=False)
 
     def poll_timeout(self) -> float | None:
@@ -317,10 +313,7 @@ class ArrivalLog:
         due_at = self.poll_timeout()
         if due_at is None or now < due_at:
             return None
-        told = sorted(number for number in self._arrivals if number >= self._base)
-        if not told:  # they lay before a jump
-            self._unreported = 0
-            return None
+        told = self._untold()
         first = self._arrivals[told[0]]
         reference = first // TICKS_PER_REFERENCE
         arrivals: list[Arrival] = []
@@ -329,11 +322,11 @@ class ArrivalLog:
             ticks = self._arrivals[number]
             if abs(ticks - previous) > _MAX_LARGE:  # too far apart for one message
                 break
-            arrivals.append(Arrival(number - self._base, ticks - reference * TICKS_PER_REFERENCE))
+            arrivals.append((number - self._base, ticks - reference * TICKS_PER_REFERENCE))
             previous = ticks
         feedback = TransportFeedback(
             self._base & 0xFFFF,
-            arrivals[-1].offset + 1,
+            arrivals[-1][0] + 1,
             unwrap(reference, 0, 24),
             self._feedback_count,
             tuple(arrivals),
@@ -343,4 +336,12 @@ class ArrivalLog:
         if len(arrivals) == len(told):
             self._unreported = 0
             self._reported_at = now
+            self._forget(now)
         return encode_transport_feedback(feedback)
+
+    def _untold(self) -> list[int]:
+        """The numbers from the base on that have arrived."""
+        newest = self._base if self._newest is None else self._newest
+        if newest - self._base < len(self._arrivals):
+            return [number for number in range(self._base, newest + 1) if number in self._arrivals]
+        return sorted(number for number in self._arrivals if number >= self._base)

@@ -145,6 +145,7 @@ def test_a_loudspeaker_that_does_not_start_is_told(service: Service, invite: Cal
     expect(problem).to_be_visible()
 
 
+@pytest.mark.long
 def test_check_settings_and_full_screen_work_in_firefox_too(service: Service, playwright: Playwright) -> None:
     with firefox(playwright) as browser:
         patient = Participant(browser)

@@ -140,7 +140,7 @@ def run(browser: Browser, service: Service) -> Iterator[Run]:
     yield from bench_in(browser, service)
 
 
-@pytest.fixture(scope="module", params=["chromium", "firefox"])
+@pytest.fixture(scope="module", params=["chromium", pytest.param("firefox", marks=pytest.mark.long)])
 def run_in_both(
     request: pytest.FixtureRequest, browser: Browser, playwright: Playwright, service: Service
 ) -> Iterator[Run]:

@@ -33,6 +33,7 @@ def test_the_first_start_makes_private_secrets_and_the_second_keeps_them(tmp_pat
     assert {name: (state / name).read_bytes() for name in first} == first
 
 
+@pytest.mark.long
 def test_sigterm_ends_a_service_with_a_running_consultation_within_five_seconds(
     invite: Callable[..., Participant], tmp_path: Path
 ) -> None:

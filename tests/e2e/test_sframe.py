@@ -20,8 +20,10 @@ HEADERS = [[str(each["kid"]), str(each["ctr"]), each["encoded"]] for each in VEC
 (SUITE_4,) = [{**each, "kid": str(each["kid"])} for each in VECTORS["sframe"] if each["cipher_suite"] == 4]
 Run = Callable[..., Any]
 
-# What is done with frames on their way: the 20th of a line is said again instead of all that follow.
-REPLAYING_WORKER = """
+# Workers around that of the page. What is done with frames on their way: the 20th of a line is said again instead of
+# all that follow. And what the worker lets pass, and asks for, is told to the page.
+WORKERS = {
+    "replaying": """
 import "./media_worker.js";
 const attach = self.onrtctransform;
 self.onrtctransform = ({ transformer }) => {
@@ -38,7 +40,27 @@ self.onrtctransform = ({ transformer }) => {
   void replay.readable.pipeTo(transformer.writable);
   attach({ transformer: { options: transformer.options, readable: transformer.readable, writable: replay.writable } });
 };
-"""
+""",
+    "watched": """
+import "./media_worker.js";
+const attach = self.onrtctransform;
+self.onrtctransform = ({ transformer }) => {
+  const { options, readable } = transformer;
+  const passage = new TransformStream({
+    transform: (frame, out) => {
+      postMessage({ told: `passed ${options.kind}` });
+      out.enqueue(frame);
+    },
+  });
+  void passage.readable.pipeTo(transformer.writable);
+  const sendKeyFrameRequest = () => {
+    postMessage({ told: "asked" });
+    return transformer.sendKeyFrameRequest();
+  };
+  attach({ transformer: { options, readable, writable: passage.writable, sendKeyFrameRequest } });
+};
+""",
+}
 
 BENCH = """async () => {
   const sframe = await import("/js/conference/sframe.js");
@@ -50,7 +72,7 @@ BENCH = """async () => {
   const base = (byte) => new Uint8Array(32).fill(byte);
   const outcome = (promise) => promise.then(() => "taken", (error) => error.fault ?? error.name);
   const until = async (condition) => {
-    const end = performance.now() + 20_000;
+    const end = performance.now() + 30_000;
     while (performance.now() < end) {
       if (await condition()) return;
       await new Promise((resolve) => setTimeout(resolve, 20));
@@ -90,13 +112,20 @@ BENCH = """async () => {
    * A participant of index 1 sends sound and picture to another one, both in this page. `told` is what either page
    * would be told.
    */
-  const talk = async ({ sent = base(1), heard = base(1), owner = 1, kinds = ["audio", "video"], worker } = {}) => {
-    const scene = { told: [], published: {}, subscribed: {} };
+  const both = ["audio", "video"];
+  const talk = async ({ sent = base(1), heard = base(1), owner = 1, kinds = both, workers = {} } = {}) => {
+    const scene = { told: [], news: [], published: {}, subscribed: {} };
     const sealed = (options = {}) => new media.SealedMedia({
       unsealed: ({ direction, kind }) => scene.told.push(`${direction} ${kind}`), ...options });
-    const createWorker = worker && (() => new Worker(worker, { type: "module" }));
-    scene.near = sealed({ createWorker });
-    scene.far = sealed();
+    const workerOf = (name) => name && (() => {
+      const worker = new Worker(`/js/conference/${name}.js`, { type: "module" });
+      worker.addEventListener("message", ({ data }) => scene.news.push(data.told));
+      return worker;
+    });
+    scene.near = sealed({ createWorker: workerOf(workers.near) });
+    scene.far = sealed({ createWorker: workerOf(workers.far) });
+    /** How often a worker has said this; `passed audio` and the like are those of the worker `watched`. */
+    scene.heard = (news) => scene.news.filter((each) => each === news).length;
     if (sent) scene.near.apply({ do: "send_with", kid: 256, base: sent });
     if (heard) scene.far.apply({ do: "receive_with", kid: 256, base: heard });
     const [out, into] = [new RTCPeerConnection(), new RTCPeerConnection()];
@@ -171,11 +200,13 @@ NAMES = (
 def bench_in(browser: Browser, service: Service, script: str = "") -> Iterator[Participant]:
     visitor = Participant(browser, script=script)
 
-    def fulfill(route: Route) -> None:
+    def serve(route: Route) -> None:
+        worker = WORKERS[Path(route.request.url).stem]
         headers = {"Content-Type": "text/javascript", "Cross-Origin-Embedder-Policy": "require-corp"}
-        route.fulfill(body=REPLAYING_WORKER, headers=headers)
+        route.fulfill(body=worker, headers=headers)
 
-    visitor.context.route("**/js/conference/replaying_worker.js", fulfill)
+    for name in WORKERS:
+        visitor.context.route(f"**/js/conference/{name}.js", serve)
     visitor.open(f"{service.settings['signaling']['public_url']}/")
     visitor.page.evaluate(BENCH)
     yield visitor
@@ -294,6 +325,19 @@ def test_a_frame_is_refused_after_a_change_of_any_byte_of_it_or_of_what_stands_b
       outcomes.add(await open(sealed.subarray(0, -1)));
       return [[...outcomes].sort(), await open(sealed)];""")
     assert seen == [["forged"], "taken"]
+
+
+def test_whatever_comes_is_refused_by_name(run: Run) -> None:
+    seen = run("""
+      const { open } = await pair();
+      const outcomes = new Set();
+      for (let length = 0; length < 64; length += 1) {
+        for (let round = 0; round < 8; round += 1) {
+          outcomes.add(await open(crypto.getRandomValues(new Uint8Array(length))));
+        }
+      }
+      return [...outcomes].sort();""")
+    assert seen == ["forged", "malformed"]
 
 
 def test_another_base_key_opens_nothing(run: Run) -> None:
@@ -455,21 +499,24 @@ def test_who_has_gone_before_it_knew_a_key_costs_none_beyond_that_of_its_coming(
     assert seen == [["say 258 to a", "send_with 258", "ask_key_frame"], None]
 
 
-def test_a_channel_that_stands_anew_hears_the_same_keys_again(run: Run) -> None:
+def test_a_key_is_never_said_again_once_something_may_have_been_sent_under_it(run: Run) -> None:
     seen = run("""
       const m = keys();
       m.joined("a", 2, 0); m.joined("b", 3, 0);
       m.tick(1_000);
       m.did();
-      m.joined("a", 2, 1_100);
-      const first = m.poll().map(({ message }) => message);
-      m.tick(2_000); m.did();
+      m.joined("a", 2, 1_100); // its channel stands anew, before and after the key is used
+      const before = m.poll().map(({ message }) => message);
+      m.tick(2_000);
+      m.did();
       m.joined("a", 2, 2_100);
-      return [first, m.poll().map(({ message }) => message), message(257, 1), message(258, 2), m.deadline];""")
-    both_keys, current, first, second, deadline = seen
-    assert both_keys == [first, second]
-    assert current == [second]
-    assert deadline is None
+      const after = m.did();
+      m.tick(3_100);
+      return [before, [message(258, 2)], after, m.did()];""")
+    before, unused, after, renewed = seen
+    assert before == unused
+    assert after == []
+    assert renewed == ["say 259 to a", "say 259 to b"]
 
 
 def test_after_the_last_generation_comes_the_first_one_with_another_key(run: Run) -> None:
@@ -621,11 +668,14 @@ def test_what_flows_past_the_worker_is_noticed_at_the_second_look_and_within_a_s
     assert 3 * seen[1] < 1_000
 
 
-def test_a_worker_that_is_silent_while_media_flows_is_one_that_does_not_encrypt(run: Run) -> None:
+def test_a_worker_that_does_not_answer_for_a_moment_ends_nothing_and_one_that_never_does_ends_all(run: Run) -> None:
     seen = run("""
+      const flow = (count) => Array.from({ length: count }, (_, at) => [10 * at + 10]);
       const watch = new media.SealWatch();
-      return [watch.look([10], null), watch.look([20], null)];""")
-    assert seen == [False, True]
+      const busy = flow(3 * media.SILENT_LOOKS).map((each, at) => watch.look(each, at % 5 === 4 ? at : null));
+      const gone = new media.SealWatch();
+      return [busy.includes(true), flow(media.SILENT_LOOKS).map((each) => gone.look(each, null)).indexOf(true)];""")
+    assert seen == [False, 11]
 
 
 def test_neither_a_pause_nor_empty_packets_nor_frames_that_wait_for_the_worker_are_taken_for_a_leak(run: Run) -> None:
@@ -669,33 +719,33 @@ def test_sound_and_picture_arrive_with_the_right_key_and_no_frame_goes_past_the_
 
 def test_with_a_wrong_key_there_is_neither_picture_nor_sound_and_the_right_one_brings_both(live: Run) -> None:
     seen = live("""
-      const scene = await talk({ heard: base(2) });
+      const scene = await talk({ heard: base(2), workers: { far: "watched" } });
       await until(async () => {
         const { audio, video } = await scene.counts();
         return audio.dropped.forged >= 50 && video.dropped.forged >= 5;
       });
-      const wrong = [await scene.figures(), await scene.counts()];
+      const { packetsReceived, framesDecoded, energy } = await scene.figures();
+      const passed = [scene.heard("passed audio"), scene.heard("passed video")];
       scene.far.apply({ do: "receive_with", kid: 256, base: base(1) });
       await scene.grow("framesDecoded", "energy");
+      await until(() => scene.heard("passed audio") > 0 && scene.heard("passed video") > 0);
       scene.close();
-      return [wrong, scene.told];""")
-    (figures, counts), told = seen
-    assert figures["packetsReceived"] > 50
-    assert (figures["framesDecoded"], figures["energy"]) == (0, 0)
-    assert (counts["audio"]["decrypted"], counts["video"]["decrypted"]) == (0, 0)
-    assert told == []
+      return [packetsReceived > 50, [framesDecoded, energy], passed, scene.told];""")
+    assert seen == [True, [0, 0], [0, 0], []]
 
 
 def test_frames_under_the_key_of_somebody_else_than_the_owner_of_the_line_are_dropped(live: Run) -> None:
     seen = live("""
-      const scene = await talk({ owner: 2 });
+      const scene = await talk({ owner: 2, workers: { far: "watched" } });
       await until(async () => {
         const { audio, video } = await scene.counts();
         return audio.dropped.wrong_owner >= 50 && video.dropped.wrong_owner >= 5;
       });
       const { framesDecoded, energy } = await scene.figures();
-      // Given to another one, and then to nobody.
-      await Promise.all(Object.values(scene.subscribed).map((each) => scene.far.subscribe(each, 1)));
+      const early = [scene.heard("passed audio"), scene.heard("passed video")];
+      // Given to others in quick succession, and then to nobody.
+      const give = (each) => [3, 1].map((owner) => scene.far.subscribe(each, owner));
+      await Promise.all(Object.values(scene.subscribed).flatMap(give));
       await scene.grow("framesDecoded", "energy");
       await Promise.all(Object.values(scene.subscribed).map((each) => scene.far.unsubscribe(each)));
       const before = await scene.counts();
@@ -704,8 +754,8 @@ def test_frames_under_the_key_of_somebody_else_than_the_owner_of_the_line_are_dr
       const after = await scene.counts();
       scene.close();
       const passed = ["audio", "video"].map((kind) => after[kind].decrypted - before[kind].decrypted);
-      return [framesDecoded, energy, ...passed];""")
-    assert seen == [0, 0, 0, 0]
+      return [framesDecoded, energy, early, passed];""")
+    assert seen == [0, 0, [0, 0], [0, 0]]
 
 
 def test_before_there_is_a_key_nothing_leaves(live: Run) -> None:
@@ -722,7 +772,7 @@ def test_before_there_is_a_key_nothing_leaves(live: Run) -> None:
 
 def test_a_change_of_keys_loses_no_frame_and_the_old_key_opens_nothing_after_its_time(live: Run) -> None:
     seen = live("""
-      const scene = await talk({ sent: null, heard: null });
+      const scene = await talk({ sent: null, heard: null, workers: { far: "watched" } });
       const [near, far] = [new SenderKeys({ index: 1 }), new SenderKeys({ index: 2 })];
       let ahead = 0;
       const now = () => performance.now() + ahead;
@@ -751,42 +801,43 @@ def test_a_change_of_keys_loses_no_frame_and_the_old_key_opens_nothing_after_its
       clearInterval(timer);
       scene.near.apply(first); // as if somebody still spoke under the old one
       await until(async () => (await scene.counts()).audio.dropped.unknown_key >= 50);
-      const refused = [await scene.counts(), (await scene.figures()).energy];
-      const enough = refused[0].audio.dropped.unknown_key + 50;
+      const refused = await scene.counts();
+      const passed = [scene.heard("passed audio")];
+      const enough = refused.audio.dropped.unknown_key + 50;
       await until(async () => (await scene.counts()).audio.dropped.unknown_key >= enough);
-      const still = [await scene.counts(), (await scene.figures()).energy];
+      passed.push(scene.heard("passed audio"));
       scene.close();
-      return { kids: [before.audio.kid, before.video.kid], told: scene.told,
-        lost: ["audio", "video"].map((kind) => [before[kind].dropped, after[kind].dropped]),
-        passed: still[0].audio.decrypted - refused[0].audio.decrypted, louder: still[1] - refused[1] };""")
+      return { kids: [before.audio.kid, before.video.kid], told: scene.told, passed,
+        lost: ["audio", "video"].map((kind) => [before[kind].dropped, after[kind].dropped]) };""")
     assert seen["kids"] == [257, 257]
     for before, after in seen["lost"]:
         assert after == before, "every frame had its key in time, so the picture did not stand still"
-    assert seen["passed"] == 0
-    assert seen["louder"] < 1e-4, "what was still in the buffer fades out"
+    earlier, later = seen["passed"]
+    assert 0 < earlier == later
     assert seen["told"] == []
 
 
-def test_a_late_key_brings_the_picture_without_waiting_for_the_next_key_frame(live: Run) -> None:
+def test_a_late_key_asks_for_a_picture_that_needs_no_earlier_one_and_shows_it(live: Run) -> None:
     seen = live("""
-      const scene = await talk({ heard: null, kinds: ["video"] });
+      const scene = await talk({ heard: null, kinds: ["video"], workers: { far: "watched" } });
       await until(async () => (await scene.counts()).video.dropped.unknown_key >= 5);
       const { framesDecoded } = await scene.figures();
+      const asked = scene.heard("asked");
       scene.far.apply({ do: "receive_with", kid: 256, base: base(1) });
       await scene.grow("framesDecoded");
       scene.close();
-      return framesDecoded;""")
-    assert seen == 0
+      return [framesDecoded, asked, scene.heard("asked")];""")
+    assert seen == [0, 0, 1]
 
 
 def test_a_frame_that_is_sent_again_is_refused(live: Run) -> None:
     seen = live("""
-      const scene = await talk({ kinds: ["audio"], worker: "/js/conference/replaying_worker.js" });
+      const scene = await talk({ kinds: ["audio"], workers: { near: "replaying", far: "watched" } });
       await until(async () => (await scene.counts()).audio.dropped.replayed >= 50);
       const { audio } = await scene.counts();
       scene.close();
-      return [audio.decrypted, Object.keys(audio.dropped), scene.told];""")
-    assert seen == [20, ["replayed"], []]
+      return [audio.decrypted, scene.heard("passed audio"), Object.keys(audio.dropped), scene.told];""")
+    assert seen == [20, 20, ["replayed"], []]
 
 
 def test_a_new_picture_is_made_when_it_is_asked_for(run_in_both: Run) -> None:
@@ -801,21 +852,26 @@ def test_a_new_picture_is_made_when_it_is_asked_for(run_in_both: Run) -> None:
     assert seen >= 1
 
 
-@pytest.mark.parametrize("name", ["browser", "fox"])
-def test_without_its_transform_a_track_sends_nothing_any_more(
-    request: pytest.FixtureRequest, service: Service, name: str
-) -> None:
-    with bench_in(request.getfixturevalue(name), service) as visitor:
-        told, stopped = runner(visitor)("""
-          const scene = await talk();
-          await scene.grow("framesDecoded", "energy");
-          for (const { sender } of Object.values(scene.published)) sender.transform = null;
-          await scene.silence();
-          const stopped = Object.values(scene.published).map(({ sender }) => sender.track === null);
-          scene.close();
-          return [scene.told.sort(), stopped];""")
-    # Chromium lets nothing out without it; Firefox would let out everything, and there the watch has ended it.
-    assert (told, stopped) == (([], [False] * 2) if name == "browser" else (["send audio", "send video"], [True] * 2))
+TRANSFORM_TAKEN_AWAY = """
+  const scene = await talk();
+  await scene.grow("framesDecoded", "energy");
+  for (const { sender } of Object.values(scene.published)) sender.transform = null;
+  await scene.silence();
+  const { audio, video } = await scene.counts();
+  scene.close();
+  return [scene.told.sort(), [audio.dropped, video.dropped]];"""
+
+
+def test_chromium_sends_nothing_any_more_without_the_transform(browser: Browser, service: Service) -> None:
+    with bench_in(browser, service) as visitor:
+        _, unreadable = runner(visitor)(TRANSFORM_TAKEN_AWAY)
+    assert unreadable == [{}, {}], "what still came was encrypted"
+
+
+def test_firefox_sends_unencrypted_without_the_transform_and_is_stopped(fox: Browser, service: Service) -> None:
+    with bench_in(fox, service) as visitor:
+        told, _ = runner(visitor)(TRANSFORM_TAKEN_AWAY)
+    assert told == ["send audio", "send video"]
 
 
 @pytest.mark.parametrize(("end", "direction"), [("RTCRtpSender", "send"), ("RTCRtpReceiver", "receive")])
@@ -824,22 +880,25 @@ def test_a_browser_that_ignores_transforms_is_noticed_and_its_tracks_are_stopped
 ) -> None:
     ignored = f"Object.defineProperty({end}.prototype, 'transform', {{ set() {{}}, get: () => null }});"
     with bench_in(browser, service, script=ignored) as visitor:
-        told, ended, decrypted = runner(visitor)(
+        told, tracks, again, decrypted = runner(visitor)(
             """
           const scene = await talk();
           await until(() => scene.told.length === 2);
           if (v === "send") await scene.silence();
           const ends = Object.values(v === "send" ? scene.published : scene.subscribed);
-          const ended = ends.map((each) => v === "send" ? each.sender.track : each.receiver.track.readyState);
+          const tracks = ends.map(({ direction, sender, receiver }) =>
+            [direction, (v === "send" ? sender : receiver).track.readyState]);
+          const again = await Promise.all(ends.map(({ sender }) => outcome(sender.replaceTrack(null))));
           const { audio, video } = { audio: {}, video: {}, ...(await scene.counts()) };
           scene.close();
-          return [scene.told.sort(), ended, [audio.decrypted ?? 0, video.decrypted ?? 0]];""",
+          return [scene.told.sort(), tracks, again, [audio.decrypted ?? 0, video.decrypted ?? 0]];""",
             direction,
         )
         assert visitor.complaints
         assert [line for line in visitor.complaints if "past the encryption" not in line] == []
     assert told == [f"{direction} audio", f"{direction} video"]
-    assert ended == ([None, None] if direction == "send" else ["ended", "ended"])
+    assert tracks == [["stopped", "ended"]] * 2
+    assert again == ["InvalidStateError"] * 2, "no track can be put in again"
     assert decrypted == [0, 0]
 
 
@@ -850,7 +909,35 @@ def test_a_worker_that_cannot_be_loaded_keeps_the_track_back(browser: Browser, s
           const sealed = new media.SealedMedia({ unsealed: () => {}, createWorker });
           const pc = new RTCPeerConnection();
           const { track } = pc.addTransceiver("audio").receiver;
-          const told = await outcome(sealed.publish(pc, "audio", track));
+          const why = () => sealed.publish(pc, "audio", track).then(() => "published", ({ message }) => message);
+          const told = [await why(), await why()];
           const [, transceiver] = pc.getTransceivers();
           return [told, transceiver?.sender.track ?? null, transceiver?.direction ?? "stopped"];""")
-    assert seen == ["SealingFailed", None, "stopped"]
+    assert seen == [["the worker could not be loaded, or has failed"] * 2, None, "stopped"]
+
+
+def test_the_lines_are_bounded_and_a_closed_connection_makes_room(live: Run) -> None:
+    seen = live("""
+      const sealed = new media.SealedMedia({ unsealed: () => {} });
+      const [first, second] = [new RTCPeerConnection(), new RTCPeerConnection()];
+      for (let line = 0; line < media.MAX_LINES; line += 1) await sealed.publish(first, "audio", null);
+      const full = await outcome(sealed.publish(second, "audio", null));
+      first.close();
+      const free = await outcome(sealed.publish(second, "audio", null));
+      second.close();
+      sealed.close();
+      return [full, free];""")
+    assert seen == ["RangeError", "taken"]
+
+
+def test_after_the_end_nothing_is_attached_any_more(live: Run) -> None:
+    seen = live("""
+      const sealed = new media.SealedMedia({ unsealed: () => {} });
+      const pc = new RTCPeerConnection();
+      const attempts = [outcome(sealed.publish(pc, "audio", null))];
+      sealed.close();
+      attempts.push(outcome(sealed.publish(pc, "audio", null)), outcome(sealed.counts()));
+      const outcomes = await Promise.all(attempts);
+      pc.close();
+      return outcomes;""")
+    assert seen == ["SealingFailed"] * 3

@@ -15,7 +15,7 @@ from sfu.rtcp import MAX_NACK_ENTRIES, MAX_PACKETS, MAX_REPORTS, Nack, ReceiverR
 from sfu.rtp import MAX_EXTENSIONS, decode_extensions, decode_header, encode_packet, kind_of, original_sequence_number
 from tests.support.engine_contract import ALICE, BOB, Stage
 from tests.support.mutations import mutated
-from tests.support.rtp_packets import rtcp_packets, rtp_packets
+from tests.support.rtp_packets import participant_packets, participant_reports, rtcp_packets, rtp_packets
 
 
 @given(mutated(rtp_packets))
@@ -87,15 +87,16 @@ _publications = [
 ]
 
 
-@given(
-    st.lists(
-        st.tuples(st.booleans(), st.booleans() | st.none(), mutated(rtp_packets), mutated(rtcp_packets)), max_size=12
-    )
-)
+_packets = participant_packets | mutated(participant_packets) | mutated(rtp_packets)
+_reports = participant_reports | mutated(rtcp_packets)
+_routes = st.none() | st.tuples(st.integers(0, 2), st.none() | st.integers(0, 1), st.integers(0, 2))
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), _packets, _reports, _routes), min_size=5, max_size=15))
 def test_whatever_participants_send_under_their_keys_the_engine_goes_on(
-    traffic: list[tuple[bool, bool | None, bytes, bytes]],
+    traffic: list[tuple[int, bytes, bytes, tuple[int, int | None, int] | None]],
 ) -> None:
-    stage = Stage(PyEngine)
+    stage = Stage(lambda send: PyEngine(send, random_bits=lambda _: 0))
     engine = stage.engine
     for number, announced in enumerate(_publications):
         track, down_track = TrackId(number), DownTrackId(number)
@@ -105,17 +106,21 @@ def test_whatever_participants_send_under_their_keys_the_engine_goes_on(
             BOB, down_track, DownTrack(announced.kind, "x", payload, 10 + 10 * number, 12 + 10 * number)
         )
         engine.route(down_track, track)
-    for is_alice, is_rtcp_too, packet, report in traffic:
-        peer = stage.alice if is_alice else stage.bob
+    for kind, packet, report, routed in traffic:
+        if routed is not None:
+            down_number, layer, max_temporal = routed
+            fed_by = None if layer is None else TrackId(down_number)
+            engine.route(DownTrackId(down_number), fed_by, (layer or 0) % (2 - down_number % 2), max_temporal)
         datagrams = []
         with contextlib.suppress(SrtpError):  # libsrtp does not send everything, either
-            datagrams.append(peer.srtp.protect_rtp(packet))
-        if is_rtcp_too is not None:
+            datagrams.append((ALICE, stage.alice.srtp.protect_rtp(packet)))
+        peer = {1: stage.alice, 2: stage.bob, 3: stage.bob}.get(kind)
+        if peer is not None:
             with contextlib.suppress(SrtpError):
-                datagrams.append(peer.srtp.protect_rtcp(report))
-        for datagram in datagrams:
-            engine.receive(peer.session, datagram, stage.now)
-        if is_rtcp_too:
+                datagrams.append((peer.session, peer.srtp.protect_rtcp(report)))
+        for session, datagram in datagrams:
+            engine.receive(session, datagram, stage.now)
+        if kind == 0:
             stage.pump(0.3)
     before = sum(engine.counters().values())
     engine.receive(ALICE, b"\x80\x60" + bytes(40), stage.now)

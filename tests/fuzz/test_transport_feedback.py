@@ -39,7 +39,7 @@ def test_mutated_feedback_decodes_or_raises_its_own_error(raw: bytes) -> None:
     except TransportFeedbackError:
         return
     assert 1 <= read.status_count <= MAX_STATUS_COUNT
-    offsets = [arrival.offset for arrival in read.arrivals]
+    offsets = [offset for offset, _ in read.arrivals]
     assert offsets == sorted(set(offsets))
     assert all(offset < read.status_count for offset in offsets)
     assert len(offsets) <= len(raw)

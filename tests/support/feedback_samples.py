@@ -4,7 +4,7 @@ import itertools
 
 from hypothesis import strategies as st
 
-from sfu.transport_feedback import Arrival, TransportFeedback, encode_transport_feedback
+from sfu.transport_feedback import TransportFeedback, encode_transport_feedback
 
 
 @st.composite
@@ -14,11 +14,11 @@ def feedback(draw: st.DrawFn) -> TransportFeedback:
     offsets = itertools.accumulate((step for step, _ in steps), initial=draw(st.integers(-1, 20)))
     ticks = itertools.accumulate(delta for _, delta in steps)
     arrivals = tuple(
-        Arrival(offset, tick)
+        (offset, tick)
         for offset, tick in zip(itertools.islice(offsets, 1, None), ticks, strict=True)
         if offset < 0xFFFF
     )
-    last = arrivals[-1].offset if arrivals else -1
+    last = arrivals[-1][0] if arrivals else -1
     count = draw(st.integers(max(last + 1, 1), min(last + 30, 0xFFFF)))
     return TransportFeedback(
         draw(st.integers(0, 0xFFFF)),

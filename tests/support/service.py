@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-START_SECONDS: Final = 30.0
+START_SECONDS: Final = 60.0
 LOOK_EVERY_SECONDS: Final = 0.02  # whoever looks without a pause takes the CPU from whom it waits for
 STOP_SECONDS: Final = 5.0  # what the product promises after SIGTERM
 

@@ -11,7 +11,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from sfu.allocator import Allocator, Content, Hints, Layer, Offer
 from sfu.bandwidth import BandwidthBounds, BandwidthEstimator
+from sfu.media_engine import DownTrackId, TrackId
 from sfu.transport_feedback import ArrivalLog
 
 MTU = 1200  # bytes
@@ -182,3 +184,46 @@ class SimulatedCall:
 
     def between(self, begin: float, end: float) -> list[Sample]:
         return [sample for sample in self.samples if begin < sample.at <= end]
+
+
+class LayeredCall:
+    """A subscriber with sound and some cameras of three layers, who gets what the allocator says by the estimate."""
+
+    SOUND = 40_000.0
+    CAMERA = (
+        Layer((60e3, 80e3, 100e3), 320, 180),
+        Layer((180e3, 240e3, 300e3), 640, 360),
+        Layer((600e3, 800e3, 1000e3), 1280, 720),
+    )
+
+    def __init__(self, shape: PathShape, cameras: int, *, seed: int = 1) -> None:
+        view = Hints(width=1280, height=720)
+        self._sound = Offer(DownTrackId(0), TrackId(0), Content.AUDIO, (Layer((self.SOUND,)),))
+        self._cameras = [
+            Offer(DownTrackId(number), TrackId(number), Content.CAMERA, self.CAMERA, view)
+            for number in range(1, cameras + 1)
+        ]
+        self._allocator = Allocator()
+        self._decide_at = self._rate = 0.0
+        self.call = SimulatedCall(shape, seed=seed, wanted=0.0, media=self._media)
+        self.changes: list[tuple[float, tuple[int | None, ...]]] = []  # when, and the layers from then on
+
+    def _media(self, now: float) -> float:
+        if now >= self._decide_at:
+            self._decide_at = now + 0.1
+            estimator = self.call.estimator
+            result = self._allocator.allocate([self._sound, *self._cameras], estimator.bits_per_second, now)
+            estimator.want(self._allocator.wanted)
+            self._rate = sum(allocation.bits_per_second for allocation in result.values())
+            layers = tuple(result[camera.down_track].layer for camera in self._cameras)
+            if not self.changes or self.changes[-1][1] != layers:
+                self.changes.append((now, layers))
+        return self._rate
+
+    def at(self, instant: float) -> tuple[int | None, ...]:
+        """The layers that were sent at an instant."""
+        return next(layers for since, layers in reversed(self.changes) if since <= instant)
+
+    def changed(self, begin: float, end: float) -> int:
+        """How often a layer was raised or lowered."""
+        return sum(begin < since <= end for since, _ in self.changes)

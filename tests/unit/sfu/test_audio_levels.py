@@ -180,6 +180,15 @@ def test_who_has_the_floor_keeps_it_in_silence() -> None:
     assert talk.speak(30.0, speaking={}, listeners=1) == 1
 
 
+def test_who_has_spoken_is_told_in_order_the_last_one_first() -> None:
+    talk = Talk(4)
+    for speaker in (2, 0, 3, 2):
+        talk.speak(2.0, speaking={speaker: SPEECH}, listeners=3)
+    assert list(map(int, talk.dominant.recent)) == [2, 3, 0]
+    talk.dominant.remove(TrackId(3))
+    assert list(map(int, talk.dominant.recent)) == [2, 0]
+
+
 def test_a_quiet_voice_in_a_quiet_room_holds_the_floor_too() -> None:
     talk = Talk(2)
     talk.speak(3.0, speaking={0: LOUD}, listeners=1)

@@ -6,13 +6,12 @@ import pytest
 
 from sfu.bandwidth import BandwidthBounds, BandwidthEstimator
 from sfu.transport_feedback import (
-    Arrival,
     TransportFeedback,
     TransportFeedbackError,
     decode_transport_feedback,
     encode_transport_feedback,
 )
-from tests.support.simulated_path import MTU, PathShape, Sample, SimulatedCall
+from tests.support.simulated_path import MTU, LayeredCall, PathShape, Sample, SimulatedCall
 
 LASTING_QUEUE = 0.05  # seconds that nobody should have to wait for long
 
@@ -106,6 +105,12 @@ def test_an_application_that_sends_little_does_not_inflate_the_estimate() -> Non
     assert call.estimator.probes == 0
 
 
+def test_an_application_of_a_steady_rate_raises_the_estimate_by_a_quarter_at_most() -> None:
+    bounds = BandwidthBounds(start=100e3)
+    call = ran(SimulatedCall(PathShape([(0, 2e6)]), bounds=bounds, media=lambda _: 100e3, wanted=0.0), 40)
+    assert 110e3 <= max(sample.estimate for sample in call.samples) <= 140e3
+
+
 def test_what_is_wanted_is_probed_for_while_the_application_sends_little_and_no_further() -> None:
     call = ran(SimulatedCall(PathShape([(0, 5e6)]), media=lambda _: 100e3, wanted=1e6), 20)
     assert 1.0e6 <= call.samples[-1].estimate <= BandwidthEstimator.WANTED_MARGIN * 1e6
@@ -174,7 +179,40 @@ def test_the_round_trip_is_that_of_the_newest_packet_that_arrived() -> None:
     estimator = BandwidthEstimator(first_sequence=9)
     estimator.send(1200, 1.0)
     estimator.send(1200, 1.2)
-    raw = encode_transport_feedback(TransportFeedback(9, 2, 0, 0, (Arrival(0, 0), Arrival(1, 800))))
+    raw = encode_transport_feedback(TransportFeedback(9, 2, 0, 0, ((0, 0), (1, 800))))
     assert decode_transport_feedback(raw).base_sequence == 9
     estimator.receive_feedback(raw, 1.25)
     assert estimator.round_trip == pytest.approx(0.05)
+
+
+def layered(shape: PathShape, cameras: int, seconds: float, seed: int = 1) -> LayeredCall:
+    layered = LayeredCall(shape, cameras, seed=seed)
+    layered.call.run(seconds)
+    return layered
+
+
+@pytest.mark.parametrize(("capacity", "layer"), [(220e3, 0), (300e3, 1), (700e3, 1), (1.5e6, 2)])
+def test_a_camera_comes_to_its_layer_in_five_seconds_and_stays_there(capacity: float, layer: int) -> None:
+    course = layered(PathShape([(0, capacity)]), 1, 60)
+    assert course.at(5) == (layer,)
+    assert course.changed(5, 60) == 0
+
+
+def test_four_cameras_that_do_not_all_fit_come_to_rest() -> None:
+    course = layered(PathShape([(0, 2e6)]), 4, 90)
+    assert course.changed(5, 90) <= 10
+    assert None not in course.at(5)
+    assert queued(course.call.between(5, 90)) <= 0.05
+
+
+def test_a_layer_gives_way_in_two_seconds_when_the_path_gets_worse_and_comes_back_when_it_is_good_again() -> None:
+    course = layered(PathShape([(0, 1.5e6), (20, 500e3), (40, 1.5e6)]), 1, 60)
+    assert [course.at(instant) for instant in (19.9, 22, 39.9, 55)] == [(2,), (1,), (1,), (2,)]
+
+
+def test_on_a_path_for_sound_alone_the_picture_pauses_and_comes_back() -> None:
+    course = layered(PathShape([(0, 120e3), (20, 1e6)]), 1, 40)
+    assert course.at(5) == (None,)
+    assert course.changed(5, 20) == 0
+    assert queued(course.call.between(8, 20), 8 * MTU / 120e3) <= 0.1
+    assert course.at(32) != (None,)

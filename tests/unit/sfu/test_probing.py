@@ -1,11 +1,14 @@
 import pytest
 
 from sfu.probing import ProbeCluster, Prober
-from sfu.send_log import PacketResult
+from sfu.send_log import SentPacket
 
 
-def result(number: int, sent_at: float, received_at: float | None, size: int = 1200) -> PacketResult:
-    return PacketResult(number, sent_at, received_at, size, 1, was_lost=False)
+def result(number: int, sent_at: float, received_at: float | None, size: int = 1200) -> SentPacket:
+    packet = SentPacket(number, sent_at, size, cluster=1)
+    packet.received_at = received_at
+    packet.was_lost = received_at is None
+    return packet
 
 
 def played(rate: float, capacity: float, *, lost: tuple[int, ...] = (), tick: float = 0.005) -> ProbeCluster:
@@ -101,6 +104,13 @@ def test_who_came_through_goes_on_at_once_with_twice_the_estimate() -> None:
     assert begun(prober, 950e3, 1.4) is None
 
 
+def test_who_came_through_and_won_nothing_does_not_go_on() -> None:
+    prober = Prober()
+    prober.begin(950e3, 1300e3, 1.0, limited=True, settled=False)
+    assert answer(prober, 1e6, 1.0) == pytest.approx(950e3, rel=0.01)
+    assert begun(prober, 950e3, 1.2, limited=True) is None
+
+
 def test_a_cluster_of_which_nothing_is_learnt_is_tried_twice_again_at_most() -> None:
     prober = Prober()
     now = 1.0
@@ -143,6 +153,13 @@ def test_after_a_small_drop_it_is_not() -> None:
     prober = spent(Prober())
     prober.lowered(1e6, 50.0)
     assert begun(prober, 850e3, 59.0, settled=True) is None
+
+
+def test_the_queue_of_a_cluster_is_an_echo_for_two_seconds() -> None:
+    prober = Prober()
+    assert not prober.echoes(1.0)
+    begun(prober, 300e3, 1.0)
+    assert [prober.echoes(now) for now in (1.0, 2.9, 3.0)] == [True, True, False]
 
 
 def test_nothing_is_probed_for_that_is_not_worth_it() -> None:

@@ -72,7 +72,7 @@ def limited_after(sent: list[float], estimate: float = 1e6) -> bool:
 
 @pytest.mark.parametrize(
     ("sent", "limited"),
-    [([1e6], False), ([700e3] * 5, False), ([100e3], True), ([500e3] * 5, True), ([100e3, 1e6, 1e6], False)],
+    [([1e6], False), ([850e3] * 5, False), ([100e3], True), ([700e3] * 5, True), ([100e3, 1e6, 1e6], False)],
 )
 def test_who_sends_clearly_less_than_the_estimate_is_limited(sent: list[float], limited: bool) -> None:  # noqa: FBT001
     assert limited_after(sent) is limited

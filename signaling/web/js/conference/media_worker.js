@@ -29,13 +29,13 @@ import { ownerOf } from "./sender_keys.js";
  *
  * @typedef {{ do: "send_with" | "receive_with", kid: number, base: Uint8Array }
  *   | { do: "forget", kid: number }
- *   | { do: "assign", line: number, owner: number | null }
+ *   | { do: "assign", ask: number, line: number, owner: number | null }
  *   | { do: "key_frame", line: number, rids: string[] }
  *   | { do: "count", ask: number }} Order
  *
- * @typedef {{ told: "ready", line: number, generatesKeyFrames: boolean }
- *   | { told: "assigned", line: number }
- *   | { told: "counts", ask: number, counts: LineCounts[] }} News
+ * @typedef {{ told: "ready", ask: number, generatesKeyFrames: boolean }
+ *   | { told: "assigned", ask: number }
+ *   | { told: "counts", ask: number, counts: LineCounts[] }} News what was asked by `ask`, for `ready` by the number of the line
  */
 
 /** Only what `SenderKeys` has bounded comes in here: keys by their KID. @type {Map<number, FrameOpener>} */
@@ -114,14 +114,19 @@ class Line {
   }
 
   /** @param {string[]} rids of the layers; none if there is but one */
-  async makeKeyFrame(rids) {
+  makeKeyFrames(rids) {
+    // Side by side: the answer for a layer that is paused may never come.
+    for (const rid of rids.length > 0 ? rids : [undefined]) void this.#makeKeyFrame(rid);
+  }
+
+  /** @param {string | undefined} rid */
+  async #makeKeyFrame(rid) {
     try {
-      for (const rid of rids.length > 0 ? rids : [undefined]) await this.#transformer.generateKeyFrame(rid);
+      await this.#transformer.generateKeyFrame(rid);
     } catch (error) {
       // Nothing is being encoded at present: then the next picture is a whole one anyway.
-      if (error.name !== "InvalidStateError" && error.name !== "NotFoundError") {
-        console.warn("media worker: no key frame made", error.name);
-      }
+      if (error.name === "InvalidStateError" || error.name === "NotFoundError") return;
+      console.warn("media worker: no key frame made", error.name);
     }
   }
 
@@ -180,12 +185,12 @@ const orders = {
     for (const line of lines.values()) if (line.owner === ownerOf(kid)) void line.awake();
   },
   forget: ({ kid }) => void openers.delete(kid),
-  assign: ({ line, owner }) => {
+  assign: ({ ask, line, owner }) => {
     const assigned = lines.get(line);
     if (assigned !== undefined) assigned.owner = owner; // else it has ended, and nothing passes anyway
-    tell({ told: "assigned", line });
+    tell({ told: "assigned", ask });
   },
-  key_frame: ({ line, rids }) => void lines.get(line)?.makeKeyFrame(rids),
+  key_frame: ({ line, rids }) => void lines.get(line)?.makeKeyFrames(rids),
 };
 
 self.onmessage = ({ data }) => {
@@ -203,5 +208,5 @@ self.onrtctransform = ({ transformer }) => {
   const transform = new TransformStream({ transform: (frame, out) => line.take(frame, out) });
   // However it ends, by the connection or by an error, nothing more passes.
   transformer.readable.pipeThrough(transform).pipeTo(transformer.writable).then(ended, ended);
-  tell({ told: "ready", line: options.line, generatesKeyFrames: typeof transformer.generateKeyFrame === "function" });
+  tell({ told: "ready", ask: options.line, generatesKeyFrames: typeof transformer.generateKeyFrame === "function" });
 };

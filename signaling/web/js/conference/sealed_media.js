@@ -15,7 +15,10 @@
 export const WATCH_EVERY_MS = 250;
 const STRIKES = 2;
 const ANSWER_MS = 150; // of the worker to a question of the watch
-const READY_MS = 5_000; // for the worker to be loaded and attached
+/** Three seconds. A worker, or a page, that has too little time must not end a conference; one that is gone lets nothing pass anyway. */
+export const SILENT_LOOKS = 12;
+const READY_MS = 15_000; // for the worker to be loaded, also on a slow line, and attached
+const BROKEN = "the worker could not be loaded, or has failed";
 export const MAX_LINES = 256; // 20 participants with three tracks each, and what is left over by those who have gone
 
 /**
@@ -39,14 +42,14 @@ export function canSealMedia() {
 }
 
 /**
- * @typedef {object} UnsealedLine what was stopped because it was not encrypted
+ * @typedef {object} WatchedLine one direction of one m-line
  * @property {"send" | "receive"} direction
  * @property {"audio" | "video"} kind
  * @property {RTCRtpTransceiver} transceiver
  *
  * @typedef {object} SealedMediaOptions
- * @property {(line: UnsealedLine) => void} unsealed media went past the encryption, and has been stopped. This never happens unless
- *   browser, extension or server are broken or hostile: the page ends the conference and says so
+ * @property {(line: WatchedLine) => void} unsealed media went past the encryption: its track and its transceiver are stopped. This
+ *   never happens unless browser, extension or server are broken or hostile: the page ends the conference and says so
  * @property {() => Worker} [createWorker] where the policy of the page wants it made otherwise
  *
  * @typedef {object} Line
@@ -55,7 +58,6 @@ export function canSealMedia() {
  * @property {"audio" | "video"} kind
  * @property {RTCRtpTransceiver} transceiver
  * @property {boolean} generatesKeyFrames the worker can make the encoder do so
- * @property {boolean} unsealed
  * @property {SealWatch} watch
  */
 
@@ -63,13 +65,17 @@ export class SealedMedia {
   #options;
   #worker;
   /** @type {Map<number, Line>} */ #lines = new Map();
-  /** @type {WeakMap<RTCRtpTransceiver, Promise<Line>>} those that receive; they may come again for somebody else */ #receiving = new WeakMap();
-  /** Who waits for which news of the worker. @type {Map<string, { resolve: (news: any) => void, reject: (error: Error) => void }>} */
+  /** Those that receive; they may come again for somebody else. @type {WeakMap<RTCRtpTransceiver, Promise<Line>>} */
+  #receiving = new WeakMap();
+  /** Who waits for which answer of the worker. @type {Map<number, { hear: (news: any) => void, fail: (why: string) => void }>} */
   #waiting = new Map();
   #drawn = 0;
   #timer;
   #looking = false;
   #closed = false;
+  #answered = false;
+  /** The worker failed before it said anything: nobody needs to wait for it. */
+  #broken = false;
 
   /**
    * @param {SealedMediaOptions} options
@@ -79,8 +85,14 @@ export class SealedMedia {
     if (!canSealMedia()) throw new SealingUnsupported("no RTCRtpScriptTransform");
     this.#options = options;
     this.#worker = options.createWorker?.() ?? new Worker(new URL("./media_worker.js", import.meta.url), { type: "module" });
-    this.#worker.onmessage = ({ data }) => this.#hear(data);
-    this.#worker.onerror = () => this.#failAll("the worker could not be loaded, or has failed");
+    this.#worker.onmessage = ({ data }) => {
+      this.#answered = true;
+      this.#waiting.get(data.ask)?.hear(data);
+    };
+    this.#worker.onerror = () => {
+      this.#broken = !this.#answered;
+      this.#failAll(BROKEN);
+    };
     this.#timer = setInterval(() => void this.#look(), WATCH_EVERY_MS);
   }
 
@@ -136,8 +148,7 @@ export class SealedMedia {
     const { track } = transceiver.receiver;
     const earlier = this.#receiving.get(transceiver);
     if (earlier !== undefined) {
-      const { line } = await earlier;
-      await this.#await(`assigned ${line}`, () => this.#worker.postMessage({ do: "assign", line, owner }));
+      await this.#assign((await earlier).line, owner);
       return track;
     }
     if (transceiver.direction.startsWith("send")) throw new SealingFailed("it also sends");
@@ -156,21 +167,22 @@ export class SealedMedia {
   async unsubscribe(transceiver) {
     const attached = this.#receiving.get(transceiver);
     if (attached === undefined) return;
-    const { line } = await attached;
-    await this.#await(`assigned ${line}`, () => this.#worker.postMessage({ do: "assign", line, owner: null }));
+    await this.#assign((await attached).line, null);
   }
 
   /**
    * What has become of the frames of each line.
    *
-   * @returns {Promise<(Line & import("./media_worker.js").LineCounts)[]>}
+   * @returns {Promise<(WatchedLine & import("./media_worker.js").LineCounts)[]>}
    * @throws {SealingFailed} the worker does not answer
    */
   async counts() {
-    const { counts } = await this.#ask(READY_MS);
+    const { counts } = await this.#ask({ do: "count" });
     return counts.flatMap((each) => {
       const line = this.#lines.get(each.line);
-      return line === undefined ? [] : [{ ...line, ...each }];
+      if (line === undefined) return [];
+      const { direction, kind, transceiver } = line;
+      return [{ direction, kind, transceiver, ...each }];
     });
   }
 
@@ -196,10 +208,10 @@ export class SealedMedia {
     this.#drawn += 1;
     const line = this.#drawn;
     const end = direction === "send" ? transceiver.sender : transceiver.receiver;
-    const { generatesKeyFrames } = await this.#await(`ready ${line}`, () => {
+    const { generatesKeyFrames } = await this.#await(line, () => {
       end.transform = new RTCRtpScriptTransform(this.#worker, { line, direction, kind, owner });
     });
-    const attached = { line, direction, kind, transceiver, generatesKeyFrames, unsealed: false, watch: new SealWatch() };
+    const attached = { line, direction, kind, transceiver, generatesKeyFrames, watch: new SealWatch() };
     this.#lines.set(line, attached);
     return attached;
   }
@@ -235,16 +247,17 @@ export class SealedMedia {
   /** See whether anything has passed by the worker since the last look. */
   async #look() {
     this.#forgetStopped();
-    if (this.#looking || this.#lines.size === 0) return;
+    const looked = [...this.#lines.values()].filter((line) => endOf(line).track !== null); // without one, nothing is sent
+    if (this.#looking || looked.length === 0) return;
     this.#looking = true;
     try {
-      const looked = [...this.#lines.values()].filter(({ unsealed }) => !unsealed);
       const flows = await Promise.all(looked.map(async (line) => flowOf(line, await endOf(line).getStats())));
       // Only now: whatever the browser has counted has gone through the worker before, if it has gone through it at all.
-      const counts = await this.#ask(ANSWER_MS).then((news) => news.counts, () => []);
-      const handled = new Map(counts.map((each) => [each.line, handledIn(each)]));
+      const counts = await this.#ask({ do: "count" }, ANSWER_MS).then((news) => news.counts, () => null);
+      const handled = new Map(counts?.map((each) => [each.line, handledIn(each)]));
       looked.forEach((line, at) => {
-        if (line.watch.look(flows[at], handled.get(line.line) ?? null)) this.#stop(line);
+        // What the worker does not know of any more, because the browser has ended it, it does not handle either.
+        if (line.watch.look(flows[at], counts && (handled.get(line.line) ?? 0))) this.#stop(line);
       });
     } catch (error) {
       // Statistics of a transceiver that has just been stopped: the next look does without it.
@@ -254,59 +267,62 @@ export class SealedMedia {
     }
   }
 
-  /** @param {Line} line */
-  #stop(line) {
+  /**
+   * None of this can be undone: whatever is put into the transceiver afterwards, nothing leaves by it or is shown any more.
+   *
+   * @param {Line} line
+   */
+  #stop({ line, direction, kind, transceiver }) {
     if (this.#closed) return;
-    line.unsealed = true;
-    const end = endOf(line);
-    // A track that is stopped stays so, whatever else is done with it: this cannot fail, and it cannot be undone.
-    end.track?.stop();
-    if (line.direction === "send") {
-      line.transceiver.sender.replaceTrack(null).catch((error) => console.error("sealed media: the track is stopped, but stays", error.name));
-    }
-    console.error("sealed media: media went past the encryption, and has been stopped", line.direction, line.kind);
-    const { direction, kind, transceiver } = line;
+    endOf({ direction, transceiver }).track?.stop();
+    transceiver.stop();
+    this.#lines.delete(line);
+    console.error("sealed media: media went past the encryption, and has been stopped", direction, kind);
     this.#options.unsealed({ direction, kind, transceiver });
   }
 
   /**
-   * @param {number} within ms
-   * @returns {Promise<{ counts: import("./media_worker.js").LineCounts[] }>}
+   * @param {number} line
+   * @param {number | null} owner
    */
-  #ask(within) {
-    this.#drawn += 1;
-    const ask = this.#drawn;
-    return this.#await(`counts ${ask}`, () => this.#worker.postMessage({ do: "count", ask }), within);
+  #assign(line, owner) {
+    return this.#ask({ do: "assign", line, owner });
   }
 
   /**
-   * @param {string} news
-   * @param {() => void} begin
+   * @param {{ do: "count" } | { do: "assign", line: number, owner: number | null }} order
    * @param {number} [within] ms
    */
-  #await(news, begin, within = READY_MS) {
+  #ask(order, within) {
+    this.#drawn += 1;
+    const ask = this.#drawn;
+    return this.#await(ask, () => this.#worker.postMessage({ ...order, ask }), within);
+  }
+
+  /**
+   * @param {number} ask which question it is: those of the transforms are the numbers of their lines
+   * @param {() => void} begin
+   * @param {number} [within] ms
+   * @returns {Promise<any>} what the worker has told
+   */
+  #await(ask, begin, within = READY_MS) {
     return new Promise((resolve, reject) => {
-      if (this.#closed) throw new SealingFailed("closed");
-      const timer = setTimeout(() => this.#waiting.get(news)?.reject(new SealingFailed(`no answer: ${news}`)), within);
-      const done = (/** @type {(value: any) => void} */ settle) => (/** @type {any} */ value) => {
+      if (this.#closed || this.#broken) throw new SealingFailed(this.#closed ? "closed" : BROKEN);
+      const settle = (/** @type {() => void} */ how) => {
         clearTimeout(timer);
-        this.#waiting.delete(news);
-        settle(value);
+        this.#waiting.delete(ask);
+        how();
       };
-      this.#waiting.set(news, { resolve: done(resolve), reject: done(reject) });
+      const fail = (/** @type {string} */ why) => settle(() => reject(new SealingFailed(why)));
+      const timer = setTimeout(() => fail("the worker does not answer"), within);
+      this.#waiting.set(ask, { hear: (news) => settle(() => resolve(news)), fail });
       begin();
     });
   }
 
-  /** @param {import("./media_worker.js").News} news */
-  #hear(news) {
-    if (news.told === "counts") this.#waiting.get(`counts ${news.ask}`)?.resolve(news);
-    else this.#waiting.get(`${news.told} ${news.line}`)?.resolve(news);
-  }
-
   /** @param {string} why */
   #failAll(why) {
-    for (const { reject } of [...this.#waiting.values()]) reject(new SealingFailed(why));
+    for (const { fail } of [...this.#waiting.values()]) fail(why);
   }
 }
 
@@ -317,20 +333,26 @@ export class SealWatch {
   /** @type {number[]} */ #flow = [];
   #handled = 0;
   #strikes = 0;
+  #silent = 0;
 
   /**
    * @param {number[]} flow counters of the browser that all grow while media flows
    * @param {number | null} handled frames that the worker has seen; null if it does not say
-   * @returns {boolean} whether media goes past it: twice, so that one look at a bad moment means nothing
+   * @returns {boolean} whether media goes past it: twice, so that one look at a bad moment means nothing; `SILENT_LOOKS` times if
+   *   the worker does not say
    */
   look(flow, handled) {
     const flows = flow.length > 0 && flow.every((count, at) => count > (this.#flow[at] ?? 0));
-    const works = handled !== null && handled > this.#handled;
-    if (works) this.#strikes = 0;
-    else if (flows) this.#strikes += 1;
     this.#flow = flow;
-    this.#handled = handled ?? this.#handled;
-    return this.#strikes >= STRIKES;
+    if (handled === null) {
+      if (flows) this.#silent += 1;
+    } else {
+      if (handled > this.#handled) this.#strikes = 0;
+      else if (flows) this.#strikes += 1;
+      this.#handled = handled;
+      this.#silent = 0;
+    }
+    return this.#strikes >= STRIKES || this.#silent >= SILENT_LOOKS;
   }
 }
 
@@ -363,7 +385,7 @@ function handledIn({ encrypted, decrypted, dropped }) {
   return Object.values(dropped).reduce((sum, count) => sum + count, encrypted + decrypted);
 }
 
-/** @param {Line} line */
+/** @param {Pick<Line, "direction" | "transceiver">} line */
 function endOf({ direction, transceiver }) {
   return direction === "send" ? transceiver.sender : transceiver.receiver;
 }

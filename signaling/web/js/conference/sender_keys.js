@@ -86,7 +86,10 @@ export class SenderKeys {
 
   /**
    * The channel to somebody stands, and both have proved to be of this appointment. Also to be called when it stands anew: what
-   * was said by the old one may be lost, so what this one knew is said again, and no new key is made for it.
+   * was said by the old one may be lost, and perhaps the page at the other end was reloaded and knows no key at all.
+   *
+   * Then, too, a key is said only as long as nothing has been sent under it. Else a server that makes two agree anew could have one
+   * of them forget which frames have been there, learn the same key again, and take what was recorded once more.
    *
    * @param {string} pid
    * @param {number} index
@@ -96,7 +99,8 @@ export class SenderKeys {
   joined(pid, index, now) {
     const known = this.#peers.get(pid);
     if (known?.index === checkedIndex(index)) {
-      for (const key of [this.#current, this.#next]) if (key?.holders.has(pid)) this.#say(pid, key);
+      if (this.#next?.holders.has(pid)) this.#say(pid, this.#next);
+      else this.#renewAt ??= now + GATHER_MS;
       return;
     }
     if (index === this.#index || [...this.#peers.values()].some((peer) => peer.index === index)) {
