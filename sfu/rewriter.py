@@ -53,7 +53,9 @@ class ContinuousNumbers:
     def translate(self, number: int) -> int | None:
         """The extended number under which one of the source goes out; None for one from before, or left out."""
         highest_in, half = self._highest_in, 1 << self._bits - 1
-        ahead = number - highest_in & (half << 1) - 1  # `extend`, without a call: this is done for each packet that leaves
+        ahead = (
+            number - highest_in & (half << 1) - 1
+        )  # `extend`, without a call: this is done for each packet that leaves
         if ahead >= half:
             return self._find(highest_in + ahead - (half << 1))
         start, offset, _ = self._stretches[-1]

@@ -61,6 +61,7 @@ from sfu.rtp import (
 from stun.address import TransportAddress
 
 LOCAL_SSRC: Final = 1  # of our own reports and requests; no down track may have it
+CHECK_INTERVAL: Final = 0.05  # seconds between two looks at a session for what only time brings about
 REPORT_INTERVAL: Final = 1.0  # seconds between two reports
 MAX_DOWN_TRACKS: Final = 64  # of one session
 MAX_PROBES: Final = 16  # that are begun in one pump
@@ -477,15 +478,19 @@ class PyEngine:
             layer.key_frames.want(now)
 
     def _serve(self, session: SessionId, state: Session, now: float) -> None:
+        is_due = now - state.checked_at >= CHECK_INTERVAL
         for source in state.table.silent(now):
             self._events.append(LayerGone(source.track, source.layer))
-        if now - state.reported_at >= REPORT_INTERVAL:
-            self._report_received(state, now)
+        if is_due:
+            state.checked_at = now
+            if now - state.reported_at >= REPORT_INTERVAL:
+                self._report_received(state, now)
         if state.arrivals is not None:
             while (fci := state.arrivals.poll_feedback(now)) is not None:
                 state.send_rtcp(encode_transport_wide(LOCAL_SSRC, 0, fci))
         if state.estimator is not None:
-            state.estimator.handle_timeout(now)
+            if is_due:
+                state.estimator.handle_timeout(now)
             self._probe(state, now)
             estimate = state.estimator.bits_per_second
             if estimate != state.told:

@@ -86,6 +86,7 @@ class Session:
         "_send",
         "address",
         "arrivals",
+        "checked_at",
         "counters",
         "estimator",
         "extensions",
@@ -118,6 +119,7 @@ class Session:
         self.arrivals = arrivals
         self.estimator = estimator
         self.number = 0  # transport-wide, of the next packet, if nobody estimates
+        self.checked_at = float("-inf")
         self.reported_at = float("-inf")
         self.told = estimator.bits_per_second if estimator is not None else 0.0
         self._send = send

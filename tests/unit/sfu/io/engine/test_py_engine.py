@@ -3,7 +3,7 @@ from collections import deque
 import pytest
 
 from sfu.io.engine.forwarding import MAX_FORWARDED, MAX_PADDING, MAX_PROBE_PADDING
-from sfu.io.engine.py_engine import MAX_DOWN_TRACKS, MAX_PROBES, PyEngine
+from sfu.io.engine.py_engine import CHECK_INTERVAL, MAX_DOWN_TRACKS, MAX_PROBES, PyEngine
 from sfu.media_engine import Bandwidth, DownTrack, DownTrackId, Kind, SessionId
 from sfu.rtcp import TransportWideFeedback, encode_transport_wide
 from sfu.rtp import encode_extensions, encode_packet
@@ -134,7 +134,15 @@ def test_feedback_of_a_subscriber_reaches_the_estimator_and_a_new_estimate_is_to
     estimate.bits_per_second = 500_000.0
     assert measured.pump() == [Bandwidth(BOB, 500_000.0)]
     assert measured.pump() == []
-    assert estimate.timeouts == 3
+
+
+def test_the_estimator_is_told_of_the_time_now_and_then_and_not_with_every_look(measured: Measured) -> None:
+    estimate = measured.estimates[1]
+    measured.pump()
+    measured.pump(CHECK_INTERVAL / 2)
+    assert estimate.timeouts == 1
+    measured.pump(CHECK_INTERVAL / 2)
+    assert estimate.timeouts == 2
 
 
 def test_what_there_is_use_for_reaches_the_estimator(measured: Measured) -> None:
