@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import uvloop
 
+from config.garbage import spare_the_collector
 from sfu.bandwidth import BandwidthEstimator
 from sfu.io.engine.py_engine import PyEngine
 from sfu.io.mux import bind_udp
@@ -120,6 +121,7 @@ def _make_engine(send: Callable[[bytes | memoryview, TransportAddress], None]) -
 
 async def _run(address: TransportAddress, path: Path) -> None:
     server = BenchServer(address)
+    spare_the_collector()  # as the service does
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():

@@ -8,7 +8,7 @@ from sfu.io.engine.session import Session
 from sfu.keyframe_requests import LayerKeyFrames, ReceiverKeyFrames
 from sfu.layers import Source
 from sfu.media_engine import DownTrack, DownTrackId, Extensions, Kind, TrackId
-from sfu.nack import DEFAULT_ROUND_TRIP, NackGenerator, NackResponder
+from sfu.nack import DEFAULT_ROUND_TRIP, NackGenerator, NackResponder, Origin
 from sfu.packet_cache import PacketCache
 from sfu.rate_meter import RateMeter
 from sfu.reception import Reception
@@ -25,7 +25,7 @@ def clock_rate_of(kind: Kind) -> int:
     return AUDIO_CLOCK if kind is Kind.AUDIO else VIDEO_CLOCK
 
 
-class UpStream:
+class UpStream(Origin):
     """One SSRC that carries a layer: if its sender begins anew with another one, that is another stream."""
 
     __slots__ = ("cache", "clock", "clock_at", "extensions", "nacks", "rates", "reader", "reception", "source")
