@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
+from config import native
 from tests.bench import sfu_janus
 from tests.bench.servers import ROOT, SERVER_CPU, START_SECONDS, STOP_SECONDS
 from tests.bench.sfu_clients import Client, Peer
@@ -42,6 +43,8 @@ STEPS: Final[dict[str, tuple[str, ...]]] = {
     "bursts of 4": ("--burst", "4"),
     "bursts of 4, 1 % lost towards subscribers": ("--burst", "4", "--drop", "1"),
 }
+# As the entry of the service: the compiled packet path, if there is one.
+_START: Final = "from config import native; native.prefer(); from tests.bench.sfu_server import main; main()"
 _PORT: Final = 4000
 _START_POLL_SECONDS: Final = 0.05
 
@@ -94,7 +97,11 @@ class _Ours:
 
 
 def _command_of_ours(lab: Lab, folder: Path) -> list[str]:
-    return [sys.executable, "-m", "tests.bench.sfu_server", lab.server_ip, str(_PORT), str(folder / "control")]
+    return [sys.executable, "-c", _START, lab.server_ip, str(_PORT), str(folder / "control")]
+
+
+def _command_of_sources(lab: Lab, folder: Path) -> list[str]:
+    return ["env", f"{native.PURE_VARIABLE}=1", *_command_of_ours(lab, folder)]
 
 
 @contextlib.contextmanager
@@ -116,6 +123,7 @@ TARGETS: Final = (
     _janus(REFERENCE, 1),
     _janus("Janus, default", None),
     Target(OURS, _command_of_ours, _session_of_ours, "control"),
+    Target("redconnect, interpreted", _command_of_sources, _session_of_ours, "control"),
 )
 
 
@@ -124,12 +132,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="interleaved repetitions; medians are printed")
     parser.add_argument("--only", choices=STEPS, help="one step")
-    parser.add_argument("--without", choices=[target.name for target in TARGETS], help="leave a server out")
+    names = [target.name for target in TARGETS]
+    parser.add_argument("--without", choices=names, nargs="+", default=[], help="leave servers out")
     options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("make bench-sfu needs root: it builds network namespaces")
     subprocess.run(["make", "-s", "-C", str(SFUBENCH)], check=True)
-    targets = [target for target in TARGETS if target.name != options.without]
+    targets = [target for target in TARGETS if target.name not in options.without]
+    if not native.is_fresh():
+        print("not compiled (make native): redconnect is interpreted", file=sys.stderr)
     loads = ", ".join(f"{load:.1f}" for load in os.getloadavg())
     print(f"rounds: {options.rounds}; kernel {os.uname().release}; {os.cpu_count()} cores; load {loads}\n", flush=True)
     figures = ("CPU per packet out µs", "of it kernel thread µs", "ratio", "bar", "met", "p50 µs", "p99 µs", "loss %")

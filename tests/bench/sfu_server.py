@@ -1,6 +1,6 @@
 """Our SFU as a process of its own for the benchmark: PeerConnections on one UDP port, told what to do over a socket.
 
-    .venv/bin/python -m tests.bench.sfu_server 127.0.0.1 4000 /tmp/control.sock
+    .venv/bin/python -m tests.bench.sfu_server 127.0.0.1 4000 /tmp/control.sock    # interpreted; `sfu.py` knows both
 
 Requests and responses are JSON, one a line: {"publish": offer} gives {"answer"}; {"subscribe": true} gives {"session",
 "offer"} of all that is published; {"session", "answer"} finishes that; {"counters": true} gives what was counted.
@@ -134,5 +134,10 @@ async def _run(address: TransportAddress, path: Path) -> None:
         await control.serve_forever()
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Serve at an IP address and a port, and be told what to do over a UNIX socket: three words of the command."""
     uvloop.run(_run(TransportAddress.parse(sys.argv[1], int(sys.argv[2])), Path(sys.argv[3])))
+
+
+if __name__ == "__main__":
+    main()
