@@ -41,7 +41,7 @@ $(AXE): tests/e2e/package.json | system-packages
 run: $(VENV)/.runtime ## start the service and print the links of a demo appointment
 	@$(BIN)/python -m config serve --demo
 
-native: $(VENV)/.dev ## compile the relay to machine code, two minutes; it is used from the next start on
+native: $(VENV)/.dev ## compile the packet paths of relay and conference server, some minutes; used from the next start on
 	@PYTHON=$(PYTHON) scripts/system-packages native
 	@$(BIN)/python -m config.build_native
 

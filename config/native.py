@@ -1,4 +1,4 @@
-"""The packet paths compiled to machine code: an optional twin of three packages, out of the same sources (`make native`).
+"""Packet paths compiled to machine code: an optional twin of three packages, out of the same sources (`make native`).
 
 It lies in a tree of its own, so that nothing changes for whoever did not build it, and it is used only if it was made
 of exactly the sources that lie beside it: a stale twin would be a program that nobody can read.
