@@ -64,7 +64,7 @@ typedef struct {
   uint32_t local;                          // SSRC of reports
   // of a subscriber:
   source_t sources[MAX_SSRCS]; int source_count;
-  uint64_t *seen;                          // a bit for each packet of each stream
+  uint64_t *seen, *lost;                   // a bit for each packet of each stream
   uint32_t newest, base; bool has_base;    // transport-wide, extended
   uint64_t arrived[HISTORY]; uint32_t arrived_number[HISTORY];
   uint8_t feedback_count;
@@ -286,12 +286,12 @@ static void take_media(peer_t *peer, uint8_t *data, int size, uint64_t arrived_a
   }
   uint32_t stream = get32(end + 4), counter = get32(end + 12); uint64_t sent_at = (uint64_t)get32(end + 16) << 32 | get32(end + 20);
   bool video = streams[stream].video; counts.received++;
-  uint64_t *word = &peer->seen[((size_t)stream * MAX_COUNTER + counter) / 64], bit = 1ull << counter % 64;
+  size_t at = ((size_t)stream * MAX_COUNTER + counter) / 64; uint64_t *word = &peer->seen[at], *lost = &peer->lost[at], bit = 1ull << counter % 64;
   source_t *source = source_of(peer, get32(data + 8)); uint16_t number = get16(data + 2);
   bool is_new = source && (!source->highest || (int16_t)(number - (uint16_t)source->highest) > 0);
   if (is_new) source->highest = source->highest ? source->highest + (uint16_t)(number - (uint16_t)source->highest) : 65536u + number;
-  if (video && drop_percent > 0 && is_new && !(*word & bit) && drand48() * 100 < drop_percent && peer->nack_count < MAX_NACKS) {
-    // As if the path had lost it: neither feedback nor the count know of it, and it is asked for.
+  if (video && drop_percent > 0 && is_new && !((*word | *lost) & bit) && drand48() * 100 < drop_percent && peer->nack_count < MAX_NACKS) {
+    *lost |= bit; // As if the path had lost it, once: neither feedback nor the count know of it, and it is asked for.
     peer->nacks[peer->nack_count].ssrc = source->ssrc; peer->nacks[peer->nack_count++].number = number; counts.dropped++;
     return;
   }
@@ -344,7 +344,10 @@ static void read_plan(void) {
     if (p->publishes) { add_stream(p, true, video_ssrc, video_pt); add_stream(p, false, audio_ssrc, audio_pt); } else subscriber_count++;
   }
   free(line);
-  for (int i = 0; i < peer_count; i++) if (!peers[i]->publishes && !(peers[i]->seen = calloc((size_t)stream_count * MAX_COUNTER / 64, 8))) die("no memory");
+  for (int i = 0; i < peer_count; i++) {
+    size_t words = (size_t)stream_count * MAX_COUNTER / 64; peer_t *p = peers[i];
+    if (!p->publishes && (!(p->seen = calloc(words, 8)) || !(p->lost = calloc(words, 8)))) die("no memory");
+  }
 }
 static int compare(const void *a, const void *b) { uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b; return x < y ? -1 : x > y; }
 static double percentile(double part) { return latency_count ? latencies[(uint32_t)(part * (latency_count - 1))] / 10.0 : -1; }

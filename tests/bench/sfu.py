@@ -73,7 +73,7 @@ class Target(NamedTuple):
     control: str  # the name of that socket
 
 
-class _Ours:
+class Ours:
     """A client of `sfu_server`."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -109,7 +109,7 @@ def _session_of_ours(folder: Path) -> Iterator[Sfu]:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(START_SECONDS)
         sock.connect(os.fspath(folder / "control"))
-        yield _Ours(sock)
+        yield Ours(sock)
 
 
 def _janus(name: str, event_loops: int | None) -> Target:
