@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 AXE := tests/e2e/node_modules/.installed
 FUZZ_TARGETS := message attributes framing turn_server
 
-.PHONY: help setup system-packages run native test in-process services processes check unit conformance e2e e2e-short fuzz bench bench-signaling screenshots requirements clean
+.PHONY: help setup system-packages run native test in-process services processes check unit conformance e2e e2e-short fuzz bench bench-signaling bench-sfu screenshots requirements clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -41,7 +41,7 @@ $(AXE): tests/e2e/package.json | system-packages
 run: $(VENV)/.runtime ## start the service and print the links of a demo appointment
 	@$(BIN)/python -m config serve --demo
 
-native: $(VENV)/.dev ## compile the relay to machine code, two minutes; it is used from the next start on
+native: $(VENV)/.dev ## compile the packet paths of relay and conference server, some minutes; used from the next start on
 	@PYTHON=$(PYTHON) scripts/system-packages native
 	@$(BIN)/python -m config.build_native
 
@@ -93,6 +93,10 @@ bench: setup native ## figures beside coturn, measured in the same run (needs ro
 bench-signaling: setup ## CPU of joins and messages, memory of seats, time to the first picture; about fifteen minutes
 	@$(BIN)/python -m tests.bench.signaling
 
+bench-sfu: setup native ## the conference server beside Janus, measured in the same run; about five minutes (needs root for network namespaces)
+	@scripts/system-packages bench-sfu
+	@$(BIN)/python -m tests.bench.sfu
+
 screenshots: setup native ## docs/img/states: every state of the pages, on a desktop and on a phone
 	@mkdir -p docs/img/states
 	@$(BIN)/python -m tests.support.screenshots docs/img/states
@@ -105,5 +109,5 @@ requirements: ## compile requirements/*.in to pinned and hashed *.txt, without a
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements/$$f.txt requirements/$$f.in; done
 
 clean: ## remove what the targets above created, but not var/ (secrets, appointments)
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info build loadtest/turnbench/turnbench tests/e2e/node_modules
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info build loadtest/turnbench/turnbench loadtest/sfubench/sfubench tests/e2e/node_modules
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""The relay compiled to machine code: an optional twin of `stun` and `relay`, out of the same sources (`make native`).
+"""Packet paths compiled to machine code: an optional twin of three packages, out of the same sources (`make native`).
 
 It lies in a tree of its own, so that nothing changes for whoever did not build it, and it is used only if it was made
 of exactly the sources that lie beside it: a stale twin would be a program that nobody can read.
@@ -14,13 +14,13 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 TREE: Final = ROOT / "build" / "native"
-PACKAGES: Final = ("stun", "relay")
+PACKAGES: Final = ("stun", "relay", "sfu")
 STAMP: Final = "sources.sha256"
 PURE_VARIABLE: Final = "REDCONNECT_PURE"  # =1: interpret the sources, compiled or not
 
 
 def prefer() -> bool:
-    """Let `stun` and `relay` come from the compiled tree, if it fits; to be called before either is imported.
+    """Let `PACKAGES` come from the compiled tree, if it fits; to be called before any of them is imported.
 
     Returns:
         Whether it fits.
@@ -56,6 +56,6 @@ def digest() -> str:
 
 
 def sources() -> list[Path]:
-    """The modules of both packages, and the twins that some of them have in C."""
+    """The modules of the packages, and the twins that some of them have in C."""
     folders = [ROOT / package for package in PACKAGES]
     return sorted(path for folder in folders for pattern in ("*.py", "*.c") for path in folder.rglob(pattern))

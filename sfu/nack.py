@@ -18,6 +18,9 @@ HISTORY_SIZE: Final = 1024  # packets that went out: what a cache holds
 DEFAULT_ROUND_TRIP: Final = 0.1  # seconds, before it was measured
 
 
+_NEVER: Final = float("-inf")
+
+
 class _Missing:
     """A packet that did not come."""
 
@@ -103,10 +106,16 @@ class NackGenerator:
         return was_hopeless
 
 
+class Origin:
+    """What packets come from, and whose cache holds them; compared by identity."""
+
+    __slots__ = ()
+
+
 class Sent(NamedTuple):
     """What went out under a sequence number, and where it can be found again."""
 
-    layer: object  # whose cache holds it: compared by identity
+    layer: Origin
     number: int  # extended, in that cache
     rewritten: Rewritten
 
@@ -130,7 +139,7 @@ class NackResponder:
         number = sent.rewritten.sequence_number
         slot = number & HISTORY_SIZE - 1
         self._sent[slot] = sent
-        self._answered_at[slot] = float("-inf")
+        self._answered_at[slot] = _NEVER
         if self._highest is None or number > self._highest:
             self._highest = number
         if number in self._awaited:

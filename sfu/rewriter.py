@@ -52,11 +52,18 @@ class ContinuousNumbers:
 
     def translate(self, number: int) -> int | None:
         """The extended number under which one of the source goes out; None for one from before, or left out."""
-        extended = extend(number, self._highest_in, self._bits)
-        if extended <= self._highest_in:
-            return self._find(extended)
+        highest_in, half = self._highest_in, 1 << self._bits - 1
+        ahead = (
+            number - highest_in & (half << 1) - 1
+        )  # `extend`, without a call: this is done for each packet that leaves
+        if ahead >= half:
+            return self._find(highest_in + ahead - (half << 1))
+        start, offset, _ = self._stretches[-1]
+        extended = highest_in + ahead
+        if not ahead:
+            return extended - offset if extended >= start else self._find(extended)
         self._highest_in = extended
-        self.highest = extended - self._stretches[-1][1]
+        self.highest = extended - offset
         return self.highest
 
     def drop(self, number: int) -> int | None:
@@ -103,6 +110,11 @@ class Rewritten(NamedTuple):
     picture_id: int  # extended
     tl0_pic_idx: int  # 8 bits
     frame_number: int  # 16 bits, of the Dependency Descriptor
+
+
+def _rewritten(fields: tuple[int, int, int, int, int]) -> Rewritten:
+    # Half the price of the constructor, which matters here: it is called for each packet that leaves.
+    return tuple.__new__(Rewritten, fields)
 
 
 class Rewriter:
@@ -199,20 +211,21 @@ class Rewriter:
         if number is None:
             return None
         picture_id = 0
-        if picture.picture_id_bits and self._pictures.has_joined:
-            translated = self._pictures.translate(picture.picture_id)
+        picture_number, bits, tl0_pic_idx = picture
+        if bits and self._pictures.has_joined:
+            translated = self._pictures.translate(picture_number)
             if translated is None:
                 return None
             picture_id = translated
         timestamp = timestamp + self._timestamp_offset & _TIMESTAMP
-        tl0_pic_idx = picture.tl0_pic_idx + self._tl0_offset & 0xFF
+        tl0_pic_idx = tl0_pic_idx + self._tl0_offset & 0xFF
         frame_number = frame_number + self._frame_offset & 0xFFFF
         if number > before:
             self._timestamp = timestamp
             self._sent_at = now
             self._tl0_pic_idx = tl0_pic_idx
             self._frame_number = frame_number
-        return Rewritten(number, timestamp, picture_id, tl0_pic_idx, frame_number)
+        return _rewritten((number, timestamp, picture_id, tl0_pic_idx, frame_number))
 
     def drop(self, sequence_number: int, picture: Picture = NO_PICTURE) -> int | None:
         """Leave a packet of a higher temporal layer out.

@@ -46,7 +46,7 @@ def kind_of(datagram: bytes) -> DatagramKind:
     return DatagramKind.UNKNOWN
 
 
-def is_rtcp(datagram: bytes) -> bool:
+def is_rtcp(datagram: bytes | memoryview) -> bool:
     """Whether an RTP or RTCP datagram is RTCP: its packet type is 192 to 223 (RFC 5761 §4)."""
     return len(datagram) > 1 and 192 <= datagram[1] <= 223
 

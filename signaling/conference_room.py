@@ -62,10 +62,11 @@ class ConferenceRoom(Room):
     def reclaim(self, claim: Claim) -> list[Claim]:
         """Take a claim from its socket for the next that showed its token; see `Room.reclaim`.
 
-        An organiser's claim is in charge again, whoever came to its seat meanwhile.
+        An organiser's claim is in charge again, whoever came to its seat meanwhile. Those must go, and stay admitted
+        until they have gone: whoever knew of them hears that.
         """
         if claim.role is Role.ORGANISER:
-            self._put_in_charge(claim)
+            claim.confirmed = True
         return super().reclaim(claim)
 
     def remove(self, claim: Claim, utc: datetime) -> None:

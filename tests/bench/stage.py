@@ -96,11 +96,11 @@ class Stage:
         for namespace, device in (*outer.items(), (lab.server, lab.alice_link), (lab.server, lab.bob_link)):
             lab.run(namespace, "sysctl", "-qw", "net.ipv4.ip_local_port_range=10000 60999")
             lab.run(namespace, "sh", "-c", f"echo 1 > /sys/class/net/{device}/threaded")
-            _pin_receiving(device, SERVER_CPU, priority=1)
+            pin_receiving(device, SERVER_CPU, priority=1)
 
     def _place_generator(self, cpu: str, *, priority: int) -> None:
         for device in (f"{self.lab.alice}0", f"{self.lab.bob}0"):
-            _pin_receiving(device, cpu, priority)
+            pin_receiving(device, cpu, priority)
         self._generator_cpu = cpu
 
 
@@ -125,7 +125,7 @@ def median(rows: list[Row], *keys: str) -> float:
     return statistics.median(sum(float(row[key]) for key in keys) for row in rows)
 
 
-def _pin_receiving(device: str, cpu: str, priority: int) -> None:
+def pin_receiving(device: str, cpu: str, priority: int) -> None:
     """Put the threads that process what a device received on one CPU, in real time."""
     for thread in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):

@@ -49,7 +49,7 @@ from sfu.rtp import RtpHeader, decode_extensions, decode_header, encode_extensio
 from stun.address import TransportAddress
 from tests.support.dependency_descriptors import encode_descriptor
 
-Send = Callable[[bytes, TransportAddress], None]
+Send = Callable[[bytes | memoryview, TransportAddress], None]
 
 ALICE, BOB = SessionId(1), SessionId(2)  # she publishes, he subscribes
 CAMERA, MICROPHONE = TrackId(10), TrackId(11)

@@ -1,33 +1,59 @@
 """The way of a packet from a layer to a down track: joined, numbered on, left out, or repeated."""
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 from sfu.errors import RtpParseError
 from sfu.frame import Frame, inspect, rewrite, rewrite_dependency
+from sfu.io.engine.session import Draft, own_elements
 from sfu.io.engine.srtp import MAX_RTP
 from sfu.io.engine.streams import DownStream, UpLayer, UpStream
 from sfu.media_engine import Extensions, Kind
 from sfu.nack import Sent
-from sfu.rewriter import Rewritten
-from sfu.rtp import HEADER_LENGTH, RtpHeader, decode_extensions, decode_header
+from sfu.rtp import (
+    HEADER_LENGTH,
+    RtpHeader,
+    decode_extensions,
+    decode_header,
+    encode_extensions,
+    encode_packet,
+)
 
 MAX_FORWARDED: Final = MAX_RTP - 32  # bytes: room for extensions of ours and an original sequence number
 MAX_PADDING: Final = 255  # bytes: more cannot be said in one packet
 MAX_PROBE_PADDING: Final = 6  # packets of padding for one packet that is asked for
+MIN_DESCRIPTOR: Final = 3  # bytes of a Dependency Descriptor: a shorter one has no frame number
 PROBE_CHOICE: Final = 16  # packets of which the largest is repeated to probe
 
 
-class Arrived(NamedTuple):
-    """A packet of a layer with all that was found out about it."""
+_BLOCK_HEADER: Final = 4  # bytes: profile and length of the extensions
+_sent: Final = tuple.__new__  # half the price of the constructor
 
-    layer: UpLayer
-    stream: UpStream
-    number: int  # extended
-    packet: bytes
-    header: RtpHeader
-    values: Mapping[int, bytes]  # of its extensions
-    frame: Frame | None  # None: padding
+
+class Arrived:
+    """A packet of a layer with all that was found out about it, and how it was drafted last."""
+
+    __slots__ = ("agreed", "draft", "frame", "header", "layer", "number", "packet", "stream", "values")
+
+    def __init__(
+        self,
+        layer: UpLayer,
+        stream: UpStream,
+        number: int,
+        packet: bytes,
+        header: RtpHeader,
+        values: Mapping[int, bytes],
+        frame: Frame | None,
+    ) -> None:
+        self.layer = layer
+        self.stream = stream
+        self.number = number  # extended
+        self.packet = packet
+        self.header = header
+        self.values = values  # of its extensions
+        self.frame = frame  # None: padding
+        self.agreed: Extensions | None = None  # what `draft` is made for
+        self.draft: Draft | None = None
 
 
 def examine(
@@ -45,17 +71,26 @@ def examine(
     return Arrived(layer, stream, number, packet, header, values, frame)
 
 
-def forward(down: DownStream, arrived: Arrived, now: float) -> bool:
-    """Send a packet on under the numbers of a down track, unless it is left out there.
+def fan_out(arrived: Arrived, now: float) -> list[DownStream]:
+    """Send a packet to all that its layer feeds, under the numbers of each, unless it is left out there.
 
     Returns:
-        whether the down track has changed to this layer with it.
+        those that have changed to this layer with it.
     """
+    layer, stream = arrived.layer, arrived.stream
+    changed = []
+    for down in tuple(layer.downs):
+        if down.stream is stream:
+            _pass(down, arrived, now)
+        elif down.target is layer and _join(down, arrived, now):
+            changed.append(down)
+    return changed
+
+
+def _join(down: DownStream, arrived: Arrived, now: float) -> bool:
+    """Begin with a stream if this packet begins a key frame; whether that is a change of layers."""
     layer, stream, frame = arrived.layer, arrived.stream, arrived.frame
-    if down.stream is stream:
-        _pass(down, arrived, now)
-        return False
-    if down.target is not layer or not down.can_join(stream) or frame is None or not frame.begins_key_frame:
+    if not down.can_join(stream) or frame is None or not frame.begins_key_frame:
         return False
     before = down.layer
     down.rewriter.join(
@@ -91,8 +126,7 @@ def _catch_up(down: DownStream, first: Arrived, now: float) -> None:
 
 
 def _pass(down: DownStream, arrived: Arrived, now: float, *, is_first: bool = False) -> None:
-    layer, stream, number, packet, header, values, frame = arrived
-    rewriter = down.rewriter
+    frame, header, rewriter = arrived.frame, arrived.header, down.rewriter
     if frame is None:
         _fill(down, rewriter.drop(header.sequence_number), now)
         return
@@ -106,19 +140,42 @@ def _pass(down: DownStream, arrived: Arrived, now: float, *, is_first: bool = Fa
     if out is None:
         session.counters["dropped_late"] += 1
         return
-    down.responder.note(Sent(stream, number, out))
-    payload = rewrite(packet, header, frame, out)
+    down.responder.note(_sent(Sent, (arrived.stream, arrived.number, out)))
+    draft = arrived.draft
+    if draft is None or (session.extensions is not arrived.agreed and session.extensions != arrived.agreed):
+        draft = arrived.draft = _draft(arrived, frame, session.extensions, now)
+        arrived.agreed = session.extensions
     down.packets += 1
-    down.octets += len(payload)
-    announced = down.announced
-    session.send_rtp(
-        (announced.payload.primary, out.sequence_number & 0xFFFF, out.timestamp, announced.ssrc),
-        payload,
-        _passed_on(layer.session.extensions, session.extensions, values, out),
-        now,
-        # The first packet of sound after silence is marked (RFC 3551 §4.1).
-        marker=header.marker or (is_first and layer.kind is Kind.AUDIO),
-    )
+    down.octets += draft.octets
+    # The first packet of sound after silence is marked (RFC 3551 §4.1).
+    marked = header.marker or (is_first and arrived.layer.kind is Kind.AUDIO)
+    session.send_draft(draft, down.payload_type | 0x80 if marked else down.payload_type, down.ssrc, out, now)
+
+
+def _draft(arrived: Arrived, frame: Frame, agreed: Extensions, now: float) -> Draft:
+    """Write a packet for all that agreed on these extensions, and find where its numbers lie."""
+    header, packet = arrived.header, arrived.packet
+    elements = own_elements(agreed, now)
+    elements += _passed_on(arrived.layer.session.extensions, agreed, arrived.values)
+    block = encode_extensions(elements)
+    payload = packet[header.payload_offset : header.payload_end]
+    draft = Draft(encode_packet(0, 0, 0, 0, payload, extensions=block), len(payload))
+    at = HEADER_LENGTH + _BLOCK_HEADER
+    head = 1 if block[:1] == b"\xbe" else 2
+    for identifier, value in elements:
+        at += head
+        if identifier == agreed.transport_cc:
+            draft.transport_at = at
+        elif identifier == agreed.dependency_descriptor:
+            draft.frame_number_at = at + 1
+        at += len(value)
+    if frame.numbers is not None:
+        moved = HEADER_LENGTH + len(block) - header.payload_offset
+        draft.picture_bits = frame.numbers.picture_id_bits
+        draft.picture_at = frame.numbers.picture_id_offset + moved
+        if frame.numbers.tl0_pic_idx_offset:
+            draft.tl0_pic_idx_at = frame.numbers.tl0_pic_idx_offset + moved
+    return draft
 
 
 def _choose_temporal(down: DownStream, frame: Frame) -> None:
@@ -140,17 +197,16 @@ def _fill(down: DownStream, missed: int | None, now: float) -> None:
     down.session.send_rtp(numbers, b"", (), now, padding=1)
 
 
-def _passed_on(
-    given: Extensions, agreed: Extensions, values: Mapping[int, bytes], out: Rewritten
-) -> list[tuple[int, bytes]]:
+def _passed_on(given: Extensions, agreed: Extensions, values: Mapping[int, bytes]) -> list[tuple[int, bytes]]:
     """Extensions that mean the same to a subscriber, under the identifiers that it agreed on."""
     elements = []
     if agreed.audio_level and (value := values.get(given.audio_level)) is not None:
         elements.append((agreed.audio_level, value))
     if agreed.video_orientation and (value := values.get(given.video_orientation)) is not None:
         elements.append((agreed.video_orientation, value))
-    if agreed.dependency_descriptor and (value := values.get(given.dependency_descriptor)) is not None:
-        elements.append((agreed.dependency_descriptor, rewrite_dependency(value, out)))
+    dependency = values.get(given.dependency_descriptor, b"")
+    if agreed.dependency_descriptor and len(dependency) >= MIN_DESCRIPTOR:
+        elements.append((agreed.dependency_descriptor, dependency))
     return elements
 
 
@@ -216,10 +272,13 @@ def _retransmit(
     assert isinstance(stream, UpStream)  # noqa: S101  # nothing else is noted
     header = decode_header(packet)
     frame = inspect(stream.source.payload.codec, packet, header, b"", stream.reader)
+    values = decode_extensions(packet, header)
+    if dependency := values.get(stream.extensions.dependency_descriptor):
+        values[stream.extensions.dependency_descriptor] = rewrite_dependency(dependency, sent.rewritten)
     session.send_rtp(
         (announced.payload.rtx, _next_rtx_number(down), sent.rewritten.timestamp, announced.rtx_ssrc),
         (sent.rewritten.sequence_number & 0xFFFF).to_bytes(2) + rewrite(packet, header, frame, sent.rewritten),
-        _passed_on(stream.extensions, session.extensions, decode_extensions(packet, header), sent.rewritten),
+        _passed_on(stream.extensions, session.extensions, values),
         now,
         marker=header.marker,
         padding=padding,

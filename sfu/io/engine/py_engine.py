@@ -7,9 +7,9 @@ from typing import Final
 from sfu.errors import RtcpParseError, RtpParseError
 from sfu.frame import AUDIO
 from sfu.io.engine.congestion import Arrivals, PathEstimator
-from sfu.io.engine.forwarding import MAX_FORWARDED, examine, forward, probe, repeat
+from sfu.io.engine.forwarding import MAX_FORWARDED, examine, fan_out, probe, repeat
 from sfu.io.engine.session import COUNTERS, Send, Session
-from sfu.io.engine.srtp import SrtpError, SrtpSession
+from sfu.io.engine.srtp import PacketBuffer, SrtpError, SrtpSession
 from sfu.io.engine.streams import DownStream, UpLayer, UpStream, clock_rate_of
 from sfu.layers import Source
 from sfu.media_engine import (
@@ -61,6 +61,7 @@ from sfu.rtp import (
 from stun.address import TransportAddress
 
 LOCAL_SSRC: Final = 1  # of our own reports and requests; no down track may have it
+CHECK_INTERVAL: Final = 0.05  # seconds between two looks at a session for what only time brings about
 REPORT_INTERVAL: Final = 1.0  # seconds between two reports
 MAX_DOWN_TRACKS: Final = 64  # of one session
 MAX_PROBES: Final = 16  # that are begun in one pump
@@ -97,6 +98,7 @@ class PyEngine:
         self._events: list[MediaEvent] = []
         self._loudness: dict[TrackId, int] = {}
         self._counters = dict.fromkeys(COUNTERS, 0)
+        self._buffer = PacketBuffer()
 
     def add_session(
         self, session: SessionId, keys: SrtpKeys, address: TransportAddress, extensions: Extensions
@@ -107,7 +109,7 @@ class PyEngine:
         feedback = extensions.transport_cc
         self._sessions[session] = Session(
             session,
-            SrtpSession(keys),
+            SrtpSession(keys, self._buffer),
             address,
             extensions,
             self._send,
@@ -213,13 +215,12 @@ class PyEngine:
     def receive(self, session: SessionId, datagram: bytes | memoryview, now: float) -> None:
         """Take one SRTP or SRTCP datagram of a session."""
         state = self._sessions[session]
-        data = bytes(datagram)
-        if is_rtcp(data):
-            self._receive_rtcp(state, data, now)
+        if is_rtcp(datagram):
+            self._receive_rtcp(state, datagram, now)
         else:
-            self._receive_rtp(state, data, now)
+            self._receive_rtp(state, datagram, now)
 
-    def _receive_rtp(self, state: Session, data: bytes, now: float) -> None:
+    def _receive_rtp(self, state: Session, data: bytes | memoryview, now: float) -> None:
         counters = self._counters
         try:
             packet = state.srtp.unprotect_rtp(data)
@@ -336,11 +337,10 @@ class PyEngine:
         if frame is AUDIO and len(level := values.get(agreed.audio_level, b"")) == 1:
             decibels = -(level[0] & 0x7F)
             self._loudness[layer.track] = max(decibels, self._loudness.get(layer.track, -127))
-        for down in tuple(layer.downs):
-            if forward(down, arrived, now):
-                self._events.append(Switched(down.id, layer.index))
+        for down in fan_out(arrived, now):
+            self._events.append(Switched(down.id, layer.index))
 
-    def _receive_rtcp(self, state: Session, data: bytes, now: float) -> None:
+    def _receive_rtcp(self, state: Session, data: bytes | memoryview, now: float) -> None:
         try:
             packets = decode_compound(state.srtp.unprotect_rtcp(data))
         except SrtpError:
@@ -478,15 +478,19 @@ class PyEngine:
             layer.key_frames.want(now)
 
     def _serve(self, session: SessionId, state: Session, now: float) -> None:
+        is_due = now - state.checked_at >= CHECK_INTERVAL
         for source in state.table.silent(now):
             self._events.append(LayerGone(source.track, source.layer))
-        if now - state.reported_at >= REPORT_INTERVAL:
-            self._report_received(state, now)
+        if is_due:
+            state.checked_at = now
+            if now - state.reported_at >= REPORT_INTERVAL:
+                self._report_received(state, now)
         if state.arrivals is not None:
             while (fci := state.arrivals.poll_feedback(now)) is not None:
                 state.send_rtcp(encode_transport_wide(LOCAL_SSRC, 0, fci))
         if state.estimator is not None:
-            state.estimator.handle_timeout(now)
+            if is_due:
+                state.estimator.handle_timeout(now)
             self._probe(state, now)
             estimate = state.estimator.bits_per_second
             if estimate != state.told:

@@ -1,18 +1,23 @@
 """One PeerConnection to an engine: its keys, where it is reached, and what leaves towards it."""
 
+import struct
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from sfu.io.engine.congestion import Arrivals, PathEstimator
-from sfu.io.engine.srtp import SrtpError, SrtpSession
+from sfu.io.engine.srtp import MAX_RTP, SrtpError, SrtpSession
 from sfu.layers import LayerTable
 from sfu.media_engine import Extensions, SessionId
+from sfu.rewriter import Rewritten
 from sfu.rtp import HEADER_LENGTH, encode_extensions, encode_packet
 from stun.address import TransportAddress
 
-Send = Callable[[bytes, TransportAddress], None]
+Send = Callable[[bytes | memoryview, TransportAddress], None]  # a memoryview is good until the call returns
 
 AUTH_TAG: Final = 16  # bytes that SRTP adds, at most
+
+_pack_numbers: Final = struct.Struct("!BHII").pack_into
+_pack_short: Final = struct.Struct("!H").pack_into
 
 COUNTERS: Final = (
     "packets_in",
@@ -39,6 +44,41 @@ COUNTERS: Final = (
 )
 
 
+class Draft:
+    """A packet as it goes out, but for its numbers; where these lie, in bytes from its start: 0 for what it lacks."""
+
+    __slots__ = (
+        "frame_number_at",
+        "octets",
+        "packet",
+        "picture_at",
+        "picture_bits",
+        "size",
+        "tl0_pic_idx_at",
+        "transport_at",
+    )
+
+    def __init__(self, packet: bytes, octets: int) -> None:
+        self.packet = packet
+        self.size = len(packet)
+        self.octets = octets  # of its payload
+        self.transport_at = 0  # transport-wide sequence number
+        self.frame_number_at = 0  # of the Dependency Descriptor
+        self.picture_at = 0
+        self.picture_bits = 0  # 7 or 15; 0 without a picture id
+        self.tl0_pic_idx_at = 0
+
+
+def own_elements(agreed: Extensions, now: float) -> list[tuple[int, bytes]]:
+    """The extensions that are ours: room for the transport-wide number, which is always the first, and the time."""
+    elements = []
+    if agreed.transport_cc:
+        elements.append((agreed.transport_cc, bytes(2)))
+    if agreed.absolute_send_time:  # 6.18 fixed point
+        elements.append((agreed.absolute_send_time, (int(now * (1 << 18)) & 0xFFFFFF).to_bytes(3)))
+    return elements
+
+
 class Session:
     """What an engine knows of one PeerConnection. All sessions of an engine count together."""
 
@@ -46,6 +86,7 @@ class Session:
         "_send",
         "address",
         "arrivals",
+        "checked_at",
         "counters",
         "estimator",
         "extensions",
@@ -78,6 +119,7 @@ class Session:
         self.arrivals = arrivals
         self.estimator = estimator
         self.number = 0  # transport-wide, of the next packet, if nobody estimates
+        self.checked_at = float("-inf")
         self.reported_at = float("-inf")
         self.told = estimator.bits_per_second if estimator is not None else 0.0
         self._send = send
@@ -105,20 +147,54 @@ class Session:
             probe: whether it is sent for the sake of the estimate.
         """
         agreed = self.extensions
-        added = []
-        if agreed.transport_cc:
-            added.append((agreed.transport_cc, bytes(2)))
-        if agreed.absolute_send_time:  # 6.18 fixed point
-            added.append((agreed.absolute_send_time, (int(now * (1 << 18)) & 0xFFFFFF).to_bytes(3)))
-        block = encode_extensions((*added, *elements))
+        block = encode_extensions((*own_elements(agreed, now), *elements))
         if agreed.transport_cc:
             at = 5 if block[0] == 0xBE else 6  # behind profile, length and the header of the first element
             size = HEADER_LENGTH + len(block) + len(payload) + padding + AUTH_TAG
             block = block[:at] + self._next_number(size, now, probe=probe).to_bytes(2) + block[at + 2 :]
         packet = encode_packet(*numbers, payload, marker=marker, extensions=block, padding=padding)
+        size = len(packet)
+        if size > MAX_RTP:
+            self.counters["dropped_unsendable"] += 1
+            return
+        self.srtp.buffer.view[:size] = packet
+        self._protect_and_send(size)
+
+    def send_draft(self, draft: Draft, second: int, ssrc: int, numbers: Rewritten, now: float) -> None:
+        """Send a packet that was drafted for all subscribers that agreed on the same extensions.
+
+        Args:
+            draft: all but the numbers.
+            second: the second byte, marker and payload type.
+            ssrc: 32 bits.
+            numbers: under which it goes out.
+            now: monotonic time, in seconds.
+        """
+        sequence_number, timestamp, picture_id, tl0_pic_idx, frame_number = numbers
+        view, size = self.srtp.buffer.view, draft.size
+        view[:size] = draft.packet
+        _pack_numbers(view, 1, second, sequence_number & 0xFFFF, timestamp, ssrc)
+        if draft.transport_at:
+            estimator = self.estimator
+            if estimator is not None:
+                number = estimator.send(size + AUTH_TAG, now)
+            else:
+                number = self._next_number(size, now, probe=False)
+            _pack_short(view, draft.transport_at, number)
+        if draft.picture_bits == 15:
+            _pack_short(view, draft.picture_at, 0x8000 | picture_id & 0x7FFF)
+        elif draft.picture_bits:
+            view[draft.picture_at] = picture_id & 0x7F
+        if draft.tl0_pic_idx_at:
+            view[draft.tl0_pic_idx_at] = tl0_pic_idx
+        if draft.frame_number_at:
+            _pack_short(view, draft.frame_number_at, frame_number)
+        self._protect_and_send(size)
+
+    def _protect_and_send(self, size: int) -> None:
         counters = self.counters
         try:
-            datagram = self.srtp.protect_rtp(packet)
+            datagram = self.srtp.protect_in_place(size)
         except SrtpError:
             counters["dropped_unsendable"] += 1
             return

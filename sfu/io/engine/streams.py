@@ -8,7 +8,7 @@ from sfu.io.engine.session import Session
 from sfu.keyframe_requests import LayerKeyFrames, ReceiverKeyFrames
 from sfu.layers import Source
 from sfu.media_engine import DownTrack, DownTrackId, Extensions, Kind, TrackId
-from sfu.nack import DEFAULT_ROUND_TRIP, NackGenerator, NackResponder
+from sfu.nack import DEFAULT_ROUND_TRIP, NackGenerator, NackResponder, Origin
 from sfu.packet_cache import PacketCache
 from sfu.rate_meter import RateMeter
 from sfu.reception import Reception
@@ -25,7 +25,7 @@ def clock_rate_of(kind: Kind) -> int:
     return AUDIO_CLOCK if kind is Kind.AUDIO else VIDEO_CLOCK
 
 
-class UpStream:
+class UpStream(Origin):
     """One SSRC that carries a layer: if its sender begins anew with another one, that is another stream."""
 
     __slots__ = ("cache", "clock", "clock_at", "extensions", "nacks", "rates", "reader", "reception", "source")
@@ -67,6 +67,7 @@ class DownStream:
         "max_temporal",
         "octets",
         "packets",
+        "payload_type",
         "receiver",
         "reported_at",
         "reports",
@@ -75,6 +76,7 @@ class DownStream:
         "round_trip",
         "rtx_number",
         "session",
+        "ssrc",
         "stream",
         "target",
         "temporal",
@@ -86,6 +88,8 @@ class DownStream:
         self.id = down_track
         self.session = session
         self.announced = announced
+        self.payload_type = announced.payload.primary
+        self.ssrc = announced.ssrc
         self.rewriter = rewriter
         self.rtx_number = rtx_number  # of the next retransmission, 16 bits
         self.responder = NackResponder()

@@ -371,7 +371,7 @@ export class Room {
           this.#call?.refreshIceServers(seat.ice ?? []);
           this.#closeChannels(); // everybody who is here is announced again
           if (this.#client !== client) return; // that was the last guess that the room bears
-          if (seat.conference !== undefined && this.#conference === null) void this.#beginConference(client, seat);
+          if (seat.conference && this.#conference === null) void this.#beginConference(client, seat);
           else this.#machine.joined(seat, now());
         },
         peer: (peer) => {

@@ -72,7 +72,7 @@ def test_without_a_tree_the_sources_are_interpreted(checkout: Path) -> None:
     assert not native.prefer()
 
 
-def test_neither_entry_imports_the_relay_before_it_is_known_which_one() -> None:
-    program = "import sys, config.__main__; print([name for name in sys.modules if name in ('stun', 'relay')])"
+def test_no_entry_imports_a_packet_path_before_it_is_known_which_one() -> None:
+    program = "import sys, config.__main__; print([name for name in sys.modules if name in ('stun', 'relay', 'sfu')])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

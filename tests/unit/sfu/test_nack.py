@@ -14,11 +14,12 @@ from sfu.nack import (
     REORDERING_SECONDS,
     NackGenerator,
     NackResponder,
+    Origin,
     Sent,
 )
 from sfu.rewriter import Rewritten
 
-LAYER = object()
+LAYER = Origin()
 
 
 @pytest.fixture

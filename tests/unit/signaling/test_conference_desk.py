@@ -252,7 +252,11 @@ def test_the_rightful_organiser_sends_somebody_away_who_took_the_seat_meanwhile(
     harness.disconnect(conference.organiser)
     stranger = conference.join(0, address="192.0.2.9")
     assert harness.media[-2:] == [Leave(ROOM, pid), Enter(ROOM, harness.pid(stranger))]
+    waiting = conference.join(1)
+    assert harness.inbox[waiting][-1] == conference.peer(stranger, 0)
     back = conference.join(0, resume=token)
+    told = [conference.peer(stranger, 0, present=False), conference.peer(back, 0)]
+    assert harness.inbox[waiting][-2:] == told
     assert harness.error(stranger) == {"type": "error", "code": "code_in_use"}
     assert harness.joined(back)["pid"] == pid
     assert harness.media[-2:] == [Leave(ROOM, conference.pids[stranger]), Enter(ROOM, pid)]

@@ -3,8 +3,7 @@
  */
 
 import { byId } from "../elements.js";
-import { fillTexts, text } from "../texts.js";
-import { waitingWords } from "../waiting_words.js";
+import { fillTexts, germanTime, text } from "../texts.js";
 import { button, icon, make } from "./make.js";
 
 /**
@@ -78,7 +77,7 @@ export class ConferencePanel {
     }
     for (const { pid, name, since } of lobby) {
       const row = this.#knocking.get(pid) ?? this.#waitingRow(pid);
-      row.replaceChildren(make("bdi", {}, name), make("p", { class: "participant-waiting" }, waitingWords(since)), ...[...row.children].slice(2));
+      row.replaceChildren(make("bdi", {}, name), make("p", { class: "participant-waiting" }, waitedSince(since)), ...[...row.children].slice(2));
     }
     this.#lobby.hidden = lobby.length === 0;
     if (focused && !this.#lobby.contains(document.activeElement)) byId("panel-close").focus();
@@ -121,6 +120,15 @@ export class ConferencePanel {
       row.render(person, organiser);
     }
   }
+}
+
+/**
+ * @param {string | null} since UTC instant
+ * @returns {string} empty if nobody knows
+ */
+function waitedSince(since) {
+  const { time } = germanTime(since ?? "");
+  return time === "" ? "" : text("lobby_since", { time });
 }
 
 /** One of the others. */

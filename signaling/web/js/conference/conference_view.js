@@ -294,7 +294,7 @@ export class ConferenceView {
     this.#page = page;
     for (const { key } of this.#shown) {
       const tile = this.#tiles.get(key);
-      tile?.place(rects[visible.findIndex((each) => each.key === key)] ?? null, key === focused);
+      tile?.place(rects[visible.findIndex((each) => each.key === key)] ?? null, { width, height }, key === focused);
     }
     this.#mode.setAttribute("aria-pressed", String(this.#speakerMode));
     this.#pager.hidden = pages < 2;
@@ -436,15 +436,20 @@ class Tile {
 
   /**
    * @param {import("./tile_layout.js").Rect | null} rect null if it is not to be seen now
+   * @param {{ width: number, height: number }} within
    * @param {boolean} isLarge
    */
-  place(rect, isLarge) {
+  place(rect, within, isLarge) {
     this.rect = rect;
     if (rect === null && this.element.contains(document.activeElement)) byId("stage-heading").focus();
     this.element.hidden = rect === null;
     this.element.toggleAttribute("data-large", isLarge);
     if (rect === null) return;
-    for (const [side, length] of Object.entries(rect)) this.element.style.setProperty(side, `${length}px`);
+    // In shares of the place: whatever happens to it before tiles are arranged anew, none of them lies outside.
+    for (const [side, length] of Object.entries(rect)) {
+      const whole = side === "left" || side === "width" ? within.width : within.height;
+      this.element.style.setProperty(side, `${(100 * length) / whole}%`);
+    }
   }
 
   remove() {

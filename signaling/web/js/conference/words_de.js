@@ -4,6 +4,7 @@ export const WORDS = {
   lobby_waiting: "Bitte warten – Sie werden gleich eingelassen.",
   lobby_hint: "Die Organisatorin oder der Organisator sieht Ihren Namen und entscheidet.",
   lobby: "Im Warteraum",
+  lobby_since: "Wartet seit {time} Uhr",
   knocks: "{name} möchte teilnehmen.",
   knocks_one_more: "Eine weitere Person wartet.",
   knocks_more: "{count} weitere Personen warten.",

@@ -4,6 +4,7 @@ export const WORDS = {
   lobby_waiting: "Please wait – you will be let in shortly.",
   lobby_hint: "The organiser sees your name and decides.",
   lobby: "In the waiting room",
+  lobby_since: "Waiting since {time} (German time)",
   knocks: "{name} would like to join.",
   knocks_one_more: "One more person is waiting.",
   knocks_more: "{count} more people are waiting.",

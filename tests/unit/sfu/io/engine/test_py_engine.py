@@ -3,13 +3,14 @@ from collections import deque
 import pytest
 
 from sfu.io.engine.forwarding import MAX_FORWARDED, MAX_PADDING, MAX_PROBE_PADDING
-from sfu.io.engine.py_engine import MAX_DOWN_TRACKS, MAX_PROBES, PyEngine
+from sfu.io.engine.py_engine import CHECK_INTERVAL, MAX_DOWN_TRACKS, MAX_PROBES, PyEngine
 from sfu.media_engine import Bandwidth, DownTrack, DownTrackId, Kind, SessionId
 from sfu.rtcp import TransportWideFeedback, encode_transport_wide
 from sfu.rtp import encode_extensions, encode_packet
 from tests.support.engine_contract import (
     AGREED,
     BOB,
+    CAMERA,
     GIVEN,
     MICROPHONE,
     OPUS_DOWN,
@@ -134,7 +135,15 @@ def test_feedback_of_a_subscriber_reaches_the_estimator_and_a_new_estimate_is_to
     estimate.bits_per_second = 500_000.0
     assert measured.pump() == [Bandwidth(BOB, 500_000.0)]
     assert measured.pump() == []
-    assert estimate.timeouts == 3
+
+
+def test_the_estimator_is_told_of_the_time_now_and_then_and_not_with_every_look(measured: Measured) -> None:
+    estimate = measured.estimates[1]
+    measured.pump()
+    measured.pump(CHECK_INTERVAL / 2)
+    assert estimate.timeouts == 1
+    measured.pump(CHECK_INTERVAL / 2)
+    assert estimate.timeouts == 2
 
 
 def test_what_there_is_use_for_reaches_the_estimator(measured: Measured) -> None:
@@ -225,3 +234,31 @@ def test_absolute_send_time_is_the_time_of_sending() -> None:
     [received] = carol.rtp
     assert received.extensions[5] == (3 * (1 << 18) + (1 << 17)).to_bytes(3)
     assert received.extensions[AGREED.transport_cc] == b"\0\0"
+
+
+def test_each_subscriber_of_one_packet_gets_its_own_extensions_and_numbers() -> None:
+    """A draft serves all that agreed on the same; between two of them comes one that agreed on others."""
+    stage = Stage(PyEngine)
+    others = AGREED._replace(transport_cc=2, dependency_descriptor=6, absolute_send_time=5)
+    peers = [stage.join(SessionId(3 + number), (AGREED, others, AGREED)[number]) for number in range(3)]
+    stage.publish_camera()
+    for number, peer in enumerate(peers):
+        track = DownTrack(Kind.VIDEO, "0", VP8_DOWN, 0xD00 + 2 * number, 0xD01 + 2 * number)
+        stage.engine.add_down_track(peer.session, DownTrackId(30 + number), track)
+        stage.engine.route(DownTrackId(30 + number), CAMERA)
+    camera = Camera(stage, described=True)
+    for turn in range(2):
+        camera.send(key=turn == 0, body=b"body")
+    for number, peer in enumerate(peers):
+        assert [packet.header.ssrc for packet in peer.rtp] == [0xD00 + 2 * number] * 2
+        assert [packet.payload[-4:] for packet in peer.rtp] == [b"body"] * 2
+        first, second = (packet.header.sequence_number for packet in peer.rtp)
+        assert second - first & 0xFFFF == 1
+        wanted = {6, 5, 2} if number == 1 else {AGREED.dependency_descriptor, AGREED.transport_cc}
+        assert [set(packet.extensions) for packet in peer.rtp] == [wanted] * 2
+        transport = 2 if number == 1 else AGREED.transport_cc
+        assert [packet.extensions[transport] for packet in peer.rtp] == [b"\0\0", b"\0\1"]
+        descriptor = 6 if number == 1 else AGREED.dependency_descriptor
+        frames = [int.from_bytes(packet.extensions[descriptor][1:3]) for packet in peer.rtp]
+        assert frames[1] - frames[0] & 0xFFFF == 1
+    assert len({peer.rtp[0].picture_id for peer in peers}) > 1

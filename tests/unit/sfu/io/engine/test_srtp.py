@@ -6,6 +6,7 @@ from sfu.io.engine.srtp import (
     MAX_RTCP,
     MAX_RTP,
     REPLAY_WINDOW,
+    PacketBuffer,
     SrtpError,
     SrtpSession,
 )
@@ -56,6 +57,26 @@ def test_a_packet_comes_out_at_the_other_end_as_it_was(profile: SrtpProfile) -> 
     assert there.unprotect_rtp(here.protect_rtp(PACKET)) == PACKET
     report = encode_picture_loss(1, 2)
     assert there.unprotect_rtcp(here.protect_rtcp(report)) == report
+
+
+def test_a_packet_in_the_buffer_becomes_what_a_packet_that_is_given_becomes(profile: SrtpProfile) -> None:
+    session = SrtpSession(_keys(profile))
+    session.buffer.view[: len(PACKET)] = PACKET
+    assert session.protect_in_place(len(PACKET)) == SrtpSession(_keys(profile)).protect_rtp(PACKET)
+
+
+def test_sessions_that_share_a_buffer_do_not_disturb_each_other(profile: SrtpProfile) -> None:
+    buffer = PacketBuffer()
+    first, second = SrtpSession(_keys(profile), buffer), SrtpSession(_keys(profile, 3, 4), buffer)
+    longer = encode_packet(96, 1, 2, 3, b"a longer packet than the other one, so that something could be left of it")
+    datagrams = first.protect_rtp(longer), second.protect_rtp(PACKET)
+    assert SrtpSession(_keys(profile, 2, 1)).unprotect_rtp(memoryview(datagrams[0])) == longer
+    assert SrtpSession(_keys(profile, 4, 3)).unprotect_rtp(memoryview(datagrams[1])) == PACKET
+
+
+def test_what_is_longer_than_a_packet_may_be_is_not_encrypted_in_place(profile: SrtpProfile) -> None:
+    with pytest.raises(SrtpError, match="bytes"):
+        SrtpSession(_keys(profile)).protect_in_place(MAX_RTP + 1)
 
 
 def test_a_packet_that_comes_twice_is_refused(profile: SrtpProfile) -> None:
