@@ -13,7 +13,7 @@ from playwright.sync_api import Page, WebSocketRoute, expect
 
 from tests.e2e.test_accessibility import DESKTOP, PHONE, assert_fits
 from tests.support.axe import find_barriers
-from tests.support.browser import Participant
+from tests.support.browser import CONNECT_MS, Participant
 from tests.support.service import Codes, Service
 
 Enter = Callable[..., "Stage"]
@@ -90,11 +90,30 @@ NAMES = [
 class Stage:
     """One page in a conference, and the server that it believes to speak with."""
 
-    def __init__(self, visitor: Participant, codes: Codes, index: int, *, admitted: bool = True) -> None:
+    def __init__(
+        self,
+        visitor: Participant,
+        codes: Codes,
+        index: int,
+        *,
+        admitted: bool = True,
+        hear: Callable[["Stage", dict[str, Any]], None] | None = None,
+    ) -> None:
+        """Enter.
+
+        Args:
+            visitor: whose page it is.
+            codes: of an appointment; the server of this test does not look at locators.
+            index: of the seat; 0 is the organiser.
+            admitted: need not wait in the lobby.
+            hear: is told what the page says, to bring several of them together.
+        """
         self.visitor = visitor
         self.page: Page = visitor.page
         self.index = index
         self.said: list[dict[str, Any]] = []
+        self.pid = "me" if hear is None else f"p{index}"
+        self._hear_too = hear
         self._sockets: list[WebSocketRoute] = []
         self._seat = {"index": index, "limit": 12, "admitted": admitted, "locked": False, "candidates": []}
         self.page.route_web_socket("**/ws", self._serve)
@@ -110,12 +129,14 @@ class Stage:
         said = json.loads(message)
         self.said.append(said)
         if said["type"] != "join":
+            if self._hear_too is not None:
+                self._hear_too(self, said)
             return
         role = "organiser" if self.index == 0 else "participant"
         times = {"start": "2026-11-22T09:00:00Z", "end": "2026-11-23T09:00:00Z"}
         seat = {
             "room": "r",
-            "pid": "me",
+            "pid": self.pid,
             "role": role,
             "tier": "plus",
             "features": ["screen"],
@@ -223,6 +244,59 @@ def test_a_browser_that_cannot_encrypt_is_told_before_it_asks_for_anything(enter
     assert stage.page.evaluate("() => document.getElementById('local-video').srcObject") is None
     assert stage.told("publish") == []
     stage.visitor.complaints.clear()
+
+
+# Keys, names and codes between real pages
+
+
+def test_three_pages_agree_pairwise_on_keys_and_each_pair_reads_the_same_safety_code(
+    invite: Callable[..., Participant], codes: Codes
+) -> None:
+    stages: dict[str, Stage] = {}
+
+    def carry(sender: Stage, said: dict[str, Any]) -> None:
+        if said["type"] == "relay":
+            stages[said["to"]].say({"type": "relay", "from": sender.pid, "blob": said["blob"]})
+        elif said["type"] == "admit":
+            guest = stages[said["peer"]]
+            guest.say({"type": "admitted"})
+            for other in stages.values():
+                if other is not guest:
+                    announce(guest, other, admitted=True)
+                    announce(other, guest, admitted=True)
+
+    def announce(who: Stage, to: Stage, *, admitted: bool) -> None:
+        role = "organiser" if who.index == 0 else "participant"
+        to.say(
+            {"type": "peer", "pid": who.pid, "role": role, "present": True, "index": who.index, "admitted": admitted}
+        )
+
+    doctor = Stage(invite(), codes, 0, hear=carry)
+    stages[doctor.pid] = doctor
+    doctor.stand()
+    for index in (1, 2):
+        guest = Stage(invite(), codes, index, admitted=False, hear=carry)
+        guest.visitor.text("waiting-text")
+        stages[guest.pid] = guest
+        announce(guest, doctor, admitted=False)
+        announce(doctor, guest, admitted=True)
+        expect(doctor.page.get_by_test_id("knock")).to_contain_text(
+            f"{NAMES[index]} möchte teilnehmen.", timeout=CONNECT_MS
+        )
+        doctor.page.get_by_test_id("knock-admit").click()
+        expect(guest.page.locator(".conference-tile")).to_have_count(index + 1)
+    read: dict[str, dict[str, str]] = {}
+    for stage in stages.values():
+        expect(stage.page.locator(".conference-tile")).to_have_count(3)
+        stage.page.get_by_test_id("menu-button").click()
+        rows = stage.page.get_by_test_id("people").get_by_role("listitem")
+        rows = rows.filter(has=stage.page.locator("output:visible"))
+        expect(rows).to_have_count(2)
+        shown = {row.locator("bdi").inner_text(): row.locator("output").inner_text() for row in rows.all()}
+        read[NAMES[stage.index]] = shown
+    for one, others in read.items():
+        assert {other: read[other][one] for other in others} == others
+    assert len({code for others in read.values() for code in others.values()}) == 3
 
 
 # The stage
