@@ -1,13 +1,13 @@
 """A whole conference: three pages, the real server and its media server, everything encrypted between the pages."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.support.browser import CONNECT_MS, Participant
-from tests.support.service import Service
+from tests.support.service import Service, free_port, run_service
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
@@ -35,6 +35,20 @@ FLOW = """([kind, count, since]) => {
   const lines = Object.values(window.__lines).filter((line) => line.kind === kind && line.grewAt > since);
   return lines.length >= count;
 }"""
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The whole service with its media server, on free ports of loopback."""
+    port = free_port()
+    settings = {
+        "services": ["relay", "signaling", "sfu"],
+        "signaling": {"port": port, "public_url": f"http://localhost:{port}"},
+        "relay": {"udp_ports": [free_port()], "tcp_ports": [free_port()], "tls_ports": [free_port()]},
+        "sfu": {"udp_port": free_port(), "listen_addresses": ["127.0.0.1"]},
+    }
+    with run_service(tmp_path_factory.mktemp("service"), settings) as started:
+        yield started
 
 
 @pytest.fixture
