@@ -1,6 +1,7 @@
 """Appointments made on the command line: their codes and links, and how they are shown."""
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -17,21 +18,34 @@ from signaling.german_time import format_short
 if TYPE_CHECKING:
     from signaling.io.store import AppointmentStore
 
+_LABEL_GAP: Final = 2
 _PANEL_MARGIN: Final = 6  # frame and padding on both sides
 
 
 @dataclass(frozen=True, slots=True)
 class CreatedAppointment:
-    """A new appointment with both codes. Nothing but this object and its output ever holds them whole."""
+    """A new appointment with its codes. Nothing but this object and its output ever holds them whole."""
 
     start: datetime
     tier: Tier
     organiser: AccessCode
-    participant: AccessCode
+    participants: tuple[AccessCode, ...]
+
+    @property
+    def participant(self) -> AccessCode:
+        """The code of the first participant."""
+        return self.participants[0]
+
+    @property
+    def participant_labels(self) -> tuple[str, ...]:
+        """The participants as people are told them: with a number where there are several."""
+        if len(self.participants) == 1:
+            return ("Participant",)
+        return tuple(f"Participant {number}" for number in range(1, len(self.participants) + 1))
 
 
 async def create_appointment(store: "AppointmentStore", start: datetime, tier: Tier) -> CreatedAppointment:
-    """Create an appointment; its secret is drawn here, so that the store never sees it.
+    """Create an appointment for two; its secret is drawn here, so that the store never sees it.
 
     Args:
         store: is open; it keeps the locators.
@@ -42,15 +56,14 @@ async def create_appointment(store: "AppointmentStore", start: datetime, tier: T
         StoreError: the database failed.
     """
     seats = await store.create(start, tier)
-    return compose_codes(seats.appointment.start, tier, seats.organiser_locator, seats.participant_locator)
+    return compose_codes(seats.appointment.start, tier, seats.organiser_locator, seats.participant_locators)
 
 
-def compose_codes(start: datetime, tier: Tier, organiser: str, participant: str) -> CreatedAppointment:
-    """Draw the secret of an appointment and make both codes of it and of the locators that the server drew."""
+def compose_codes(start: datetime, tier: Tier, organiser: str, participants: Sequence[str]) -> CreatedAppointment:
+    """Draw the secret of an appointment and make its codes of it and of the locators that the server drew."""
     secret = secret_from(secrets.randbits(SECRET_BITS))
-    return CreatedAppointment(
-        start, tier, AccessCode.compose(organiser, secret), AccessCode.compose(participant, secret)
-    )
+    codes = tuple(AccessCode.compose(locator, secret) for locator in participants)
+    return CreatedAppointment(start, tier, AccessCode.compose(organiser, secret), codes)
 
 
 def page_url(settings: Settings) -> str:
@@ -64,26 +77,32 @@ def print_demo(console: Console, created: CreatedAppointment, settings: Settings
     """Show the two links of the demo appointment, to be opened in two browser windows."""
     base = page_url(settings)
     hint = Text("Open them in two browser windows. Ctrl+C stops the service.", style="dim")
-    body = [*_seat_lines("Organiser", created.organiser, link(base, created.organiser)), Text()]
-    body += [*_seat_lines("Participant", created.participant, link(base, created.participant)), Text(), hint]
+    links = [link(base, code) for code in created.participants]
+    body = [*_list_seats(created, link(base, created.organiser), links), Text(), hint]
     _print_framed(console, "redconnect is ready: a demo appointment", body)
 
 
 def print_appointment(
-    console: Console, created: CreatedAppointment, organiser_link: str, participant_link: str
+    console: Console, created: CreatedAppointment, organiser_link: str, participant_links: Sequence[str]
 ) -> None:
     """Show when an appointment is, and the code and link of each seat."""
     title = f"Appointment {format_short(created.start)} (German time), {created.tier.value}"
-    body = [*_seat_lines("Organiser", created.organiser, organiser_link), Text()]
-    body += _seat_lines("Participant", created.participant, participant_link)
-    _print_framed(console, title, body)
+    _print_framed(console, title, _list_seats(created, organiser_link, participant_links))
 
 
-def _seat_lines(label: str, code: AccessCode, url: str) -> list[Text]:
-    return [
-        Text.assemble((f"{label:13}", "bold"), (code.display, "bold green")),
-        Text.assemble(" " * 13, (url, "cyan")),
-    ]
+def _list_seats(created: CreatedAppointment, organiser_link: str, participant_links: Sequence[str]) -> list[Text]:
+    """Write code and link of each seat, with an empty line between seats."""
+    labels = ("Organiser", *created.participant_labels)
+    codes = (created.organiser, *created.participants)
+    width = max(map(len, labels)) + _LABEL_GAP
+    lines: list[Text] = []
+    for label, code, url in zip(labels, codes, (organiser_link, *participant_links), strict=True):
+        lines += [
+            Text(),
+            Text.assemble((label.ljust(width), "bold"), (code.display, "bold green")),
+            Text.assemble(" " * width, (url, "cyan")),
+        ]
+    return lines[1:]
 
 
 def _print_framed(console: Console, title: str, body: list[Text]) -> None:

@@ -42,8 +42,8 @@ class BookError(Exception):
 class AppointmentBook(Protocol):
     """Appointments of one organisation, or of this machine."""
 
-    async def create(self, start: datetime, tier: Tier) -> NewAppointmentView:
-        """Make an appointment.
+    async def create(self, start: datetime, tier: Tier, participants: int = 1) -> NewAppointmentView:
+        """Make an appointment of the organiser and so many participants, 1 to 19.
 
         Raises:
             BookError: it was refused, or nobody answers.
@@ -86,15 +86,19 @@ class LocalBook:
         self._store = store
         self._signaling = settings.signaling
 
-    async def create(self, start: datetime, tier: Tier) -> NewAppointmentView:
-        """Make an appointment."""
+    async def create(self, start: datetime, tier: Tier, participants: int = 1) -> NewAppointmentView:
+        """Make an appointment of the organiser and so many participants."""
+        limit = self._signaling.conference_limit
+        if participants > 1 and tier is not Tier.PLUS:
+            raise BookError("more than one participant needs the tier plus")
+        if participants >= limit:
+            raise BookError(f"at most {limit} people may meet, the organiser included (signaling.max_participants)")
         try:
             await self._store.open()
-            new = await self._store.create(start, tier)
+            new = await self._store.create(start, tier, participants=participants)
         except StoreError as error:
             raise _of_store(error) from error
-        view = self._view(PlannedAppointment(new.id, tier, new.appointment.start))
-        return add_locators(view, new.organiser_locator, new.participant_locator)
+        return add_locators(self._view(new.planned), new.organiser_locator, new.participant_locators)
 
     async def list_planned(self) -> list[AppointmentView]:
         """Every appointment that has not ended, by its planned start."""
@@ -159,9 +163,9 @@ class RemoteBook:
         self._base = check_server(server)
         self._token = token
 
-    async def create(self, start: datetime, tier: Tier) -> NewAppointmentView:
-        """Make an appointment."""
-        body = {"start": start.isoformat(timespec="seconds"), "tier": tier.value}
+    async def create(self, start: datetime, tier: Tier, participants: int = 1) -> NewAppointmentView:
+        """Make an appointment of the organiser and so many participants."""
+        body = {"start": start.isoformat(timespec="seconds"), "tier": tier.value, "participants": participants}
         return _parse(NewAppointmentView, await self._ask("POST", "", body=body))
 
     async def list_planned(self) -> list[AppointmentView]:
@@ -189,7 +193,12 @@ class RemoteBook:
         """Nothing stays open between requests."""
 
     async def _ask(
-        self, method: str, path: str, *, body: Mapping[str, str] | None = None, query: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, str | int] | None = None,
+        query: Mapping[str, str] | None = None,
     ) -> bytes:
         url = f"{self._base}{PREFIX}/appointments{path}"
         headers = {"Authorization": f"Bearer {self._token}"}

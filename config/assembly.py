@@ -36,6 +36,7 @@ from signaling.ice_servers import PortRange, RelayPorts
 from stun.credentials import issue_credential
 
 if TYPE_CHECKING:
+    from config.sfu import LocalSfu
     from config.tls import ReloadingContext
     from signaling.io.service import SignalingService
     from signaling.io.store import AppointmentStore
@@ -141,6 +142,7 @@ class _Installation:
         self._checks: dict[str, Check] = {}
         self._relay: Relay | None = None
         self._signaling: SignalingService | None = None
+        self._sfu: LocalSfu | None = None
         self._store: AppointmentStore | None = None
         self._refresh: Refresh | None = None
         self._ending = asyncio.Event()
@@ -206,15 +208,22 @@ class _Installation:
             self._reloading = asyncio.get_running_loop().create_task(self._reload_as_asked(), name="reload")
 
     async def _drain(self) -> None:
-        """Let allocations end by themselves, until the deadline or until somebody asks again."""
-        seconds = self._settings.relay.drain_seconds
-        relay = self._relay
-        if relay is None or seconds == 0 or self._hurry.is_set():
+        """Let allocations and conferences end by themselves, until their deadlines or until somebody asks again."""
+        if self._hurry.is_set():
             return
-        await relay.drain()
-        _LOGGER.info("draining: %d allocations may go on for %d s", relay.allocations, seconds)
-        deadline = time.monotonic() + seconds
-        while relay.allocations and time.monotonic() < deadline:
+        begun_at = time.monotonic()
+        left: list[tuple[float, Callable[[], int]]] = []
+        relay, seconds = self._relay, self._settings.relay.drain_seconds
+        if relay is not None and seconds:
+            await relay.drain()
+            _LOGGER.info("draining: %d allocations may go on for %d s", relay.allocations, seconds)
+            left.append((begun_at + seconds, lambda: relay.allocations))
+        sfu, seconds = self._sfu, self._settings.sfu.drain_seconds
+        if sfu is not None and seconds:
+            sfu.drain()
+            _LOGGER.info("draining: %d people in conferences may go on for %d s", sfu.members, seconds)
+            left.append((begun_at + seconds, lambda: sfu.members))
+        while any(count() and time.monotonic() < deadline for deadline, count in left):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), _DRAIN_LOOK_SECONDS)
                 return
@@ -322,6 +331,8 @@ class _Installation:
             ssl_context=self._https() if settings.https else None,
             bus_key=self._state.locator_key,
         )
+        if "sfu" in self._settings.services:
+            await self._start_sfu(stack, signaling)
         try:
             await signaling.start()
         except FileNotFoundError:
@@ -333,6 +344,24 @@ class _Installation:
         self._checks["signaling"] = lambda: signaling.ready
         if signaling.on_bus is not None:
             self._checks["bus"] = lambda: bool(signaling.on_bus)
+
+    async def _start_sfu(self, stack: AsyncExitStack, signaling: "SignalingService") -> None:
+        """Before the signaling starts, and it stops after it: whoever has entered leaves."""
+        from config.sfu import LocalSfu
+
+        settings = self._settings.sfu
+        sfu = self._sfu = LocalSfu(settings, self._registry, signaling.tell)
+        try:
+            await sfu.start()
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise CannotStart(
+                f"cannot listen on UDP port {settings.udp_port} for conferences: {reason}; check sfu.udp_port and"
+                " sfu.listen_addresses"
+            ) from error
+        stack.push_async_callback(sfu.stop)
+        signaling.use_media(sfu.media)
+        self._checks["sfu"] = lambda: sfu.ready
 
     def _https(self) -> ssl.SSLContext:
         certificate = self._certificate = self._state.certificate(_HTTP_ALPN)

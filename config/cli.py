@@ -7,7 +7,7 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, NoReturn, TypeVar
@@ -26,8 +26,8 @@ from config.mistakes import ConfigError
 from config.schema import Settings
 from config.state import State, StateError, open_state
 from config.version import current_version
-from signaling.appointments import Tier
-from signaling.codes import MAX_NAME_CHARACTERS, link
+from signaling.appointments import MAX_PEOPLE, Tier
+from signaling.codes import MAX_NAME_CHARACTERS, AccessCode, link
 from signaling.german_time import StartError, format_short, parse_start
 from signaling.organisations import TOKEN_ENTROPY_BYTES, hash_token
 from stun.credentials import issue_credential
@@ -199,38 +199,53 @@ def draw_token(
 
 
 @appointment_app.command("create")
-def create(
+def create(  # noqa: PLR0913 - the options of one command
     start: StartOption,
     config: ConfigOption = None,
     *,
     server: ServerOption = None,
     token_file: TokenFileOption = None,
-    plus: Annotated[bool, typer.Option("--plus", help="The tier plus: with screen sharing.")] = False,
+    plus: Annotated[bool, typer.Option("--plus", help="The tier plus: with screen sharing and conferences.")] = False,
+    participants: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=MAX_PEOPLE - 1,
+            help="People beside the organiser. More than one makes a conference, which needs --plus.",
+        ),
+    ] = 1,
     name_organiser: Annotated[str, typer.Option(metavar="NAME", help="Name in the organiser's link.")] = "",
-    name_participant: Annotated[str, typer.Option(metavar="NAME", help="Name in the participant's link.")] = "",
+    name_participant: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Name in the participant's link; once for each participant, in order."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Create an appointment; print both codes, both links and a German text for an e-mail."""
+    """Create an appointment; print its codes, its links and a German text for an e-mail to each participant."""
+    names = name_participant or []
     _check_name("--name-organiser", name_organiser)
-    _check_name("--name-participant", name_participant)
+    for name in names:
+        _check_name("--name-participant", name)
+    if len(names) > participants:
+        _fail("--name-participant is given more often than there are participants; see --participants", _MISUSED)
+    if participants > 1 and not plus:
+        _fail("--participants above 1 needs --plus", _MISUSED)
     desk = _open_desk(config, server, token_file)
     instant = _read_start(start, desk.settings)
-    view = _run(desk.book, desk.book.create(instant, Tier.PLUS if plus else Tier.BASIS))
-    created = compose_codes(view.start, view.tier, view.locators.organiser, view.locators.participant)
+    view = _run(desk.book, desk.book.create(instant, Tier.PLUS if plus else Tier.BASIS, participants))
+    created = compose_codes(view.start, view.tier, view.locators.organiser, view.locators.participants)
     organiser_link = link(desk.page, created.organiser, name_organiser)
-    participant_link = link(desk.page, created.participant, name_participant)
-    entry = Entry(
-        (view.start - view.entry_opens) // timedelta(minutes=1), (view.end - view.start) // timedelta(hours=1)
-    )
-    mail = compose_invitation(view.start, entry, created.participant, desk.page, participant_link, name_participant)
+    invited = _invite(view, created, desk.page, names)
     if as_json:
-        typer.echo(_as_json(view, created, mail, organiser_link, participant_link))
+        typer.echo(_as_json(view, created, organiser_link, invited))
         return
     console = Console(highlight=False)
-    print_appointment(console, created, organiser_link, participant_link)
+    print_appointment(console, created, organiser_link, [guest.link for guest in invited])
     console.print(f"\nTo move or cancel it: {view.id}", soft_wrap=True)
-    console.print("\nText for an e-mail to the participant:\n", style="bold")
-    typer.echo(f"Betreff: {mail.subject}\n\n{mail.body}", nl=False)
+    for label, guest in zip(created.participant_labels, invited, strict=True):
+        whom = "the participant" if len(invited) == 1 else label.lower()
+        console.print(f"\nText for an e-mail to {whom}:\n", style="bold")
+        typer.echo(f"Betreff: {guest.mail.subject}\n\n{guest.mail.body}", nl=False)
 
 
 @appointment_app.command("list")
@@ -345,13 +360,31 @@ def _check_name(option: str, name: str) -> None:
         _fail(f"{option} takes at most {MAX_NAME_CHARACTERS} printable characters", _MISUSED)
 
 
+class _Invited(NamedTuple):
+    """One participant: what is sent to it."""
+
+    code: AccessCode
+    link: str
+    mail: Invitation
+
+
+def _invite(view: "NewAppointmentView", created: CreatedAppointment, page: str, names: Sequence[str]) -> list[_Invited]:
+    """Write the invitation of each participant; who has no name is greeted without one."""
+    entry = Entry(
+        (view.start - view.entry_opens) // timedelta(minutes=1), (view.end - view.start) // timedelta(hours=1)
+    )
+    invited = []
+    given = (*names, *[""] * (len(created.participants) - len(names)))
+    for code, name in zip(created.participants, given, strict=True):
+        url = link(page, code, name)
+        invited.append(_Invited(code, url, compose_invitation(view.start, entry, code, page, url, name)))
+    return invited
+
+
 def _as_json(
-    view: "NewAppointmentView",
-    created: CreatedAppointment,
-    mail: Invitation,
-    organiser_link: str,
-    participant_link: str,
+    view: "NewAppointmentView", created: CreatedAppointment, organiser_link: str, invited: Sequence[_Invited]
 ) -> str:
+    first = invited[0]
     return json.dumps(
         {
             "id": view.id,
@@ -359,13 +392,20 @@ def _as_json(
             "entry_opens": _instant(view.entry_opens),
             "entry_closes": _instant(view.end),
             "tier": view.tier.value,
-            "organiser": {"code": created.organiser.display, "link": organiser_link},
-            "participant": {"code": created.participant.display, "link": participant_link},
-            "invitation": {"subject": mail.subject, "body": mail.body},
+            "organiser": _show_seat(created.organiser, organiser_link),
+            "participant": _show_seat(first.code, first.link),
+            "invitation": first.mail._asdict(),
+            "participants": [
+                {**_show_seat(guest.code, guest.link), "invitation": guest.mail._asdict()} for guest in invited
+            ],
         },
         ensure_ascii=False,
         indent=2,
     )
+
+
+def _show_seat(code: AccessCode, url: str) -> dict[str, str]:
+    return {"code": code.display, "link": url}
 
 
 def _instant(moment: datetime) -> str:

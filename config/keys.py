@@ -4,7 +4,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, cast
 
 from annotated_types import Ge, Le
@@ -88,7 +88,7 @@ def allowed(field: FieldInfo) -> str:
         return " or ".join(typing.get_args(field.annotation))
     choices = [choice for kind in _types_in(field.annotation) for choice in _choices(kind)]
     if choices:
-        return f"list of {' and '.join(choices)}"
+        return f"list of {_enumeration(choices)}"
     bounds = [*field.metadata, *_item_metadata(field.annotation)]
     low = next((bound.ge for bound in bounds if isinstance(bound, Ge)), None)
     high = next((bound.le for bound in bounds if isinstance(bound, Le)), None)
@@ -118,6 +118,10 @@ def _types_in(annotation: object) -> Iterator[object]:
     for inner in typing.get_args(annotation):
         if isinstance(inner, type | types.GenericAlias) or typing.get_origin(inner) is not None:
             yield from _types_in(inner)
+
+
+def _enumeration(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def _choices(kind: object) -> tuple[str, ...]:

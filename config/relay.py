@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from config.certificates import CertificateCollector
 from config.reload import ReloadFailed
 from config.schema import TURN_SECRET_NAME, Settings
+from config.sfu_addresses import reachable_services
 from config.state import State
 from config.tls import ReloadingContext
 from relay.io.metrics import ReceiveBufferCollector
@@ -63,7 +64,13 @@ class LocalRelay:
             certificates = Certificates(tls, _dtls(*self._certificate.files) if relay.dtls_ports else None)
         registry.register(ReceiveBufferCollector())
         self._service = RelayService(
-            relay, _keys(settings, state), registry, certificates=certificates, shared=shared, http=http
+            relay,
+            _keys(settings, state),
+            registry,
+            certificates=certificates,
+            shared=shared,
+            http=http,
+            own_services=reachable_services(settings),
         )
         if self._certificate is not None and relay.dtls_ports:
             self._certificate.accompany(self._prepare_dtls)

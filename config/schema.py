@@ -10,10 +10,11 @@ from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validato
 from pydantic_core import PydanticCustomError
 
 from relay.settings import IpAddressText, RelaySettings
+from sfu.settings import SfuSettings
 from signaling.settings import SignalingSettings
 from stun.credentials import MIN_SECRET_BYTES
 
-Service = Literal["relay", "signaling"]
+Service = Literal["relay", "signaling", "sfu"]
 
 TURN_SECRET_NAME: Final = "turn_secret"  # noqa: S105  # what it is called among the named secrets, and in metrics
 CONTRADICTION: Final = "contradiction"  # the error type of keys that are right one by one, but not together
@@ -137,6 +138,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     )
     relay: RelaySettings = RelaySettings()
     signaling: SignalingSettings = SignalingSettings()
+    sfu: SfuSettings = SfuSettings()
     tls: TlsSettings = TlsSettings()
     secrets: SecretSettings = SecretSettings()
     admin: AdminSettings = AdminSettings()
@@ -148,6 +150,8 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
             *self._repeated_services(),
             *self._colliding_tcp_ports(),
             *self._pages_to_share_with(),
+            *self._conferences_need_rooms(),
+            *self._colliding_udp_ports(),
             *self._repeated_secret_names(),
         ]
         if found:
@@ -162,6 +166,23 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         if self.relay.share_with_pages and not {"relay", "signaling"} <= set(self.services):
             reason = "needs relay and signaling in one process"
             yield Contradiction("relay.share_with_pages", reason, "name both in services, or set it to false")
+
+    def _conferences_need_rooms(self) -> Iterator[Contradiction]:
+        if "sfu" in self.services and "signaling" not in self.services:
+            reason = "names sfu without signaling, which tells it who is in a conference"
+            yield Contradiction("services", reason, "name both")
+
+    def _colliding_udp_ports(self) -> Iterator[Contradiction]:
+        if not {"relay", "sfu"} <= set(self.services):
+            return
+        port, relay = self.sfu.udp_port, self.relay
+        if relay.port_min <= port <= relay.port_max:
+            reason = f"UDP port {port} is also one of the relayed ports"
+            yield Contradiction("sfu.udp_port", reason, "choose one below relay.port_min")
+        for key in ("udp_ports", "dtls_ports"):
+            if port in getattr(relay, key) and _share_an_address(self.sfu.listen_addresses, relay.listen_addresses):
+                reason = f"UDP port {port} is also taken by relay.{key}"
+                yield Contradiction("sfu.udp_port", reason, "choose different ports")
 
     def _repeated_secret_names(self) -> Iterator[Contradiction]:
         if TURN_SECRET_NAME in self.relay.secrets:

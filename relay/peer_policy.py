@@ -92,6 +92,7 @@ class PeerPolicy:
         deny: Iterable[str] = (),
         own: Iterable[bytes] = (),
         own_relays: Iterable[bytes] = (),
+        own_services: Iterable[TransportAddress] = (),
     ) -> None:
         """Build the policy.
 
@@ -102,12 +103,15 @@ class PeerPolicy:
             own_relays: packed addresses that relayed transport addresses live on. They are allowed although they
                 may be own or special, because two relayed clients meet there; the forwarding plane sends to no
                 other port of theirs than a relayed one (see `is_for_relays_only`).
+            own_services: transport addresses of other parts of this installation that clients may reach over UDP,
+                wherever they are: there, and at no other port of their addresses.
         """
         self._allow = tuple(ipaddress.ip_network(text) for text in allow)
         self._deny = tuple(ipaddress.ip_network(text) for text in deny)
         self._named = frozenset(network.network_address.packed for network in self._allow if network.num_addresses == 1)
         self._own = frozenset(own) | frozenset(own_relays)
         self._own_relays = frozenset(own_relays)
+        self._own_services = frozenset(own_services)
         # A client names each peer twice and more often (CreatePermission, ChannelBind, refreshes).
         self.verdict = functools.lru_cache(maxsize=_MAX_REMEMBERED)(self._judge)
 
@@ -118,7 +122,7 @@ class PeerPolicy:
             Forbidden: the policy denies the address; its cause is `peer_` and the value of a `Rule`.
         """
         rule = self.verdict(peer.ip)
-        if rule is not None:
+        if rule is not None and (rule is Rule.CONFIGURED or peer not in self._own_services):
             raise Forbidden(f"peer_{rule.value}")
 
     def _judge(self, ip: bytes) -> Rule | None:
@@ -142,8 +146,19 @@ class PeerPolicy:
         return None
 
     def is_for_relays_only(self, ip: bytes) -> bool:
-        """Whether nothing but relayed transport addresses may be reached here: `allow` names no such own address."""
-        return ip in self._own_relays and ip not in self._named
+        """Whether only relayed transport addresses, and own services, may be reached here.
+
+        `allow` names no such own address, or the address is denied but for a service.
+        """
+        if ip in self._own_relays:
+            return ip not in self._named
+        return any(ip == service.ip for service in self._own_services) and self.verdict(ip) is not None
+
+    @property
+    def closed(self) -> frozenset[bytes]:
+        """All packed addresses of which `is_for_relays_only` is true."""
+        candidates = self._own_relays | {service.ip for service in self._own_services}
+        return frozenset(filter(self.is_for_relays_only, candidates))
 
 
 def _special(address: _Address) -> Rule | None:

@@ -1,7 +1,7 @@
 """Realms: who may use the relay, how much of it, and to reach whom (RFC 8489 §9.2)."""
 
 import ipaddress
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from pydantic import SecretStr
@@ -47,6 +47,9 @@ class Realms:
             raise ValueError("two realms have the same name")
         self._is_single = len(self._realms) == 1
 
+    def __iter__(self) -> Iterator[Realm]:
+        return iter(self._realms)
+
     def offered_at(self, server: TransportAddress) -> Realm:
         """The realm that a challenge from this address names."""
         if self._is_single:
@@ -59,7 +62,11 @@ class Realms:
 
 
 def realms_of(
-    settings: RelaySettings, secrets: Mapping[str, bytes], own: Collection[bytes], own_relays: Collection[bytes]
+    settings: RelaySettings,
+    secrets: Mapping[str, bytes],
+    own: Collection[bytes],
+    own_relays: Collection[bytes],
+    own_services: Collection[TransportAddress] = (),
 ) -> Realms:
     """The realms that the settings describe, the general one last.
 
@@ -68,10 +75,11 @@ def realms_of(
         secrets: shared secrets of the general realm by name, besides those that the settings bring.
         own: packed addresses of this machine.
         own_relays: packed addresses that relayed transport addresses live on.
+        own_services: what else of this installation clients may reach over UDP.
     """
 
     def policy(peers: PeerSettings) -> PeerPolicy:
-        return PeerPolicy(allow=peers.allow, deny=peers.deny, own=own, own_relays=own_relays)
+        return PeerPolicy(allow=peers.allow, deny=peers.deny, own=own, own_relays=own_relays, own_services=own_services)
 
     def special(name: str, realm: RealmSettings) -> Realm:
         return Realm(

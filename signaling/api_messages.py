@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, Field, PlainSerializer, StringConstraints, ValidationError, WithJsonSchema
 
-from signaling.appointments import APPOINTMENT_ID_BYTES, EntryWindow, PlannedAppointment, Tier
+from signaling.appointments import APPOINTMENT_ID_BYTES, MAX_PEOPLE, EntryWindow, PlannedAppointment, Tier
 from signaling.codes import LOCATOR_SYMBOLS
 
 MAX_BODY_BYTES = 1024
@@ -33,6 +33,7 @@ class ApiFault(StrEnum):
     TIMEOUT = "timeout"
     TOO_MANY_APPOINTMENTS = "too_many_appointments"
     TOO_LARGE = "too_large"
+    TOO_MANY_PARTICIPANTS = "too_many_participants"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     RATE_LIMITED = "rate_limited"
     INTERNAL = "internal"
@@ -51,6 +52,7 @@ STATUS_OF: dict[ApiFault, int] = {
     ApiFault.TOO_LARGE: 413,
     ApiFault.UNSUPPORTED_MEDIA_TYPE: 415,
     ApiFault.BAD_START: 422,
+    ApiFault.TOO_MANY_PARTICIPANTS: 422,
     ApiFault.RATE_LIMITED: 429,
     ApiFault.INTERNAL: 500,
     ApiFault.UNAVAILABLE: 503,
@@ -102,6 +104,12 @@ class AppointmentWish(_Model):
 
     start: StartText
     tier: Tier | None = Field(None, description="At most the organisation's tier, which is the default.")
+    participants: int = Field(
+        1,
+        ge=1,
+        lt=MAX_PEOPLE,
+        description="People beside the organiser. More than one makes a conference, which needs the tier plus.",
+    )
 
 
 class Move(_Model):
@@ -118,13 +126,17 @@ class AppointmentView(_Model):
     entry_opens: Instant = Field(description="From then on its codes open the room.")
     end: Instant = Field(description="From then on its codes are unknown and everything about it is deleted.")
     tier: Tier
+    participants: int = Field(ge=1, lt=MAX_PEOPLE, description="People beside the organiser.")
 
 
 class Locators(_Model):
-    """The first six symbols of both codes. The secret part is drawn by the client, for both codes the same."""
+    """The first six symbols of each code. The secret part is drawn by the client, for all codes the same."""
 
     organiser: Locator
-    participant: Locator
+    participant: Locator = Field(description="Of the first participant.")
+    participants: tuple[Locator, ...] = Field(
+        min_length=1, max_length=MAX_PEOPLE - 1, description="Of every participant, the first one included."
+    )
 
 
 class NewAppointmentView(AppointmentView):
@@ -200,9 +212,11 @@ def show_appointment(planned: PlannedAppointment, window: EntryWindow) -> Appoin
         entry_opens=window.opens_at,
         end=window.closes_at,
         tier=planned.tier,
+        participants=planned.participants,
     )
 
 
-def add_locators(view: AppointmentView, organiser: str, participant: str) -> NewAppointmentView:
-    """Write an appointment that has just been made, with the locators of both seats."""
-    return NewAppointmentView(**dict(view), locators=Locators(organiser=organiser, participant=participant))
+def add_locators(view: AppointmentView, organiser: str, participants: tuple[str, ...]) -> NewAppointmentView:
+    """Write an appointment that has just been made, with the locators of its seats."""
+    locators = Locators(organiser=organiser, participant=participants[0], participants=participants)
+    return NewAppointmentView(**dict(view), locators=locators)

@@ -1,4 +1,4 @@
-"""Appointments, their two seats, and the time in which their codes open the room."""
+"""Appointments, their seats, and the time in which their codes open the room."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -7,10 +7,11 @@ from typing import NamedTuple, Self
 
 ROOM_ID_BYTES = 16
 APPOINTMENT_ID_BYTES = 16
+MAX_PEOPLE = 20  # of a conference, the organiser included
 
 
 class Role(StrEnum):
-    """The two seats of an appointment."""
+    """Who somebody is in an appointment: there is one organiser, and one participant or several."""
 
     ORGANISER = "organiser"
     PARTICIPANT = "participant"
@@ -40,28 +41,44 @@ class Appointment:
     """A planned consultation, as far as a server may know it.
 
     Attributes:
-        room_id: 16 random bytes; both seats share it.
+        room_id: 16 random bytes; all seats share it.
         tier: decides the features of the room.
         start: planned start, an aware instant; kept in UTC.
+        participants: seats beside the organiser's, 1 to 19; with more than one it is a conference.
     """
 
     room_id: bytes
     tier: Tier
     start: datetime
+    participants: int = 1
 
     def __post_init__(self) -> None:
         if len(self.room_id) != ROOM_ID_BYTES:
             raise ValueError(f"a room id has {ROOM_ID_BYTES} bytes")
         if self.start.tzinfo is None:
             raise ValueError("a start needs a time zone")
+        if not 1 <= self.participants < MAX_PEOPLE:
+            raise ValueError(f"an appointment has 1 to {MAX_PEOPLE - 1} participants")
         object.__setattr__(self, "start", self.start.astimezone(UTC))
+
+    @property
+    def is_conference(self) -> bool:
+        """Whether more than two people may meet, whose media go through the SFU."""
+        return self.participants > 1
 
 
 class Seat(NamedTuple):
-    """What a locator leads to: one role of one appointment."""
+    """What a locator leads to: one seat of one appointment.
+
+    Attributes:
+        appointment: which.
+        role: whose the seat is.
+        number: 0 for the organiser, 1 and up for the participants in the order of creation.
+    """
 
     appointment: Appointment
     role: Role
+    number: int
 
 
 class PlannedAppointment(NamedTuple):
@@ -71,11 +88,13 @@ class PlannedAppointment(NamedTuple):
         id: 16 random bytes. Not the room's: whoever may list appointments need not know what rooms are called.
         tier: decides the features of the room.
         start: planned start, an instant in UTC.
+        participants: seats beside the organiser's.
     """
 
     id: bytes
     tier: Tier
     start: datetime
+    participants: int = 1
 
 
 class EntryWindow(NamedTuple):

@@ -16,6 +16,17 @@ class Departure(StrEnum):
     EVICTED = "evicted"
     DRAINED = "drained"
     MOVED = "moved"  # another node has the room now
+    REFUSED = "refused"  # an organiser did not let it in
+    REMOVED = "removed"  # an organiser sent it away
+
+
+class MediaKind(StrEnum):
+    """What a participant of a conference asks of the media server."""
+
+    PUBLISH = "publish"
+    SUBSCRIBED = "subscribed"
+    WANT = "want"
+    RESTART = "restart"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +97,34 @@ class RoomOpened:
     """The first client took a seat of this appointment."""
 
     tier: Tier
+    conference: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RoomClosed:
-    """The last claim of this room was forgotten, `seconds` after the first."""
+    """The last claim of this room was forgotten, `seconds` after the first.
+
+    `paired` says that two have verified each other, and of a conference that somebody was admitted to it.
+    """
 
     tier: Tier
     seconds: float
     paired: bool
+    conference: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionDecided:
+    """An organiser has let a participant in, or sent it away from the lobby."""
+
+    admitted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRequested:
+    """A participant of a conference has asked something of the media server."""
+
+    kind: MediaKind
 
 
 Event = (
@@ -110,4 +140,6 @@ Event = (
     | ClaimEnded
     | RoomOpened
     | RoomClosed
+    | AdmissionDecided
+    | MediaRequested
 )

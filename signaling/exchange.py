@@ -5,8 +5,8 @@ room is elsewhere is **lent**: its socket stays here, its messages go to the hom
 the home it is a **guest**: a client of the lobby like any other, whose socket is at another node.
 
 The shell calls in, and after each call drains `poll_lookup`, `poll_renewal`, `poll_transmit`, `poll_event`,
-`poll_command` and `poll_timeout`. Without a bus (`join_bus` never called) every room is here. `now` is monotonic
-time in seconds.
+`poll_command`, `poll_media` and `poll_timeout`. Without a bus (`join_bus` never called) every room is here. `now` is
+monotonic time in seconds.
 """
 
 from collections import deque
@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from signaling.appointments import Seat
+from signaling.conference_media import MediaCommand, MediaMessage
 from signaling.events import Event
 from signaling.ice_servers import IceServer
 from signaling.lobby import Joining, Lobby
@@ -127,8 +128,12 @@ class Exchange:
         self._route()
 
     def wants_home(self, seat: Seat, utc: datetime) -> bool:
-        """Tell whether the bus must be asked where the room of a seat is, before `finish_lookup`."""
-        return not self._lobby.has_room(seat.appointment.room_id) and self._lobby.is_open(seat, utc)
+        """Tell whether the bus must be asked where the room of a seat is, before `finish_lookup`.
+
+        It never is for a conference, which a node refuses that is not alone.
+        """
+        room_id, is_conference = seat.appointment.room_id, seat.appointment.is_conference
+        return not is_conference and not self._lobby.has_room(room_id) and self._lobby.is_open(seat, utc)
 
     def finish_lookup(
         self,
@@ -198,6 +203,11 @@ class Exchange:
     def renew(self, client: int, ice: tuple[IceServer, ...], now: float) -> None:
         """Tell a client of this node its servers with a fresh credential; see `Lobby.renew`."""
         self._lobby.renew(client, ice, now)
+        self._route()
+
+    def tell(self, room_id: bytes, pid: str, said: MediaMessage) -> None:
+        """Hand on what the media server says to a participant of a conference; see `Lobby.tell`."""
+        self._lobby.tell(room_id, pid, said)
         self._route()
 
     def leave_bus(self) -> None:
@@ -277,6 +287,10 @@ class Exchange:
     def poll_transmit(self) -> Transmit | Close | None:
         """Return the next thing to do to a socket of this node."""
         return self._outbox.popleft() if self._outbox else None
+
+    def poll_media(self) -> MediaCommand | None:
+        """Return the next thing to do at the media server; the order matters."""
+        return self._lobby.poll_media()
 
     def poll_event(self) -> Event | None:
         """Return the next event for metrics and log."""

@@ -118,7 +118,8 @@ def name_subject(seat: Seat, address: str | None) -> bytes:
     the /48 of an IPv6 address), keeps a stranger with the same locator from using up what the rightful client needs.
     """
     network = (networks_around(address) or (peer_key(address),))[-1]
-    return b"".join((seat.appointment.room_id, seat.role.encode(), b"\0", network))
+    name = f"{seat.role}{seat.number}" if seat.appointment.is_conference else seat.role
+    return b"".join((seat.appointment.room_id, name.encode(), b"\0", network))
 
 
 def list_ice_servers(

@@ -1,8 +1,8 @@
 """The lobby: every socket, room and deadline of the signaling endpoint, as one sans-IO state machine.
 
 The shell calls in (`connect`, `receive_text`, `receive_binary`, `receive_control`, `finish_lookup`, `fail_lookup`,
-`disconnect`, `handle_timeout`, `renew`, `drain`), and after each call drains `poll_lookup`, `poll_renewal`,
-`poll_transmit`, `poll_event` and `poll_timeout`. `now` is monotonic time in seconds.
+`disconnect`, `handle_timeout`, `renew`, `tell`, `drain`), and after each call drains `poll_lookup`, `poll_renewal`,
+`poll_transmit`, `poll_media`, `poll_event` and `poll_timeout`. `now` is monotonic time in seconds.
 """
 
 import base64
@@ -15,7 +15,11 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from signaling import events
-from signaling.appointments import Appointment, EntryRefused, EntryWindow, Expired, Role, Seat, TooEarly
+from signaling.appointments import Appointment, EntryRefused, EntryWindow, Seat
+from signaling.conference_desk import ConferenceDesk, Hall, TierMissing, show_seat
+from signaling.conference_media import MediaCommand, MediaMessage
+from signaling.conference_messages import ConferenceRequest
+from signaling.conference_room import ConferenceRoom, RoomFull, RoomLocked
 from signaling.guess_limiter import MAX_PENDING, GuessLimiter, TooManyPending
 from signaling.ice_servers import IceServer
 from signaling.messages import (
@@ -29,14 +33,15 @@ from signaling.messages import (
     MessageError,
     MessageFault,
     Paired,
-    Peer,
     RelayFromPeer,
     RelayToPeer,
     ServerMessage,
     encode_server_message,
     parse_client_message,
 )
+from signaling.peer_news import announce
 from signaling.rate_limiter import AddressLimiter, Pace, RateExceeded, TokenBucket
+from signaling.refusals import explain_refusal
 from signaling.renewals import Renewals
 from signaling.room import Claim, ClaimRecord, Pairing, Room, SeatTaken
 from signaling.settings import SignalingSettings
@@ -129,6 +134,8 @@ class Lobby:
         self._joins = AddressLimiter(JOIN_PACE, MAX_LIMITED_ADDRESSES, max_debt=MAX_PENDING)
         self._failures = AddressLimiter(FAILURE_PACE, MAX_LIMITED_ADDRESSES)
         self._locator_key = entropy(LOCATOR_KEY_BYTES)
+        hall = Hall(self._send, self._note, self._events.append, self._evict, self._send_away)
+        self._desk = ConferenceDesk(hall)
         self._guessing: dict[int, tuple[bytes, ...]] = {}  # whom a lookup counts for, by client, be it gone or not
         self.configure(settings)
 
@@ -193,6 +200,8 @@ class Lobby:
                 self._relay(client, place, message, now)
             case Paired() if place is not None:
                 self._report(place, message, now)
+            case _ if place is not None and isinstance(message, ConferenceRequest):
+                self._confer(client, place.room, place.claim, message, now)
             case _:
                 self._refuse_message(client, MessageFault.UNEXPECTED, now)
 
@@ -244,12 +253,8 @@ class Lobby:
         try:
             window.admit(utc)
             record.place = self._take_seat(client, record, seat, now)
-        except TooEarly:
-            self._refuse_join(client, Error(code=ErrorCode.TOO_EARLY, start=seat.appointment.start))
-        except Expired:
-            self._refuse_join(client, Error(code=ErrorCode.EXPIRED))
-        except SeatTaken:
-            self._refuse_join(client, Error(code=ErrorCode.CODE_IN_USE))
+        except (EntryRefused, SeatTaken, RoomFull, RoomLocked, TierMissing) as refusal:
+            self._refuse_join(client, explain_refusal(refusal, seat.appointment))
         else:
             self._count_out(record)
             self._welcome(client, record.place, seat.appointment, window, ice)
@@ -284,6 +289,16 @@ class Lobby:
         if client in self._clients:
             self._send(client, Ice(ice=ice))
             self.expect_renewal(client, ice, now)
+
+    def use_media(self) -> None:
+        """Let conferences begin: whoever calls carries out what `poll_media` returns."""
+        self._desk.use_media()
+
+    def tell(self, room_id: bytes, pid: str, said: MediaMessage) -> None:
+        """Hand on what the media server says to a participant of a conference. It may be gone."""
+        room = self._rooms.get(room_id)
+        if isinstance(room, ConferenceRoom):
+            self._desk.tell(room, pid, said)
 
     def drain(self, now: float) -> None:
         """Send every client away, because the server is about to stop. Nobody is let in again."""
@@ -445,6 +460,10 @@ class Lobby:
         """Return the next thing to do to a socket."""
         return self._outbox.popleft() if self._outbox else None
 
+    def poll_media(self) -> MediaCommand | None:
+        """Return the next thing to do at the media server; the order matters."""
+        return self._desk.poll_command()
+
     def poll_event(self) -> events.Event | None:
         """Return the next event for metrics and log."""
         return self._events.popleft() if self._events else None
@@ -505,26 +524,34 @@ class Lobby:
         """Seat the client: on the claim of its token if there is one, else on a new claim."""
         room = self._rooms.get(seat.appointment.room_id)
         if room is not None and record.resume is not None:
-            claim = room.find_by_token(seat.role, record.resume)
+            claim = room.find_by_token(seat.role, seat.number, record.resume)
             if claim is not None:
                 self._resume(room, claim, now)
                 claim.address, claim.client = record.address, client
                 self._note(room)
                 return _Place(room, claim)
         if room is None:
-            room = Room(seat.appointment, self._settings.claims_per_seat, now)
+            room = self._make_room(seat.appointment, now)
         pid, token = _opaque(self._entropy(PID_BYTES)), _opaque(self._entropy(TOKEN_BYTES))
-        claim = Claim(pid, seat.role, record.address, token, client=None, waiting_since=self._date(now))
+        claim = Claim(
+            pid, seat.role, record.address, token, client=None, waiting_since=self._date(now), number=seat.number
+        )
         displaced = room.add(claim)
         if displaced is not None:
             self._dismiss(room, displaced, _overload(), events.Departure.DISPLACED, now)
         claim.client = client  # only now: nothing may reach this socket before its `joined`
         if seat.appointment.room_id not in self._rooms:
             self._rooms[seat.appointment.room_id] = room
-            self._events.append(events.RoomOpened(seat.appointment.tier))
+            self._events.append(events.RoomOpened(seat.appointment.tier, seat.appointment.is_conference))
         self._events.append(events.SeatClaimed(seat.role, resumed=False))
         self._note(room)
         return _Place(room, claim)
+
+    def _make_room(self, appointment: Appointment, now: float) -> Room:
+        claims_per_seat = self._settings.claims_per_seat
+        if appointment.is_conference:
+            return self._desk.open_room(appointment, claims_per_seat, self._settings.conference_limit, now)
+        return Room(appointment, claims_per_seat, now)
 
     def _resume(self, room: Room, claim: Claim, now: float) -> None:
         """Free a claim for its next socket, which may hear nothing before its `joined`."""
@@ -550,11 +577,15 @@ class Lobby:
             end=window.closes_at,
             resume=claim.token,
             ice=ice,
+            conference=show_seat(room, claim) if isinstance(room, ConferenceRoom) else None,
         )
         self._send(client, joined)
         for other in room.present_beside(claim):
-            self._send(client, _announce(other, claim))
+            self._send(client, announce(room, other, claim))
         self._tell_others(place, present=True)
+        if isinstance(room, ConferenceRoom):
+            for news in self._desk.catch_up(room, claim):
+                self._send(client, news)
 
     def _leave(self, client: int, place: _Place | None, now: float) -> None:
         self._outbox.append(Close(client, CLOSE_NORMAL))
@@ -593,7 +624,7 @@ class Lobby:
             self._events.append(events.BlobDropped())  # the peer may just have gone: no fault of the sender
             return
         # Whoever has the locator but not the secret may speak, and must not be able to end whom it speaks to.
-        self._send(other.client, RelayFromPeer(sender=claim.pid, blob=message.blob), droppable=not claim.confirmed)
+        self._send(other.client, RelayFromPeer(sender=claim.pid, blob=message.blob), droppable=not room.trusts(claim))
         self._events.append(events.BlobRelayed(len(message.blob)))
 
     def _report(self, place: _Place, message: Paired, now: float) -> None:
@@ -604,6 +635,19 @@ class Lobby:
         elif pairing is Pairing.FAILED:
             self._events.append(events.PairingFailed())
         self._evict(place.room, rivals, now)
+
+    def _confer(self, client: int, room: Room, claim: Claim, message: ConferenceRequest, now: float) -> None:
+        if not isinstance(room, ConferenceRoom):
+            self._refuse_message(client, MessageFault.UNEXPECTED, now)
+            return
+        try:
+            self._desk.receive(room, claim, message, now)
+        except MessageError as error:
+            self._refuse_message(client, error.fault, now)
+
+    def _send_away(self, room: Room, claim: Claim, error: Error, departure: events.Departure, now: float) -> None:
+        room.remove(claim, self._date(now))
+        self._dismiss(room, claim, error, departure, now)
 
     def _evict(self, room: Room, rivals: list[Claim], now: float) -> None:
         """Send the claims away that the room has just removed from a confirmed seat."""
@@ -625,7 +669,9 @@ class Lobby:
         self._note(room)
         self._events.append(events.ClaimEnded(departure))
         if len(room) == 0 and self._rooms.pop(room.appointment.room_id, None) is not None:
-            self._events.append(events.RoomClosed(room.appointment.tier, now - room.opened_at, room.paired))
+            appointment, seconds = room.appointment, now - room.opened_at
+            closed = events.RoomClosed(appointment.tier, seconds, room.paired, appointment.is_conference)
+            self._events.append(closed)
 
     def _refuse_join(self, client: int, error: Error) -> None:
         self._events.append(events.JoinRefused(error.code))
@@ -643,6 +689,9 @@ class Lobby:
         return self._drop(client)
 
     def _note(self, room: Room) -> None:
+        """Take down that the claims of a room have changed."""
+        if isinstance(room, ConferenceRoom):
+            self._desk.settle(room)
         if self._changes is not None:
             self._changes[room.appointment.room_id] = None
 
@@ -675,7 +724,7 @@ class Lobby:
     def _tell_others(self, place: _Place, *, present: bool) -> None:
         for other in place.room.present_beside(place.claim):
             if other.client is not None:
-                self._send(other.client, _announce(place.claim, other, present=present))
+                self._send(other.client, announce(place.room, place.claim, other, present=present))
 
     def _date(self, now: float) -> datetime:
         """Say what the wall clock shows at `now`: there is no claim to date before a seat was taken."""
@@ -689,13 +738,6 @@ class Lobby:
 
 def _guess_pace(settings: SignalingSettings) -> Pace:
     return Pace(60 / settings.unknown_codes_per_minute, settings.unknown_codes_per_minute)
-
-
-def _announce(claim: Claim, to: Claim, *, present: bool = True) -> Peer:
-    """Tell a client about another one; an organiser also since when a participant waits, and nobody else."""
-    told = present and claim.role is Role.PARTICIPANT and to.role is Role.ORGANISER
-    since = Room.waiting_before(claim, to) if told else None
-    return Peer(pid=claim.pid, role=claim.role, present=present, since=since)
 
 
 def _overload() -> Error:

@@ -4,18 +4,19 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, PlainSerializer, StringConstraints, TypeAdapter
+from pydantic import Field, PlainSerializer, StringConstraints, TypeAdapter
 
 from signaling.appointments import Role, Tier
+from signaling.conference_messages import ConferenceNews, ConferenceRequest, ConferenceSeat
 from signaling.ice_servers import IceServer
+from signaling.message_base import Message, OpaqueId
 
 MAX_MESSAGE_BYTES = 65_536
 MAX_BLOB_CHARACTERS = 65_000  # leaves room for the message around it
-MAX_ID_CHARACTERS = 64
 
 
 class ErrorCode(StrEnum):
-    """Why the server ends an attempt. `tier` and `room_full` belong to conferences."""
+    """Why the server ends an attempt. From `tier` to `removed` they belong to conferences."""
 
     UNKNOWN_CODE = "unknown_code"
     CODE_IN_USE = "code_in_use"
@@ -25,6 +26,9 @@ class ErrorCode(StrEnum):
     OVERLOAD = "overload"
     TIER = "tier"
     ROOM_FULL = "room_full"
+    LOCKED = "locked"
+    REFUSED = "refused"
+    REMOVED = "removed"
     BAD_MESSAGE = "bad_message"
 
 
@@ -48,17 +52,12 @@ class MessageError(Exception):
 
 
 LocatorText = Annotated[str, StringConstraints(pattern=r"^[0-9A-HJKMNP-TV-Z]{6}$")]
-OpaqueId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$", max_length=MAX_ID_CHARACTERS)]
 # Both base64 alphabets: such a blob is as long in JSON as it is, and needs no escaping on its way.
 Blob = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/_=.-]+$", max_length=MAX_BLOB_CHARACTERS)]
 Instant = Annotated[datetime, PlainSerializer(lambda value: f"{value:%Y-%m-%dT%H:%M:%SZ}", return_type=str)]
 
 
-class _Message(BaseModel, frozen=True, extra="forbid", strict=True, hide_input_in_errors=True):
-    pass
-
-
-class Join(_Message):
+class Join(Message):
     """Take the seat of a locator, with the token of an earlier `joined` if there is one."""
 
     type: Literal["join"] = "join"
@@ -66,7 +65,7 @@ class Join(_Message):
     resume: OpaqueId | None = None
 
 
-class RelayToPeer(_Message):
+class RelayToPeer(Message):
     """Hand an opaque blob to another client of the room."""
 
     type: Literal["relay"] = "relay"
@@ -74,7 +73,7 @@ class RelayToPeer(_Message):
     blob: Blob
 
 
-class Paired(_Message):
+class Paired(Message):
     """This client has, or has not, verified that the peer belongs to the same appointment."""
 
     type: Literal["paired"] = "paired"
@@ -82,16 +81,16 @@ class Paired(_Message):
     ok: bool
 
 
-class Leave(_Message):
+class Leave(Message):
     """Give the seat up at once."""
 
     type: Literal["leave"] = "leave"
 
 
-ClientMessage = Join | RelayToPeer | Paired | Leave
+ClientMessage = Join | RelayToPeer | Paired | Leave | ConferenceRequest
 
 
-class Joined(_Message):
+class Joined(Message):
     """The seat is yours."""
 
     type: Literal["joined"] = "joined"
@@ -104,12 +103,14 @@ class Joined(_Message):
     end: Instant
     resume: OpaqueId
     ice: tuple[IceServer, ...]
+    conference: ConferenceSeat | None = None
 
 
-class Peer(_Message):
+class Peer(Message):
     """Another client of this room is here, or is gone.
 
     `since` is told to an organiser about a participant who has been waiting for longer than the organiser is here.
+    `index` and `admitted` are told in conferences.
     """
 
     type: Literal["peer"] = "peer"
@@ -117,9 +118,11 @@ class Peer(_Message):
     role: Role
     present: bool
     since: Instant | None = None
+    index: int | None = None
+    admitted: bool | None = None
 
 
-class RelayFromPeer(_Message):
+class RelayFromPeer(Message):
     """A blob from another client."""
 
     type: Literal["relay"] = "relay"
@@ -127,20 +130,20 @@ class RelayFromPeer(_Message):
     blob: Blob
 
 
-class Ice(_Message):
+class Ice(Message):
     """The servers of `joined` with a fresh credential, before the last one ends."""
 
     type: Literal["ice"] = "ice"
     ice: tuple[IceServer, ...]
 
 
-class Drain(_Message):
+class Drain(Message):
     """The server is about to stop: connect again."""
 
     type: Literal["drain"] = "drain"
 
 
-class Error(_Message):
+class Error(Message):
     """Why not. The socket closes after it."""
 
     type: Literal["error"] = "error"
@@ -150,7 +153,7 @@ class Error(_Message):
     limit: int | None = Field(None, ge=2)  # participants
 
 
-ServerMessage = Joined | Peer | RelayFromPeer | Ice | Drain | Error
+ServerMessage = Joined | Peer | RelayFromPeer | Ice | Drain | Error | ConferenceNews
 
 _CLIENT_MESSAGE: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
 

@@ -12,7 +12,8 @@ from pydantic import AwareDatetime, Base64Bytes, BaseModel, Field, TypeAdapter
 
 from signaling.appointments import ROOM_ID_BYTES, Appointment, Role, Seat, Tier
 from signaling.ice_servers import IceServer
-from signaling.messages import MAX_MESSAGE_BYTES, OpaqueId
+from signaling.message_base import OpaqueId
+from signaling.messages import MAX_MESSAGE_BYTES
 from signaling.room import ClaimRecord
 from signaling.transmit import CLOSE_GOING_AWAY, CLOSE_NORMAL, CLOSE_POLICY
 
@@ -186,7 +187,7 @@ _DROPPABLE = 7  # a Deliver
 
 
 def _encode_arrival(message: Arrive) -> bytes:
-    appointment, role = message.seat
+    appointment, role, _ = message.seat
     body = _ArriveBody.model_construct(
         address=message.address,
         resume=message.resume,
@@ -201,7 +202,8 @@ def _encode_arrival(message: Arrive) -> bytes:
 
 def _parse_arrival(client: int, rest: bytes) -> Arrive:
     body = _ArriveBody.model_validate_json(rest)
-    seat = Seat(Appointment(body.room, body.tier, body.start), body.role)
+    # Conferences are at nodes that are alone: the two seats of a talk have the numbers of their roles.
+    seat = Seat(Appointment(body.room, body.tier, body.start), body.role, int(body.role is Role.PARTICIPANT))
     return Arrive(client, body.address, body.resume, seat, body.ice)
 
 

@@ -20,7 +20,7 @@ from signaling.api_messages import (
 )
 
 PREFIX = "/api/v1"
-API_VERSION = "1.0"  # the second number grows with what old clients may ignore
+API_VERSION = "1.1"  # the second number grows with what old clients may ignore
 
 _REF = "#/components/schemas/{model}"
 _TEXTS = {
@@ -33,6 +33,7 @@ _TEXTS = {
     ApiFault.METHOD_NOT_ALLOWED: "The address does not take this method; Allow names those that it does.",
     ApiFault.TIMEOUT: "The body did not arrive in time.",
     ApiFault.TOO_MANY_APPOINTMENTS: "The organisation has as many appointments as it may.",
+    ApiFault.TOO_MANY_PARTICIPANTS: "No appointment here may have so many; the message says how many may meet.",
     ApiFault.TOO_LARGE: "The body is too long.",
     ApiFault.UNSUPPORTED_MEDIA_TYPE: "The body is not application/json.",
     ApiFault.RATE_LIMITED: "Too many requests; Retry-After says for how many seconds.",
@@ -90,11 +91,16 @@ OPERATIONS = (
         OperationId.CREATE,
         "POST",
         "/appointments",
-        "Make an appointment. The client draws the secret of its two codes; no request may ever carry it.",
+        "Make an appointment. The client draws the secret of its codes; no request may ever carry it.",
         201,
         answer=NewAppointmentView,
         body=AppointmentWish,
-        faults=(ApiFault.BAD_START, ApiFault.TIER, ApiFault.TOO_MANY_APPOINTMENTS),
+        faults=(
+            ApiFault.BAD_START,
+            ApiFault.TIER,
+            ApiFault.TOO_MANY_APPOINTMENTS,
+            ApiFault.TOO_MANY_PARTICIPANTS,
+        ),
     ),
     Operation(
         OperationId.MOVE,

@@ -1,4 +1,4 @@
-"""One two-party room: claims on its two seats, and how they become confirmed (docs/signaling.md)."""
+"""One room: claims on its seats, and how those of a two-party talk become confirmed (docs/signaling.md)."""
 
 import hmac
 from collections import Counter
@@ -35,9 +35,10 @@ class Claim:
         address: whose it is, as far as a key from `address_key` can tell.
         token: takes the claim over from another socket.
         client: the open socket, or None while the claim is held.
-        confirmed: it and a client of the other role have verified each other.
+        confirmed: it and a client of the other role have verified each other; in a conference: it was admitted.
         waiting_since: UTC instant from which it has had nobody to talk to; None while it has. A socket that comes and
             goes changes nothing about it.
+        number: which seat of the role, as `Seat` counts; it matters in conferences only.
         blob_bytes: how much it may still say; None before it has said anything.
     """
 
@@ -48,6 +49,7 @@ class Claim:
     client: int | None
     confirmed: bool = False
     waiting_since: datetime | None = None
+    number: int = 0
     verified: set[str] = field(default_factory=set)  # pids in this room: bounded by its claims
     blob_bytes: TokenBucket | None = field(default=None, repr=False)
 
@@ -69,7 +71,7 @@ class ClaimRecord(NamedTuple):
 
 
 class Room:
-    """The claims of one appointment.
+    """The claims of one appointment for two; `ConferenceRoom` decides otherwise where more people may meet.
 
     Attributes:
         opened_at: monotonic instant of the first join.
@@ -89,10 +91,10 @@ class Room:
     def __contains__(self, pid: str) -> bool:
         return pid in self._claims
 
-    def find_by_token(self, role: Role, token: str) -> Claim | None:
+    def find_by_token(self, role: Role, number: int, token: str) -> Claim | None:
         """Find the claim on a seat that a resume token belongs to."""
         found = None
-        for claim in self._seat(role):  # no early exit: the time tells nothing about which one matched
+        for claim in self._seat(role, number):  # no early exit: the time tells nothing about which one matched
             if hmac.compare_digest(claim.token.encode(), token.encode()):
                 found = claim
         return found
@@ -109,7 +111,7 @@ class Room:
         Raises:
             SeatTaken: a confirmed claim with an open socket is there.
         """
-        seat = list(self._seat(claim.role))
+        seat = list(self._seat(claim.role, claim.number))
         if any(other.confirmed and other.client is not None for other in seat):
             raise SeatTaken
         displaced = None
@@ -129,7 +131,7 @@ class Room:
         """
         tokens: set[str] = set()
         for record in records:
-            seat = list(self._seat(record.role))
+            seat = list(self._seat(record.role, 0))
             crowded = len(seat) >= self._claims_per_seat
             rivals = record.confirmed and any(other.confirmed for other in seat)
             if crowded or rivals or record.pid in self._claims or record.token in tokens:
@@ -209,7 +211,13 @@ class Room:
         """List every claim, held ones too."""
         return list(self._claims.values())
 
-    def _seat(self, role: Role) -> Iterator[Claim]:
+    def trusts(self, claim: Claim) -> bool:
+        """Tell whether what a claim says was asked for by somebody who knows the secret of the appointment."""
+        return claim.confirmed
+
+    def _seat(self, role: Role, number: int) -> Iterator[Claim]:
+        """List the claims on one seat; of two seats, the role alone names one."""
+        del number
         return (claim for claim in self._claims.values() if claim.role is role)
 
     @staticmethod
@@ -218,7 +226,7 @@ class Room:
         return min(unconfirmed, key=lambda claim: (-holding[claim.address], claim.client is not None))
 
     def _evict_rivals(self, claim: Claim) -> list[Claim]:
-        rivals = [other for other in self._seat(claim.role) if other is not claim]
+        rivals = [other for other in self._seat(claim.role, claim.number) if other is not claim]
         for rival in rivals:
             self._forget(rival)
         return rivals

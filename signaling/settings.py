@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstraints, model_validator
 
-from signaling.appointments import EntryWindow, Tier
+from signaling.appointments import MAX_PEOPLE, EntryWindow, Tier
 from signaling.ice_servers import parse_host
 
 Feature = Literal["screen"]
@@ -146,6 +146,13 @@ class SignalingSettings(BaseModel, frozen=True, extra="forbid"):
     entry_closes_hours: int = Field(24, ge=1, le=168, description="hours after the planned start when the codes end")
     seat_hold_seconds: int = Field(30, ge=5, le=300, description="how long a silent seat is kept for its resume token")
     heartbeat_seconds: int = Field(15, ge=5, le=60, description="pause between WebSocket pings")
+    max_participants: int = Field(
+        8,
+        ge=2,
+        le=MAX_PEOPLE,
+        description="people in a conference of the tier plus, the organiser included; 2: no conferences. With redis_url"
+        " there are none",
+    )
     claims_per_seat: int = Field(4, ge=2, le=16, description="unconfirmed clients that may hold one seat side by side")
     max_clients: int = Field(10_000, ge=2, le=1_000_000, description="open WebSockets; more are told overload")
     connections_per_address: int = Field(
@@ -185,6 +192,23 @@ class SignalingSettings(BaseModel, frozen=True, extra="forbid"):
     def oldest_start(self, now: datetime) -> datetime:
         """Say the planned start of the oldest appointment that has not ended at `now` (an aware instant)."""
         return now - timedelta(hours=self.entry_closes_hours) + timedelta(seconds=1)
+
+    @property
+    def conference_limit(self) -> int:
+        """People in a conference, the organiser included; 2 where there are no conferences."""
+        return 2 if self.redis_url.get_secret_value() else self.max_participants
+
+    @model_validator(mode="after")
+    def _conferences_are_at_one_node(self) -> Self:
+        if (
+            self.redis_url.get_secret_value()
+            and "max_participants" in self.model_fields_set
+            and self.max_participants > 2
+        ):
+            raise ValueError(
+                "conferences (max_participants above 2) do not work with redis_url yet; set it to 2, or leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _a_token_belongs_to_one_organisation(self) -> Self:

@@ -2,7 +2,7 @@
 
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import ifaddr
 
@@ -38,14 +38,17 @@ def relay_addresses(settings: RelaySettings) -> list[RelayAddress]:
     A family without any address but loopback is not relayed; if that is true of both, 127.0.0.1 serves, because two
     clients of the same machine still meet there.
     """
-    chosen = list(settings.relay_addresses)
+    return chosen_addresses(settings.relay_addresses, settings.external_addresses)
+
+
+def chosen_addresses(named: Sequence[str], external: Mapping[str, str]) -> list[RelayAddress]:
+    """The named addresses, or what the machine would send from, one per family, with what others see them as."""
+    chosen = list(named)
     if not chosen:
         own = [text for text in own_addresses() if not ipaddress.ip_address(text).is_loopback]
         candidates = (_by_route(family) or _first(own, family) for family in _FAR_AWAY)
         chosen = [text for text in candidates if text is not None] or ["127.0.0.1"]
-    return [
-        RelayAddress(_packed(address), _packed(settings.external_addresses.get(address, address))) for address in chosen
-    ]
+    return [RelayAddress(_packed(address), _packed(external.get(address, address))) for address in chosen]
 
 
 def packed_addresses(addresses: Iterable[str]) -> frozenset[bytes]:

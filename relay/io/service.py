@@ -97,6 +97,7 @@ class RelayService:
         certificates: Certificates = NO_CERTIFICATES,
         shared: Shared | None = None,
         http: Callable[[], asyncio.Protocol] | None = None,
+        own_services: Collection[TransportAddress] = (),
     ) -> None:
         """Prepare a relay; nothing is opened before `start`.
 
@@ -107,6 +108,7 @@ class RelayService:
             certificates: server side of TLS and DTLS.
             shared: what workers share; None for the only process.
             http: makes the protocol of a connection that turns out to speak HTTP; None: such a connection is closed.
+            own_services: other parts of this installation that clients may reach over UDP through the relay.
         """
         self._settings = settings
         self._keys = keys
@@ -114,6 +116,7 @@ class RelayService:
         self._certificates = certificates
         self._shared = shared
         self._http = http
+        self._own_services = own_services
         self._counts = RelayCounts()
         registry.register(RelayMetrics(self._counts))
         self._poller: Poller | None = None
@@ -338,6 +341,7 @@ class RelayService:
             self,
             limits=_limits(settings),
             is_relayed_elsewhere=None if shared is None else shared.is_relayed_elsewhere,
+            own_services=self._own_services,
         )
         ledger = _own_ledger(settings, addresses) if shared is None else shared.ledger
         self._allocator = Allocator(addresses, ledger)
@@ -370,15 +374,12 @@ class RelayService:
         self._registry.register(RelayCollector(self, list(planes.values())))
 
     def _closed_relays(self, settings: RelaySettings) -> frozenset[bytes]:
-        """Own relay addresses on which nothing but relayed transport addresses may be sent to.
+        """Addresses on which nothing but relayed transport addresses, and own services, may be sent to.
 
         Every realm has to open one: the planes do not know who asks.
         """
-        closed: frozenset[bytes] = frozenset()
-        for peers in (settings.peers, *(realm.peers for realm in settings.realms.values())):
-            named = map(ipaddress.ip_network, peers.allow)
-            closed |= self._own_relays - {each.network_address.packed for each in named if each.num_addresses == 1}
-        return closed
+        realms = realms_of(settings, {}, self._own, self._own_relays, self._own_services)
+        return frozenset[bytes]().union(*(realm.policy.closed for realm in realms))
 
     def _close_own_relays(self, settings: RelaySettings) -> None:
         closed = self._closed_relays(settings)
@@ -387,7 +388,7 @@ class RelayService:
             self._tcp_relays.own_relays = closed
 
     def _authenticator(self, settings: RelaySettings, keys: Keys) -> Authenticator:
-        realms = realms_of(settings, keys.secrets, self._own, self._own_relays)
+        realms = realms_of(settings, keys.secrets, self._own, self._own_relays, self._own_services)
         nonces = NonceSealer(keys.nonce_keys, settings.nonce_lifetime_seconds)
         return Authenticator(realms, nonces, offers_algorithms=settings.password_algorithms)
 

@@ -79,11 +79,16 @@ class AppointmentApi:
         self._metrics = metrics
         self._clocks = clocks
         self._document = json.dumps(describe_api()).encode()
+        self._has_media = False
         self._pace: Pace | None = None
         self._buckets: dict[str, TokenBucket] = {}  # by organisation: no more than the settings name
         pace = Pace(60 / UNKNOWN_TOKENS_PER_MINUTE, UNKNOWN_TOKENS_PER_MINUTE)
         self._strangers = AddressLimiter(pace, MAX_LIMITED_ADDRESSES)
         self.configure(settings)
+
+    def use_media(self) -> None:
+        """Let organisations make appointments with several participants, because there is a media server."""
+        self._has_media = True
 
     def configure(self, settings: SignalingSettings) -> None:
         """Take other organisations and bounds into use. Nobody's rate is forgiven, unless the rate is another one."""
@@ -128,12 +133,15 @@ class AppointmentApi:
         tier = wish.tier or organisation.tier
         if tier not in _OFFERED_TIERS[organisation.tier]:
             raise ApiRefused(ApiFault.TIER, f"the tier of the organisation is {organisation.tier}")
+        self._check_participants(wish.participants, tier)
         start = self._parse_start(wish.start)
         limit = self._settings.max_appointments_per_organisation
         async with asyncio.timeout(STORE_TIMEOUT_SECONDS):
-            new = await self._store.create(start, tier, organisation=organisation.name, limit=limit)
-        view = self._view(PlannedAppointment(new.id, tier, new.appointment.start))
-        return _answer(add_locators(view, new.organiser_locator, new.participant_locator), HTTPStatus.CREATED)
+            new = await self._store.create(
+                start, tier, participants=wish.participants, organisation=organisation.name, limit=limit
+            )
+        view = self._view(new.planned)
+        return _answer(add_locators(view, new.organiser_locator, new.participant_locators), HTTPStatus.CREATED)
 
     async def _move(self, request: web.Request) -> web.Response:
         organisation = self._authenticate(request)
@@ -177,6 +185,13 @@ class AppointmentApi:
         if self._settings.window(start).closes_at <= now:
             raise ApiRefused(ApiFault.BAD_START, "start: the codes would have ended already; choose a later time")
         return start
+
+    def _check_participants(self, participants: int, tier: Tier) -> None:
+        limit = self._settings.conference_limit if self._has_media else 2
+        if participants > 1 and tier is not Tier.PLUS:
+            raise ApiRefused(ApiFault.TIER, "more than one participant needs the tier plus")
+        if participants >= limit:
+            raise ApiRefused(ApiFault.TOO_MANY_PARTICIPANTS, f"participants: at most {limit} people may meet here")
 
     def _oldest(self) -> datetime:
         return self._settings.oldest_start(self._clocks.utc_now())

@@ -5,6 +5,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from signaling.api_messages import STATUS_OF
 from signaling.appointments import Role, Tier
 from signaling.events import (
+    AdmissionDecided,
     BlobDropped,
     BlobRelayed,
     ClaimEnded,
@@ -13,6 +14,8 @@ from signaling.events import (
     Departure,
     Event,
     JoinRefused,
+    MediaKind,
+    MediaRequested,
     MessageRefused,
     PairingConfirmed,
     PairingFailed,
@@ -35,6 +38,15 @@ class SignalingMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._clients = Gauge(f"{_PREFIX}_clients", "Open WebSockets.", registry=registry)
         self._rooms = Gauge(f"{_PREFIX}_rooms", "Rooms with a claim.", ["tier"], registry=registry)
+        self._conferences = Gauge(
+            f"{_PREFIX}_conferences", "Rooms with a claim where more than two may meet.", registry=registry
+        )
+        self._admissions = Counter(
+            f"{_PREFIX}_admissions_total", "Decisions of organisers about who waits.", ["result"], registry=registry
+        )
+        self._media_requests = Counter(
+            f"{_PREFIX}_media_requests_total", "Requests to the media server by kind.", ["kind"], registry=registry
+        )
         self._joins = Counter(
             f"{_PREFIX}_joins_total",
             "Joins by outcome: joined, resumed, or the code of the error.",
@@ -86,10 +98,12 @@ class SignalingMetrics:
                 self._joins.labels(code).inc()
             case ClaimEnded(departure=departure):
                 self._claims_ended.labels(departure).inc()
-            case RoomOpened(tier=tier):
+            case RoomOpened(tier=tier, conference=conference):
                 self._rooms.labels(tier).inc()
-            case RoomClosed(tier=tier):
+                self._conferences.inc(int(conference))
+            case RoomClosed(tier=tier, conference=conference):
                 self._rooms.labels(tier).dec()
+                self._conferences.dec(int(conference))
             case _:
                 self._observe_messages(event)
 
@@ -118,6 +132,10 @@ class SignalingMetrics:
                 self._pairings.labels("confirmed").inc()
             case PairingFailed():
                 self._pairings.labels("failed").inc()
+            case AdmissionDecided(admitted=admitted):
+                self._admissions.labels("admitted" if admitted else "refused").inc()
+            case MediaRequested(kind=kind):
+                self._media_requests.labels(kind).inc()
 
     def _prepare_labels(self) -> None:
         for tier in Tier:
@@ -130,6 +148,10 @@ class SignalingMetrics:
             self._claims_ended.labels(departure)
         for result in ("confirmed", "failed"):
             self._pairings.labels(result)
+        for result in ("admitted", "refused"):
+            self._admissions.labels(result)
+        for kind in MediaKind:
+            self._media_requests.labels(kind)
         for fault in MessageFault:
             self._refused.labels(fault)
         for operation in OPERATIONS:

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Index,
     LargeBinary,
     MetaData,
+    SmallInteger,
     String,
     Table,
     column,
@@ -21,7 +22,7 @@ from sqlalchemy import (
 
 from signaling.appointments import APPOINTMENT_ID_BYTES, ROOM_ID_BYTES
 
-HEAD: Final = "0002"  # the newest step in migrations/versions
+HEAD: Final = "0003"  # the newest step in migrations/versions
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 HASH_BYTES: Final = 32
 
@@ -34,6 +35,7 @@ APPOINTMENTS: Final = Table(
     Column("organisation_hash", LargeBinary(HASH_BYTES), nullable=True),  # none: made on the command line
     Column("tier", String(16), nullable=False),
     Column("start_unix", BigInteger, nullable=False),
+    Column("participants", SmallInteger, nullable=False, server_default="1"),
     Index("appointment_start_unix", "start_unix"),
     Index("appointment_organisation", "organisation_hash", "start_unix", "id"),
 )
@@ -48,6 +50,7 @@ SEATS: Final = Table(
         nullable=False,
     ),
     Column("role", String(16), nullable=False),
+    Column("number", SmallInteger, nullable=False, server_default="0"),
     Index("seat_appointment_id", "appointment_id"),
 )
 _VERSION: Final = table("alembic_version", column("version_num", String))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
+from signaling.conference_media import ConferenceMedia, MediaMessage
 from signaling.connection_limits import ConnectionLimits
 from signaling.ice_servers import CredentialIssuer, RelayPorts
 from signaling.io.api import AppointmentApi
@@ -91,6 +92,25 @@ class SignalingService:
         self._purging: asyncio.Task[None] | None = None
         self._purge_no_more = asyncio.Event()
         self._stopping = False
+
+    def use_media(self, media: ConferenceMedia) -> None:
+        """Let conferences begin, whose media go through `media`; before `start`. Without it they are refused.
+
+        Whoever makes the media server gives it `tell` of this service. It is called in the event loop of this service,
+        from `start` until the end of `stop`, after which every `enter` has had its `leave`.
+        """
+        self._endpoint.use_media(media)
+        self._api.use_media()
+
+    def tell(self, room: bytes, pid: str, said: MediaMessage) -> None:
+        """Hand on what the media server says to a participant of a conference.
+
+        Args:
+            room: id of the room, as `ConferenceMedia.enter` named it.
+            pid: the participant, who may have gone.
+            said: what it is to hear.
+        """
+        self._endpoint.tell(room, pid, said)
 
     @property
     def ready(self) -> bool:

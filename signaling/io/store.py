@@ -50,7 +50,14 @@ MAX_CONNECTIONS = 8  # to the database; whoever finds all of them in use waits f
 
 # Put together once: that costs as much as sending it, and every join asks.
 _FIND = (
-    select(APPOINTMENTS.c.room_id, APPOINTMENTS.c.tier, APPOINTMENTS.c.start_unix, SEATS.c.role)
+    select(
+        APPOINTMENTS.c.room_id,
+        APPOINTMENTS.c.tier,
+        APPOINTMENTS.c.start_unix,
+        APPOINTMENTS.c.participants,
+        SEATS.c.role,
+        SEATS.c.number,
+    )
     .select_from(SEATS.join(APPOINTMENTS))
     .where(SEATS.c.locator_hash == bindparam("hash"))
 )
@@ -72,12 +79,30 @@ class TooManyAppointments(Exception):
 
 
 class NewAppointment(NamedTuple):
-    """A stored appointment and its two locators, which can never be read back."""
+    """A stored appointment and its locators, which can never be read back.
+
+    Attributes:
+        appointment: as it is stored.
+        organiser_locator: of the seat 0.
+        participant_locators: of the seats 1 and up, in this order.
+        id: what the organisation calls it by.
+    """
 
     appointment: Appointment
     organiser_locator: str
-    participant_locator: str
+    participant_locators: tuple[str, ...]
     id: bytes
+
+    @property
+    def participant_locator(self) -> str:
+        """The locator of the first participant."""
+        return self.participant_locators[0]
+
+    @property
+    def planned(self) -> PlannedAppointment:
+        """What may be read back of it."""
+        appointment = self.appointment
+        return PlannedAppointment(self.id, appointment.tier, appointment.start, appointment.participants)
 
 
 class Position(NamedTuple):
@@ -141,15 +166,22 @@ class AppointmentStore:
                 await self._bring_up_to_date()
 
     async def create(
-        self, start: datetime, tier: Tier = Tier.BASIS, *, organisation: str | None = None, limit: int | None = None
+        self,
+        start: datetime,
+        tier: Tier = Tier.BASIS,
+        *,
+        participants: int = 1,
+        organisation: str | None = None,
+        limit: int | None = None,
     ) -> NewAppointment:
-        """Store an appointment with two fresh locators.
+        """Store an appointment with a fresh locator for each seat.
 
         The secret of its codes is drawn by the caller and never comes near a store.
 
         Args:
             start: planned start, an aware instant; kept to the second.
             tier: decides the features of the room.
+            participants: seats beside the organiser's, 1 to 19.
             organisation: name of the one that makes it; None for the command line on this machine.
             limit: how many appointments of the organisation may exist, this one included. Requests side by side
                 may exceed it by as many as they are.
@@ -157,8 +189,9 @@ class AppointmentStore:
         Raises:
             StoreError: the database failed, or no free locator was found.
             TooManyAppointments: the limit is reached.
+            ValueError: no appointment has so many participants.
         """
-        appointment = Appointment(secrets.token_bytes(ROOM_ID_BYTES), tier, start.replace(microsecond=0))
+        appointment = Appointment(secrets.token_bytes(ROOM_ID_BYTES), tier, start.replace(microsecond=0), participants)
         new_id = secrets.token_bytes(APPOINTMENT_ID_BYTES)
         owner = self._owner(organisation)
         values = {
@@ -167,14 +200,20 @@ class AppointmentStore:
             "organisation_hash": owner,
             "tier": tier.value,
             "start_unix": int(appointment.start.timestamp()),
+            "participants": participants,
         }
         for _ in range(MAX_DRAWS):
-            organiser, participant = self._draw(), self._draw()
-            if organiser == participant:
+            locators = tuple(self._draw() for _ in range(participants + 1))
+            if len(set(locators)) < len(locators):
                 continue
             seats = [
-                {"locator_hash": self._hash(locator), "appointment_id": new_id, "role": role.value}
-                for locator, role in ((organiser, Role.ORGANISER), (participant, Role.PARTICIPANT))
+                {
+                    "locator_hash": self._hash(locator),
+                    "appointment_id": new_id,
+                    "role": (Role.PARTICIPANT if index else Role.ORGANISER).value,
+                    "number": index,
+                }
+                for index, locator in enumerate(locators)
             ]
             with _failures_as("the appointment cannot be stored"):
                 try:
@@ -184,8 +223,8 @@ class AppointmentStore:
                         await connection.execute(insert(APPOINTMENTS), values)
                         await connection.execute(insert(SEATS), seats)
                 except IntegrityError:
-                    continue  # a locator is taken: draw both anew
-            return NewAppointment(appointment, organiser, participant, new_id)
+                    continue  # a locator is taken: draw all anew
+            return NewAppointment(appointment, locators[0], locators[1:], new_id)
         raise StoreError(f"no free locator in {MAX_DRAWS} draws")
 
     async def find(self, locator: str) -> Seat | None:
@@ -199,7 +238,9 @@ class AppointmentStore:
                 row = (await connection.execute(_FIND, {"hash": self._hash(locator)})).mappings().one_or_none()
         if row is None:
             return None
-        return Seat(Appointment(row["room_id"], Tier(row["tier"]), _instant(row["start_unix"])), Role(row["role"]))
+        start = _instant(row["start_unix"])
+        appointment = Appointment(row["room_id"], Tier(row["tier"]), start, row["participants"])
+        return Seat(appointment, Role(row["role"]), row["number"])
 
     async def list_planned(
         self, organisation: str | None, *, since: datetime, count: int = MAX_LISTED, after: Position | None = None
@@ -215,8 +256,8 @@ class AppointmentStore:
         Raises:
             StoreError: the database failed.
         """
-        query: Select[bytes, str, int] = (
-            select(APPOINTMENTS.c.id, APPOINTMENTS.c.tier, APPOINTMENTS.c.start_unix)
+        query: Select[bytes, str, int, int] = (
+            select(APPOINTMENTS.c.id, APPOINTMENTS.c.tier, APPOINTMENTS.c.start_unix, APPOINTMENTS.c.participants)
             .where(_belongs_to(self._owner(organisation)), _starts_since(since))
             .order_by(APPOINTMENTS.c.start_unix, APPOINTMENTS.c.id)
             .limit(min(count, MAX_LISTED))
@@ -228,7 +269,7 @@ class AppointmentStore:
         with _failures_as("the appointments cannot be read"):
             async with self._engine.connect() as connection:
                 rows = (await connection.execute(query)).all()
-        return [PlannedAppointment(row.id, Tier(row.tier), _instant(row.start_unix)) for row in rows]
+        return [PlannedAppointment(row.id, Tier(row.tier), _instant(row.start_unix), row.participants) for row in rows]
 
     async def move(
         self, appointment_id: bytes, organisation: str | None, start: datetime, *, since: datetime
@@ -250,14 +291,14 @@ class AppointmentStore:
             update(APPOINTMENTS)
             .where(APPOINTMENTS.c.id == appointment_id, _belongs_to(self._owner(organisation)), _starts_since(since))
             .values(start_unix=int(kept.timestamp()))
-            .returning(APPOINTMENTS.c.tier)
+            .returning(APPOINTMENTS.c.tier, APPOINTMENTS.c.participants)
         )
         with _failures_as("the appointment cannot be moved"):
             async with self._engine.begin() as connection:
-                tier = (await connection.execute(statement)).scalar_one_or_none()
-        if tier is None:
+                row = (await connection.execute(statement)).one_or_none()
+        if row is None:
             raise UnknownAppointment
-        return PlannedAppointment(appointment_id, Tier(tier), kept)
+        return PlannedAppointment(appointment_id, Tier(row.tier), kept, row.participants)
 
     async def cancel(self, appointment_id: bytes, organisation: str | None) -> None:
         """Delete an appointment; from now on its codes are unknown.

@@ -12,6 +12,7 @@ from typing import Protocol
 from aiohttp import WSMsgType, web
 
 from signaling.appointments import Seat
+from signaling.conference_media import ConferenceMedia, MediaMessage
 from signaling.events import BlobDropped, Event, RoomClosed, RoomOpened
 from signaling.exchange import Exchange, Place, Placement, Post, Release, Save
 from signaling.ice_servers import (
@@ -110,6 +111,7 @@ class WebSocketEndpoint:
         self._settings = settings
         self._exchange = Exchange(lobby)
         self._bus: Bus | None = None
+        self._media: ConferenceMedia | None = None
         self._store = store
         self._issuer = issuer
         self._ports = ports
@@ -133,6 +135,16 @@ class WebSocketEndpoint:
     def use_bus(self, bus: Bus) -> None:
         """Share rooms with other nodes; before the first client comes."""
         self._bus = bus
+
+    def use_media(self, media: ConferenceMedia) -> None:
+        """Let conferences begin, whose media go through this media server; before the first client comes."""
+        self._media = media
+        self._exchange.lobby.use_media()
+
+    def tell(self, room: bytes, pid: str, said: MediaMessage) -> None:
+        """Hand on what the media server says to a participant of a conference. It may be gone."""
+        self._exchange.tell(room, pid, said)
+        self._drain()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one WebSocket from its handshake to its end.
@@ -355,6 +367,8 @@ class WebSocketEndpoint:
             self._renew(client)
         while (output := self._exchange.poll_transmit()) is not None:
             self._send(output)
+        while self._media is not None and (call := self._exchange.poll_media()) is not None:
+            call.carry_out(self._media)  # after what was said: `admitted` comes before the first offer
         while (event := self._exchange.poll_event()) is not None:
             self._observe(event)
         self._sleep_until(self._exchange.poll_timeout())
@@ -390,10 +404,13 @@ class WebSocketEndpoint:
     def _observe(self, event: Event) -> None:
         self._metrics.observe(event)
         match event:
-            case RoomOpened(tier=tier):
-                _logger.info("room opened, %s", tier)
-            case RoomClosed(tier=tier, seconds=seconds, paired=paired):
+            case RoomOpened(tier=tier, conference=conference):
+                _logger.info("%s opened, %s", "conference" if conference else "room", tier)
+            case RoomClosed(tier=tier, seconds=seconds, paired=paired, conference=False):
                 _logger.info("room closed after %.0f s, %s, %s", seconds, tier, "paired" if paired else "unpaired")
+            case RoomClosed(tier=tier, seconds=seconds, paired=admitted):
+                begun = "begun" if admitted else "not begun"
+                _logger.info("conference closed after %.0f s, %s, %s", seconds, tier, begun)
 
     def _sleep_until(self, deadline: float | None) -> None:
         if self._timer is not None and (deadline is None or self._timer_at > deadline):

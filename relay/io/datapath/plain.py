@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from relay.datapath import NO_TRAFFIC, Drop, Limits, RelayAddress, Traffic
@@ -38,19 +38,22 @@ class PlainDataPath:
         *,
         limits: Limits = Limits(),  # noqa: B008  # a tuple of zeros
         is_relayed_elsewhere: IsRelayedElsewhere | None = None,
+        own_services: Iterable[TransportAddress] = (),
     ) -> None:
         """Build a plane without relays.
 
         Args:
             poller: where relay sockets are watched.
-            own_relays: packed IP addresses on which nothing but relayed transport addresses may be sent to.
+            own_relays: packed IP addresses on which nothing but relayed transport addresses and own services may be
+                sent to.
             links: where clients are reached.
             limits: what each allocation may carry.
             is_relayed_elsewhere: whether another process of ours relays this family and port on an own address.
+            own_services: transport addresses of other parts of this installation that may be sent to.
         """
         self._poller = poller
         self._links = links
-        self._board = Switchboard(own_relays, is_relayed_elsewhere, limits)
+        self._board = Switchboard(own_relays, is_relayed_elsewhere, limits, own_services)
         self._relays: dict[int, RelaySocket] = {}
         self._clients: dict[FiveTuple, RelayedClient] = {}
         self._finished = dict.fromkeys(Transport, NO_TRAFFIC)

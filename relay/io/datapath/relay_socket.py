@@ -150,8 +150,8 @@ class RelaySocket:
     def hand_over(self, parts: list[Buffer], size: int, to: Destination, now: float) -> None:
         """Two relayed clients meet: hand the payloads over without a detour through two sockets.
 
-        Nothing but relayed transport addresses is reachable on an own address, or the relay would be a way
-        around the peer policy to every UDP service of this machine. One that another worker process relays is
+        Nothing but relayed transport addresses and named services is reachable on an own address, or the relay would
+        be a way around the peer policy to every UDP service of this machine. What another process of ours serves is
         reached through the socket.
 
         Raises:
@@ -160,7 +160,8 @@ class RelaySocket:
         board = self._board
         other = board.relays.get(to.address)
         if other is None:
-            if not board.is_relayed_elsewhere(IPV6 if self.is_v6 else IPV4, to.address[1]):
+            family = IPV6 if self.is_v6 else IPV4
+            if to.address not in board.own_services and not board.is_relayed_elsewhere(family, to.address[1]):
                 raise NotSent(Drop.OWN_ADDRESS)
             if len(parts) == 1:
                 self.socket.send(parts[0], 0, len(parts[0]), to.target)

@@ -3,7 +3,7 @@
 import functools
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from relay.datapath import Drop, Limits
@@ -12,6 +12,7 @@ from relay.io.datapath.datagrams import Inbox
 from relay.io.datapath.indications import HEADROOM, TAILROOM, TransactionIds
 from relay.io.datapath.limits import Rates
 from relay.io.datapath.segments import SocketAddress
+from stun.address import TransportAddress
 
 if TYPE_CHECKING:
     from relay.io.datapath.relay_socket import RelaySocket
@@ -27,9 +28,14 @@ class Switchboard:
     """Everything runs on one thread and nothing is kept across packets, so one inbox serves all relay sockets."""
 
     def __init__(
-        self, own_relays: frozenset[bytes], is_relayed_elsewhere: IsRelayedElsewhere | None, limits: Limits
+        self,
+        own_relays: frozenset[bytes],
+        is_relayed_elsewhere: IsRelayedElsewhere | None,
+        limits: Limits,
+        own_services: Iterable[TransportAddress] = (),
     ) -> None:
         self.own_relays = own_relays
+        self.own_services = frozenset(socket_address(*service) for service in own_services)
         self.is_relayed_elsewhere = is_relayed_elsewhere or _nowhere
         self.rates = Rates(limits)
         self.relays: dict[SocketAddress, RelaySocket] = {}  # by the relayed transport address, as peers see it

@@ -37,6 +37,10 @@ export function openConsultation({ preferences, entryView, announcer }) {
   const announce = (/** @type {string} */ words) => announcer.say(words);
   const room = new Room({
     preferences,
+    openConference: async (parts) => {
+      const { openConference } = await import("./conference/conference.js");
+      return openConference({ ...parts, announce });
+    },
     changed: (view) => {
       if (view.phase !== "room") fullScreen.leave();
       entryView.render(view);
@@ -57,6 +61,7 @@ export function openConsultation({ preferences, entryView, announcer }) {
     qualityView.render(view);
     panelView.render(view);
     settingsView.render(view);
+    room.conference?.render(view);
   }
 
   function renderLayout() {

@@ -19,6 +19,10 @@ import { CAN_CHOOSE_SPEAKER } from "./test_sound.js";
 const FIRST_PATH_LOOK_MS = 300;
 const LOOK_MS = 2_000; // at the path and at the quality: both may change while the call runs
 const HANDHELD = isHandheld(navigator);
+const MAX_HELD_EVENTS = 512; // while a conference is fetched: everybody is announced, and begins to agree on a key
+
+/** @typedef {import("./conference/conference.js").Conference} Conference */
+/** @typedef {import("./conference/conference.js").ConferenceOptions} ConferenceOptions */
 
 /**
  * @typedef {import("./room_machine.js").RoomView & {
@@ -37,7 +41,10 @@ const HANDHELD = isHandheld(navigator);
 
 export class Room {
   #changed;
-  #machine = new RoomMachine({ drawEpoch });
+  #openConference;
+  /** @type {RoomMachine | import("./conference/conference_machine.js").ConferenceMachine} */ #machine = new RoomMachine({ drawEpoch });
+  /** @type {Conference | null} from the moment that the server says so, until another room is entered */ #conference = null;
+  /** What the server says while the conference is fetched. @type {(() => void)[] | null} */ #held = null;
   /** @type {SignalingClient | null} */ #client = null;
   /** @type {Map<string, SecureChannel>} by participant */ #channels = new Map();
   /** @type {Call | null} */ #call = null;
@@ -60,9 +67,15 @@ export class Room {
   #lookTimer = 0;
   #settling = false;
 
-  /** @param {{ preferences: import("./preferences.js").Preferences, changed: (view: PageView) => void }} options */
-  constructor({ preferences, changed }) {
+  /**
+   * @param {object} options
+   * @param {import("./preferences.js").Preferences} options.preferences
+   * @param {(view: PageView) => void} options.changed
+   * @param {(options: Omit<ConferenceOptions, "announce">) => Promise<Conference>} options.openConference fetches what only they need
+   */
+  constructor({ preferences, changed, openConference }) {
     this.#changed = changed;
+    this.#openConference = openConference;
     this.#preferences = preferences;
     const { cameraOn, microphoneOn } = preferences.values;
     this.#wanted = { camera: cameraOn, microphone: microphoneOn };
@@ -86,7 +99,8 @@ export class Room {
     this.#name = name;
     this.#resume = resume;
     this.#wanted = wanted;
-    this.#machine.join(name);
+    this.#endConference();
+    /** @type {RoomMachine} */ (this.#machine).join(name);
     this.#settle();
   }
 
@@ -205,6 +219,11 @@ export class Room {
     this.#settle();
   }
 
+  /** @returns {Conference | null} */
+  get conference() {
+    return this.#conference;
+  }
+
   /** @returns {string} the code of the last attempt to join, normalised */
   get code() {
     return this.#code;
@@ -289,7 +308,13 @@ export class Room {
         this.#channels.get(action.to)?.send(encodeMessage(action.message));
         break;
       case "agree":
-        this.#openChannel({ pid: action.peer, role: action.role });
+        this.#openChannel({ pid: action.peer, role: action.role }, action.isA);
+        break;
+      case "close_channel":
+        this.#closeChannel(action.peer);
+        break;
+      case "tell":
+        this.#client?.send(action.message);
         break;
       case "agree_no_more":
         for (const channel of this.#channels.values()) channel.agreeNoMore();
@@ -324,6 +349,8 @@ export class Room {
       case "forget_session":
         clearSession();
         break;
+      default:
+        this.#conference?.perform(action);
     }
   }
 
@@ -344,7 +371,8 @@ export class Room {
           this.#call?.refreshIceServers(seat.ice ?? []);
           this.#closeChannels(); // everybody who is here is announced again
           if (this.#client !== client) return; // that was the last guess that the room bears
-          this.#machine.joined(seat, now());
+          if (seat.conference && this.#conference === null) void this.#beginConference(client, seat);
+          else this.#machine.joined(seat, now());
         },
         peer: (peer) => {
           if (!peer.present) this.#closeChannel(peer.pid);
@@ -352,6 +380,7 @@ export class Room {
         },
         relay: (from, blob) => this.#channels.get(from)?.receive(blob),
         ice: (servers) => this.#machine.iceRenewed(servers),
+        conference: (message) => this.#conference?.machine.server(message, now()),
         refused: (refusal, retryInMs) => this.#machine.refused(refusal, retryInMs === null ? null : now() + retryInMs, now()),
         away: (retryInMs) => this.#machine.signalingLost(now() + retryInMs),
       }),
@@ -361,11 +390,60 @@ export class Room {
   }
 
   /**
+   * The appointment is one of more than two: what only conferences need is fetched, and what the server says meanwhile kept.
+   *
+   * @param {SignalingClient} client
+   * @param {import("./signaling_client.js").Seat} seat
+   */
+  async #beginConference(client, seat) {
+    const held = (this.#held = /** @type {(() => void)[]} */ ([]));
+    let problem = "unexpected";
+    const conference = await this.#openConference({
+      seat,
+      name: this.#name,
+      drawEpoch,
+      now,
+      settle: () => this.#settle(),
+      media: () => this.#media,
+      switchMicrophone: () => void this.#media?.toggle("microphone"),
+    }).catch((error) => {
+      console.warn("room: no conference", error.name);
+      if (error.name === "SealingUnsupported") problem = "unsealable";
+      return null;
+    });
+    if (this.#client !== client) {
+      conference?.close(); // given up meanwhile
+      return;
+    }
+    this.#held = null;
+    if (conference === null) {
+      client.send({ type: "leave" });
+      this.#machine.refused({ code: problem }, null, now());
+    } else {
+      this.#conference = conference;
+      this.#machine = conference.machine;
+      this.#machine.joined(seat, now());
+      for (const event of held) event();
+    }
+    this.#settle();
+  }
+
+  /** Whatever is entered next may be a room for two. */
+  #endConference() {
+    if (this.#conference === null) return;
+    if (this.#client !== null) this.#disconnect(false);
+    this.#conference.close();
+    this.#conference = null;
+    this.#machine = new RoomMachine({ drawEpoch });
+  }
+
+  /**
    * Agree with another participant on a key, in place of an earlier one.
    *
    * @param {import("./secure_channel.js").Participant} peer
+   * @param {boolean} [isA] in a conference; between two, the organiser is
    */
-  #openChannel(peer) {
+  #openChannel(peer, isA) {
     const { pid } = peer;
     this.#closeChannel(pid);
     const { seat } = this.#machine.view();
@@ -379,15 +457,16 @@ export class Room {
       room: seat.room,
       own: { pid: seat.pid, role: seat.role },
       peer,
+      isA,
       handlers: {
         send: (blob) => client.send({ type: "relay", to: pid, blob }),
         ...this.#guard(current, {
-          verified: (safetyCode) => this.#machine.verified(pid, safetyCode),
+          verified: (safetyCode) => this.#machine.verified(pid, safetyCode, now()),
           failed: () => this.#machine.unverified(pid, now()),
           abandoned: () => this.#machine.abandoned(pid),
           renewed: () => this.#machine.renewed(pid, now()),
           message: (plain) => {
-            const message = decodeMessage(plain);
+            const message = (this.#conference?.decode ?? decodeMessage)(plain);
             if (message !== null) this.#machine.message(pid, message, now());
           },
         }),
@@ -404,7 +483,7 @@ export class Room {
   #disconnect(leave) {
     const client = this.#client;
     const channels = [...this.#channels.values()];
-    this.#client = null;
+    this.#client = this.#held = null;
     this.#channels.clear(); // from now on nothing of them is heard
     const end = () => {
       for (const channel of channels) channel.close();
@@ -470,6 +549,11 @@ export class Room {
     this.#preferences.change({ cameraOn: media.wanted.camera, microphoneOn: media.wanted.microphone });
     if (!media.asking) void this.#lookForDevices();
     if (this.#machine.view().phase === "room") this.#save();
+    if (this.#conference !== null) {
+      this.#conference.mediaChanged();
+      this.#settle();
+      return;
+    }
     void this.#call?.replaceTrack("audio", media.track("microphone"));
     // A camera that is off sends nothing at all, not even black pictures.
     void this.#call?.replaceTrack("video", this.#picture());
@@ -595,6 +679,10 @@ export class Room {
       name,
       (...values) => {
         if (!current()) return;
+        if (this.#held !== null) {
+          if (this.#held.length < MAX_HELD_EVENTS) this.#held.push(() => current() && handler(...values));
+          return;
+        }
         handler(...values);
         this.#settle();
       },

@@ -88,6 +88,7 @@ const OFFER_AUDIO_ONLY_AFTER_MS = 8_000; // of a bad connection: it may be over 
  * @property {boolean} waitingHint
  * @property {boolean} rival somebody else claims the own seat
  * @property {boolean} signalingAway
+ * @property {import("./conference/conference_machine.js").ConferenceView} [conference] only of an appointment of more than two
  */
 
 export class RoomMachine {

@@ -56,11 +56,12 @@ export class SecureChannel {
   #waiting = 0;
 
   /**
-   * @param {{ secret: string, room: string, own: Participant, peer: Participant, handlers: ChannelHandlers }} options
+   * @param {{ secret: string, room: string, own: Participant, peer: Participant, isA?: boolean, handlers: ChannelHandlers }} options
+   *   `isA`: between two, the organiser; in a conference, whose index is smaller
    */
-  constructor({ secret, room, own, peer, handlers }) {
+  constructor({ secret, room, own, peer, isA = own.role === "organiser", handlers }) {
     this.#secret = utf8(secret);
-    this.#isA = own.role === "organiser";
+    this.#isA = isA;
     const [a, b] = this.#isA ? [own, peer] : [peer, own];
     this.#channelName = prefixed(utf8(PROTOCOL), utf8(room), utf8(`A:${a.role}${a.pid}`), utf8(`B:${b.role}${b.pid}`));
     this.#ownAd = associatedData(own);

@@ -27,6 +27,7 @@ export const PASSING_ERRORS = new Set(["overload", "rate_limited"]);
  * @property {string} end UTC instant
  * @property {string} resume
  * @property {RTCIceServer[]} ice
+ * @property {unknown} [conference] of an appointment of more than two: `conference/server_messages.js` reads it
  *
  * @typedef {object} Refusal
  * @property {string} code
@@ -36,10 +37,11 @@ export const PASSING_ERRORS = new Set(["overload", "rate_limited"]);
  *
  * @typedef {object} SignalingHandlers
  * @property {(seat: Seat) => void} joined
- * @property {(peer: { pid: string, role: string, present: boolean, since: string | null }) => void} peer `since`: UTC
- *   instant since which it has been waiting for the one of this page
+ * @property {(peer: { pid: string, role: string, present: boolean, since: string | null, index?: unknown, admitted?: unknown }) => void}
+ *   peer `since`: UTC instant since which it has been waiting for the one of this page; `index`, `admitted`: of conferences
  * @property {(from: string, blob: unknown) => void} relay
  * @property {(servers: RTCIceServer[]) => void} ice the servers of the seat, with a fresh credential
+ * @property {(message: Record<string, unknown>) => void} [conference] what only conferences know: may be anything
  * @property {(refusal: Refusal, retryInMs: number | null) => void} refused with the pause before the next attempt by itself
  * @property {(retryInMs: number) => void} away the socket is lost; the pause before the next attempt
  */
@@ -247,8 +249,8 @@ export class SignalingClient {
         break;
       case "peer":
         if (typeof message.pid === "string" && typeof message.role === "string") {
-          const { pid, role, present, since } = message;
-          this.#handlers.peer({ pid, role, present: present === true, since: isInstant(since) ? since : null });
+          const { pid, role, present, since, index, admitted } = message;
+          this.#handlers.peer({ pid, role, present: present === true, since: isInstant(since) ? since : null, index, admitted });
         }
         break;
       case "relay":
@@ -264,6 +266,8 @@ export class SignalingClient {
       case "error":
         this.#refuse(message);
         break;
+      default:
+        if (this.#joined) this.#handlers.conference?.(message);
     }
   }
 

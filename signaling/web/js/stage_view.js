@@ -106,11 +106,12 @@ export class StageView {
       this.#clear();
       return;
     }
-    const withPartner = view.partner !== null && view.call !== "none";
-    this.#stage.dataset.mode = view.call === "no_path" ? "problem" : withPartner ? "call" : "waiting";
+    const conference = view.conference?.admitted === true; // its pictures are shown by its own view
+    const withPartner = conference || (view.partner !== null && view.call !== "none");
+    this.#stage.dataset.mode = view.call === "no_path" ? "problem" : conference ? "conference" : withPartner ? "call" : "waiting";
     this.#stage.dataset.call = view.call;
     this.#renderLocal(view);
-    this.#renderRemote(view, withPartner);
+    if (!conference) this.#renderRemote(view, withPartner);
     this.#renderStatus(view);
     this.#renderWaiting(view, withPartner);
     this.#renderProblem(view);
@@ -304,17 +305,17 @@ export class StageView {
    * @param {import("./room.js").PageView} view
    * @param {boolean} withPartner
    */
-  #renderWaiting({ seat, waitingHint, waitingSince, rival, media }, withPartner) {
+  #renderWaiting({ seat, waitingHint, waitingSince, rival, media, conference }, withPartner) {
     byId("waiting").hidden = withPartner;
     if (withPartner) {
       this.#shownWaiting = "";
       return;
     }
     const planned = germanTime(seat?.start ?? "");
-    const waiting = waitingWords(waitingSince) || text("waiting");
+    const waiting = waitingWords(waitingSince) || text(conference ? "lobby_waiting" : "waiting");
     byId("waiting-text").textContent = waiting;
     byId("waiting-planned").textContent = planned.date === "" ? "" : text("waiting_planned", planned);
-    const hint = rival ? text("error_code_in_use") : waitingHint ? text("waiting_hint") : "";
+    const hint = rival ? text("error_code_in_use") : conference ? text("lobby_hint") : waitingHint ? text("waiting_hint") : "";
     byId("waiting-hint").hidden = hint === "";
     byId("waiting-hint").textContent = hint;
     const asking = media?.asking === true;
@@ -368,7 +369,7 @@ function whyNoPicture(audioOnly, partner) {
  * @param {string} name
  * @returns {string} the first letters of the first and the last word, titles left out
  */
-function initials(name) {
+export function initials(name) {
   const words = name.split(" ").filter((word) => /^\p{L}/u.test(word) && !word.endsWith("."));
   const chosen = words.length > 1 ? [words[0], words[words.length - 1]] : words;
   return chosen.map((word) => [...word][0].toLocaleUpperCase("de-DE")).join("");

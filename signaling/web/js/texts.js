@@ -15,6 +15,8 @@ const TIME_ZONE = "Europe/Berlin";
 
 /** @type {Language} */ let language = LANGUAGES[0];
 /** @type {Record<string, string>} */ let words = {};
+/** @type {((language: Language) => Promise<{ WORDS: Record<string, string> }>)[]} */
+const sources = [(language) => import(`./words_${language}.js`)];
 
 /**
  * Speak this language from now on; only its words are fetched. Nothing is said before the first call.
@@ -24,9 +26,26 @@ const TIME_ZONE = "Europe/Berlin";
  * @throws {TypeError} if the words cannot be fetched; the language stays as it was
  */
 export async function useLanguage(wanted) {
-  const { WORDS } = await import(`./words_${wanted}.js`);
-  words = WORDS;
+  const loaded = await Promise.all(sources.map((load) => load(wanted)));
+  words = Object.assign({}, ...loaded.map(({ WORDS }) => WORDS));
   language = wanted;
+}
+
+/**
+ * Say more words from now on, in whichever language: those of a part of the page that few need.
+ *
+ * @param {(typeof sources)[number]} load
+ * @returns {Promise<void>}
+ * @throws {TypeError} if the words cannot be fetched
+ */
+export async function addWords(load) {
+  sources.push(load);
+  try {
+    await useLanguage(language);
+  } catch (error) {
+    sources.splice(sources.indexOf(load), 1);
+    throw error;
+  }
 }
 
 /** @returns {Language} */

@@ -60,6 +60,12 @@ export const WORDS = {
   error_insecure: "Die Videosprechstunde geht nur auf gesicherten Seiten. Öffnen Sie diese Seite mit https://.",
   error_unverified: "Die Verbindung konnte nicht verifiziert werden. Bitte rufen Sie Ihre Praxis an.",
   error_no_path: "Keine Bildverbindung möglich. Vermutlich sperrt Ihr Netzwerk die nötigen Ports.",
+  error_locked: "Dieser Raum ist gerade abgeschlossen. Bitte wenden Sie sich an die Organisation Ihres Termins.",
+  error_refused: "Sie wurden nicht eingelassen. Bitte wenden Sie sich an die Organisation Ihres Termins.",
+  error_removed: "Sie wurden aus dem Gespräch entfernt. Sie können mit demselben Code noch einmal um Einlass bitten.",
+  error_unsealable:
+    "Ihr Browser kann Konferenzen nicht verschlüsseln. Bitte verwenden Sie die neueste Version von Chrome, Edge, Firefox oder Safari.",
+  error_unsealed: "Die Verschlüsselung war nicht mehr sichergestellt. Deshalb haben wir Ihr Gespräch beendet.",
   error_unexpected: "Das hat nicht geklappt. Bitte laden Sie die Seite neu.",
   retry_in: "Nächster Versuch in {seconds} Sekunden.",
   retry_now: "Nächster Versuch läuft…",

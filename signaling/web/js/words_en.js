@@ -58,6 +58,12 @@ export const WORDS = {
   error_insecure: "The video consultation works on secure pages only. Open this page with https://.",
   error_unverified: "The connection could not be verified. Please call your practice.",
   error_no_path: "No video connection possible. Your network is probably blocking the ports that are needed.",
+  error_locked: "This room is locked at the moment. Please contact the organiser of your appointment.",
+  error_refused: "You were not let in. Please contact the organiser of your appointment.",
+  error_removed: "You were removed from the consultation. You can ask to be let in again with the same code.",
+  error_unsealable:
+    "Your browser cannot encrypt conferences. Please use the latest version of Chrome, Edge, Firefox or Safari.",
+  error_unsealed: "The encryption was no longer certain. That is why we have ended your consultation.",
   error_unexpected: "That did not work. Please reload the page.",
   retry_in: "Next attempt in {seconds} seconds.",
   retry_now: "Trying again…",

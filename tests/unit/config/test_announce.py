@@ -13,7 +13,7 @@ from signaling.io.store import AppointmentStore
 
 START = datetime(2026, 12, 1, 13, 30, tzinfo=UTC)
 CREATED = CreatedAppointment(
-    START, Tier.PLUS, AccessCode.compose("ABC123", "XYZ45"), AccessCode.compose("DEF678", "XYZ45")
+    START, Tier.PLUS, AccessCode.compose("ABC123", "XYZ45"), (AccessCode.compose("DEF678", "XYZ45"),)
 )
 LONG_URL = "https://" + "x" * 120 + ".example"
 
@@ -74,6 +74,19 @@ def test_a_terminal_gets_a_frame_and_a_pipe_does_not(settings: Settings) -> None
 
 def test_an_appointment_is_shown_with_its_german_time() -> None:
     stream = io.StringIO()
-    print_appointment(Console(file=stream), CREATED, "https://a/#b", "https://c/#d")
+    print_appointment(Console(file=stream), CREATED, "https://a/#b", ["https://c/#d"])
     assert "Appointment 2026-12-01 14:30 (German time), plus" in stream.getvalue()
     assert "https://c/#d" in stream.getvalue()
+
+
+def test_every_participant_of_a_conference_has_a_numbered_line_and_columns_are_straight() -> None:
+    codes = tuple(AccessCode.compose(f"DEF6{number:02d}", "XYZ45") for number in range(12))
+    created = CreatedAppointment(START, Tier.PLUS, CREATED.organiser, codes)
+    stream = io.StringIO()
+    links = [link("https://a", code) for code in codes]
+    print_appointment(Console(file=stream, width=200), created, "https://a/#b", links)
+    lines = stream.getvalue().splitlines()
+    for number, (code, url) in enumerate(zip(codes, links, strict=True), start=1):
+        at = next(index for index, line in enumerate(lines) if line.startswith(f"Participant {number} "))
+        assert lines[at] == f"Participant {number}".ljust(16) + code.display
+        assert lines[at + 1] == " " * 16 + url

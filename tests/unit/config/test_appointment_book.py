@@ -64,6 +64,14 @@ async def test_both_books_make_list_move_and_cancel(book: AppointmentBook, store
     assert await store.find(made.locators.participant) is None
 
 
+async def test_neither_book_makes_a_conference_that_nobody_could_hold(book: AppointmentBook) -> None:
+    with pytest.raises(BookError, match="needs the tier plus"):
+        await book.create(soon(), Tier.BASIS, 2)
+    with pytest.raises(BookError, match=r"at most \d people may meet"):
+        await book.create(soon(), Tier.PLUS, 8)
+    assert await book.list_planned() == []
+
+
 @pytest.mark.parametrize("appointment_id", ["0" * 32, "x"])
 async def test_an_id_of_nothing_is_told(book: AppointmentBook, appointment_id: str) -> None:
     with pytest.raises(BookError, match="no such appointment"):

@@ -131,3 +131,40 @@ def test_the_pages_are_told_the_ports_of_the_configured_relay(
     settings = Settings.model_validate({"state_dir": str(tmp_path), **changes})
     installation = _Installation(settings, open_state(settings, datetime.now(UTC)), lambda: settings)
     assert installation._relay_ports() == told
+
+
+class LongConference:
+    """Ends when its members have been asked for often enough."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+        self.drained = False
+
+    @property
+    def members(self) -> int:
+        self.looks -= 1
+        return max(self.looks, 0)
+
+    def drain(self) -> None:
+        self.drained = True
+
+
+async def test_a_drain_lets_conferences_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("config.assembly._DRAIN_LOOK_SECONDS", 0.0)
+    settings = Settings.model_validate({"state_dir": str(tmp_path), "sfu": {"drain_seconds": 3600}})
+    installation = _Installation(settings, open_state(settings, datetime.now(UTC)), lambda: settings)
+    sfu = LongConference(5)
+    installation._sfu = sfu  # type: ignore[assignment]  # as much of it as a drain needs
+    await installation._drain()
+    assert (sfu.drained, sfu.looks) == (True, 0)
+
+
+@pytest.mark.parametrize("seconds", [0, 3600])
+async def test_who_asks_twice_waits_for_no_conference(tmp_path: Path, seconds: int) -> None:
+    settings = Settings.model_validate({"state_dir": str(tmp_path), "sfu": {"drain_seconds": seconds}})
+    installation = _Installation(settings, open_state(settings, datetime.now(UTC)), lambda: settings)
+    sfu = LongConference(1_000_000)
+    installation._sfu = sfu  # type: ignore[assignment]  # as much of it as a drain needs
+    installation._on_sigint()
+    await installation._drain()
+    assert not sfu.drained

@@ -159,6 +159,47 @@ def test_an_appointment_has_two_codes_two_links_and_an_invitation() -> None:
     assert stat.S_IMODE(Path("var/redconnect.sqlite3").stat().st_mode) == 0o600
 
 
+def test_a_conference_has_a_code_a_link_and_an_invitation_for_each_participant() -> None:
+    names = ["--name-participant", "Erika Müller", "--name-participant", "Max Mohn"]
+    status, out, err = run("appointment", "create", "--start", "now", "--plus", "--participants", "3", *names, "--json")
+    assert status == 0, err
+    created = json.loads(out)
+    guests = created["participants"]
+    codes = [AccessCode.parse(seat["code"]) for seat in (created["organiser"], *guests)]
+    assert len({code.locator for code in codes}) == 4
+    assert len({code.secret for code in codes}) == 1
+    assert created["participant"]["code"] == guests[0]["code"]
+    assert created["invitation"] == guests[0]["invitation"]
+    salutations = [guest["invitation"]["body"].splitlines()[0] for guest in guests]
+    assert salutations == ["Guten Tag Erika Müller,", "Guten Tag Max Mohn,", "Guten Tag,"]
+    for guest in guests:
+        others = [other["code"] for other in (created["organiser"], *guests) if other is not guest]
+        assert guest["link"] in guest["invitation"]["body"]
+        assert not any(code in guest["invitation"]["body"] for code in others)
+
+
+def test_a_conference_for_people_names_whose_text_is_whose() -> None:
+    status, out, _ = run("appointment", "create", "--start", "now", "--plus", "--participants", "2")
+    assert status == 0
+    assert out.count("\nBetreff: ") == 2
+    assert out.index("Text for an e-mail to participant 1:") < out.index("Text for an e-mail to participant 2:")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "status"),
+    [
+        (["--participants", "2"], "--participants above 1 needs --plus", 2),
+        (["--plus", "--participants", "20"], "less than or equal to 19", 2),
+        (["--name-participant", "a", "--name-participant", "b"], "--name-participant is given more often", 2),
+        (["--plus", "--participants", "8"], "at most 8 people may meet", 1),
+    ],
+)
+def test_a_conference_that_cannot_be_is_refused(arguments: list[str], message: str, status: int) -> None:
+    done, out, err = run_process("appointment", "create", "--start", "now", *arguments)
+    assert (done, out) == (status, "")
+    assert message in err
+
+
 def test_an_appointment_for_people_is_plain_text_in_a_pipe() -> None:
     status, out, err = run("appointment", "create", "--start", "now")
     assert (status, err) == (0, "")

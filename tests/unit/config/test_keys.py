@@ -28,7 +28,7 @@ def test_a_range_and_a_choice_are_told_in_words() -> None:
     assert described("admin", "port") == ("1 to 65535", "9641")
     assert described("relay", "udp_ports") == ("1 to 65535", "[3478, 3479]")
     assert described("log", "format") == ("console or json", '"console"')
-    assert described("services") == ("list of relay and signaling", '["relay", "signaling"]')
+    assert described("services") == ("list of relay, signaling and sfu", '["relay", "signaling"]')
 
 
 def test_passwords_in_a_mapping_are_secret_too() -> None:

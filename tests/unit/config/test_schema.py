@@ -72,6 +72,25 @@ def test_a_service_is_named_once() -> None:
     assert "twice" in contradiction(services=("relay", "relay"))
 
 
+def test_conferences_need_somebody_who_tells_who_is_in_them() -> None:
+    assert "sfu without signaling" in contradiction(services=("relay", "sfu"))
+    Settings.model_validate({"services": ("signaling", "sfu")})
+
+
+@pytest.mark.parametrize(
+    ("port", "relay", "reason"),
+    [
+        (50_000, {}, "one of the relayed ports"),
+        (3478, {}, "taken by relay.udp_ports"),
+        (5349, {"dtls_ports": (5349,)}, "taken by relay.dtls_ports"),
+    ],
+)
+def test_the_sfu_does_not_take_a_port_of_the_relay(port: int, relay: dict[str, object], reason: str) -> None:
+    everything = ("relay", "signaling", "sfu")
+    assert reason in contradiction(services=everything, sfu={"udp_port": port}, relay=relay)
+    Settings.model_validate({"services": ("signaling", "sfu"), "sfu": {"udp_port": port}, "relay": relay})
+
+
 def test_at_least_one_service_runs() -> None:
     with pytest.raises(ValidationError, match="services"):
         Settings.model_validate({"services": ()})

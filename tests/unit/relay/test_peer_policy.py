@@ -257,6 +257,31 @@ def test_own_relayed_addresses_are_allowed_unless_denied() -> None:
     assert verdict(PeerPolicy(own_relays=relays, deny=["10.0.0.5"]), "10.0.0.5") is Rule.CONFIGURED
 
 
+SERVICE = TransportAddress(packed("10.0.0.5"), 7882)
+
+
+def test_an_own_service_is_reached_at_its_port_and_at_no_other_of_its_address() -> None:
+    policy = PeerPolicy(own=[SERVICE.ip], own_services=[SERVICE])
+    policy.check(SERVICE)
+    for peer in (SERVICE._replace(port=22), TransportAddress(packed("10.0.0.6"), SERVICE.port)):
+        with pytest.raises(Forbidden):
+            policy.check(peer)
+    assert policy.closed == {SERVICE.ip}  # or a permission, which is for an address, would open every port
+
+
+def test_an_own_service_stays_denied_where_the_operator_denies_it() -> None:
+    policy = PeerPolicy(deny=["10.0.0.0/8"], own_services=[SERVICE])
+    with pytest.raises(Forbidden):
+        policy.check(SERVICE)
+
+
+def test_an_own_service_closes_no_address_that_is_open_anyway() -> None:
+    service = TransportAddress(packed("8.8.8.8"), 7882)
+    assert PeerPolicy(own_services=[service]).closed == frozenset()
+    assert PeerPolicy(allow=["10.0.0.5/32"], own_services=[SERVICE]).closed == frozenset()
+    assert PeerPolicy(own_relays=[SERVICE.ip], own_services=[SERVICE]).closed == {SERVICE.ip}
+
+
 @given(st.one_of(st.binary(min_size=4, max_size=4), st.binary(min_size=16, max_size=16)))
 def test_every_address_gets_a_verdict(ip: bytes) -> None:
     policy = PeerPolicy(allow=["10.0.0.0/8"], deny=["9.0.0.0/8"], own=[bytes(4)], own_relays=[bytes(16)])

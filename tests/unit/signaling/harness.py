@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from signaling.appointments import Appointment, Role, Seat, Tier
+from signaling.conference_media import MediaCommand, MediaMessage
 from signaling.events import Event
 from signaling.ice_servers import IceServer
 from signaling.lobby import Lobby
@@ -40,9 +41,12 @@ def counting_entropy() -> Any:  # noqa: ANN401 - a callable
 class Harness:
     """Plays the shell and all of its clients."""
 
-    def __init__(self, *, turn: bool = False, **settings: Any) -> None:  # noqa: ANN401
+    def __init__(self, *, turn: bool = False, media: bool = False, **settings: Any) -> None:  # noqa: ANN401
         self.settings = SignalingSettings.model_validate(settings)
         self.lobby = Lobby(self.settings, counting_entropy())
+        if media:
+            self.lobby.use_media()
+        self.media: list[MediaCommand] = []
         self._has_turn = turn
         self.now = 1_000_000.25
         self.utc = START
@@ -56,9 +60,22 @@ class Harness:
         """Plan an appointment. Returns the locators of organiser and participant."""
         appointment = Appointment(bytes([number]) * 16, tier, start)
         organiser, participant = f"A{number:05d}", f"B{number:05d}"
-        self.seats[organiser] = Seat(appointment, Role.ORGANISER)
-        self.seats[participant] = Seat(appointment, Role.PARTICIPANT)
+        self.seats[organiser] = Seat(appointment, Role.ORGANISER, 0)
+        self.seats[participant] = Seat(appointment, Role.PARTICIPANT, 1)
         return organiser, participant
+
+    def plan_conference(self, number: int, participants: int, tier: Tier = Tier.PLUS) -> list[str]:
+        """Plan a conference. Returns the locators by the numbers of their seats."""
+        appointment = Appointment(bytes([number]) * 16, tier, START, participants)
+        locators = [f"C{number:03d}{seat:02d}" for seat in range(participants + 1)]
+        for seat, locator in enumerate(locators):
+            self.seats[locator] = Seat(appointment, Role.PARTICIPANT if seat else Role.ORGANISER, seat)
+        return locators
+
+    def tell(self, client: int, said: MediaMessage, number: int = 1) -> None:
+        """Let the media server of a conference say something to whom a client is or was."""
+        self.lobby.tell(bytes([number]) * 16, self.pid(client), said)
+        self.settle()
 
     def connect(self, address: str = "192.0.2.1") -> int:
         client = self.lobby.connect(address_key(address), self.now, networks_around(address))
@@ -112,6 +129,8 @@ class Harness:
                 self.closed[output.client] = output.code
             else:
                 self.inbox[output.client].append(json.loads(output.text))
+        while (command := self.lobby.poll_media()) is not None:
+            self.media.append(command)
         while (event := self.lobby.poll_event()) is not None:
             self.events.append(event)
 

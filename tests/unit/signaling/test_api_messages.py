@@ -28,7 +28,9 @@ def refusal(body: bytes) -> str:
 def test_a_wish_names_start_and_tier() -> None:
     wish = parse_body(AppointmentWish, b'{"start": "now", "tier": "plus"}')
     assert (wish.start, wish.tier) == ("now", Tier.PLUS)
-    assert parse_body(AppointmentWish, b'{"start": "now"}').tier is None
+    wish = parse_body(AppointmentWish, b'{"start": "now"}')
+    assert (wish.tier, wish.participants) == (None, 1)
+    assert parse_body(AppointmentWish, b'{"start": "now", "participants": 19}').participants == 19
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,10 @@ def test_a_wish_names_start_and_tier() -> None:
         (b'{"start": "now", "tier": "gold"}', "tier: "),
         (b'{"start": "now", "secret": "XYZ45"}', "secret: "),
         (b'{"start": "now", "locators": {}}', "locators: "),
+        (b'{"start": "now", "participants": 0}', "participants: "),
+        (b'{"start": "now", "participants": 20}', "participants: "),
+        (b'{"start": "now", "participants": "2"}', "participants: "),
+        (b'{"start": "now", "participants": 2.0}', "participants: "),
         (b'{"start": "' + b"x" * 65 + b'"}', "at most 64"),
         (b'{"start": "\xff"}', "JSON"),
     ],

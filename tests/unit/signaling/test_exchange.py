@@ -5,13 +5,15 @@ import json
 import pytest
 
 from signaling import events
-from signaling.exchange import MAX_STRAYS, Place, Placement, Post, Release
+from signaling.appointments import Appointment, Role, Seat, Tier
+from signaling.exchange import MAX_STRAYS, Exchange, Place, Placement, Post, Release
 from signaling.lobby import Lobby
 from signaling.node_messages import Arrive, ClientText, Deliver, Gone, Shut, Stray
 from signaling.room import ClaimRecord
+from signaling.settings import SignalingSettings
 from signaling.transmit import Transmit
 from tests.unit.signaling.cluster import Client, Cluster, Node
-from tests.unit.signaling.harness import ICE, Harness, credential_expiry
+from tests.unit.signaling.harness import ICE, START, Harness, counting_entropy, credential_expiry
 
 STRANGER = b"s" * 12
 
@@ -256,3 +258,11 @@ def test_a_strangers_blob_may_be_dropped_at_another_node_too(cluster: Cluster) -
     output = other.exchange.poll_transmit()
     assert isinstance(output, Transmit)
     assert output.droppable
+
+
+def test_a_conference_is_never_looked_for_at_another_node() -> None:
+    exchange = Exchange(Lobby(SignalingSettings(), counting_entropy(), note_changes=True))
+    exchange.join_bus(b"n" * 12, 0.0)
+    conference = Appointment(bytes(16), Tier.PLUS, START, participants=2)
+    assert not exchange.wants_home(Seat(conference, Role.ORGANISER, 0), START)
+    assert exchange.wants_home(Seat(Appointment(bytes(16), Tier.PLUS, START), Role.ORGANISER, 0), START)

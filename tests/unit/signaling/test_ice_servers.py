@@ -150,7 +150,7 @@ def test_what_is_no_authority_is_refused(text: str) -> None:
 
 ROOM = Appointment(bytes(16), Tier.BASIS, datetime(2026, 11, 22, 9, 0, tzinfo=UTC))
 OTHER_ROOM = Appointment(bytes(15) + b"1", Tier.BASIS, datetime(2026, 11, 22, 9, 0, tzinfo=UTC))
-SEAT = Seat(ROOM, Role.PARTICIPANT)
+SEAT = Seat(ROOM, Role.PARTICIPANT, 1)
 
 
 @pytest.mark.parametrize("again", ["2001:db8::1", "2001:db8:0:ffff::1"])
@@ -164,9 +164,15 @@ def test_whoever_joins_again_from_the_same_48_is_the_same_subject(again: str) ->
         (SEAT, "192.0.2.2"),
         (SEAT, "2001:db8::1"),
         (SEAT, None),
-        (Seat(ROOM, Role.ORGANISER), "192.0.2.1"),
-        (Seat(OTHER_ROOM, Role.PARTICIPANT), "192.0.2.1"),
+        (Seat(ROOM, Role.ORGANISER, 0), "192.0.2.1"),
+        (Seat(OTHER_ROOM, Role.PARTICIPANT, 1), "192.0.2.1"),
     ],
 )
 def test_another_seat_or_network_is_another_subject(seat: Seat, address: str | None) -> None:
     assert name_subject(seat, address) != name_subject(SEAT, "192.0.2.1")
+
+
+def test_each_participant_of_a_conference_is_a_subject_of_its_own() -> None:
+    conference = Appointment(bytes(16), Tier.PLUS, datetime(2026, 11, 22, 9, 0, tzinfo=UTC), participants=2)
+    seats = [Seat(conference, Role.ORGANISER, 0), *(Seat(conference, Role.PARTICIPANT, number) for number in (1, 2))]
+    assert len({name_subject(seat, "192.0.2.1") for seat in seats}) == 3

@@ -12,6 +12,7 @@ from tests.unit.signaling.harness import Harness, credential_expiry
 
 CLAIMS_PER_SEAT = 3
 MAX_CLIENTS = 8
+PUBLISH = '{"type":"publish","sdp":"v=0","sources":{"0":"camera"}}'
 
 
 class LobbyMachine(RuleBasedStateMachine):
@@ -19,6 +20,7 @@ class LobbyMachine(RuleBasedStateMachine):
         super().__init__()
         self.harness = Harness(
             turn=True,
+            media=True,
             claims_per_seat=CLAIMS_PER_SEAT,
             max_clients=MAX_CLIENTS,
             unknown_codes_per_minute=1000,
@@ -100,7 +102,7 @@ class LobbyMachine(RuleBasedStateMachine):
             self.harness.disconnect(client)
 
     @precondition(lambda self: self.open)
-    @rule(data=st.data(), text=st.sampled_from(["", "{}", '{"type":"join","loc":"A00000"}', "x" * 70_000]))
+    @rule(data=st.data(), text=st.sampled_from(["", "{}", '{"type":"join","loc":"A00000"}', PUBLISH, "x" * 70_000]))
     def misbehave(self, data: st.DataObject, text: str) -> None:
         client = data.draw(st.sampled_from(self.open))
         self.harness.send_text(client, text)
@@ -131,6 +133,10 @@ class LobbyMachine(RuleBasedStateMachine):
         for room in lobby._rooms.values():
             assert len(room) > 0, "an empty room was kept"
             assert max(Counter(claim.role for claim in room.claims()).values()) <= CLAIMS_PER_SEAT
+
+    @invariant()
+    def no_talk_of_two_reaches_the_media_server(self) -> None:
+        assert self.harness.media == []
 
     @invariant()
     def the_lobby_knows_the_open_sockets_and_no_other(self) -> None:

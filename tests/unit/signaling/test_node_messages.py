@@ -27,7 +27,7 @@ from signaling.node_messages import (
 )
 from signaling.room import ClaimRecord
 
-SEAT = Seat(Appointment(bytes(range(240, 256)), Tier.PLUS, datetime(2026, 11, 22, 9, tzinfo=UTC)), Role.PARTICIPANT)
+SEAT = Seat(Appointment(bytes(range(240, 256)), Tier.PLUS, datetime(2026, 11, 22, 9, tzinfo=UTC)), Role.PARTICIPANT, 1)
 ICE = (
     IceServer(urls=("stun:example.org:3478",)),
     IceServer(urls=("turn:example.org:3478",), username="u", credential=SecretStr("credential")),

@@ -65,6 +65,7 @@ def test_models_are_closed_and_instants_are_marked() -> None:
 
 def test_no_answer_has_room_for_a_secret_or_a_room() -> None:
     schemas = DOCUMENT["components"]["schemas"]
-    assert set(schemas["NewAppointmentView"]["properties"]) == {"id", "start", "entry_opens", "end", "tier", "locators"}
-    assert set(schemas["Locators"]["properties"]) == {"organiser", "participant"}
-    assert set(schemas["AppointmentView"]["properties"]) == {"id", "start", "entry_opens", "end", "tier"}
+    view = {"id", "start", "entry_opens", "end", "tier", "participants"}
+    assert set(schemas["NewAppointmentView"]["properties"]) == {*view, "locators"}
+    assert set(schemas["Locators"]["properties"]) == {"organiser", "participant", "participants"}
+    assert set(schemas["AppointmentView"]["properties"]) == view

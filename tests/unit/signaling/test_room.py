@@ -128,9 +128,9 @@ def test_a_confirmed_claim_never_makes_room() -> None:
 
 def test_a_token_opens_only_its_own_seat(room: Room) -> None:
     organiser = claim(room, "o", Role.ORGANISER)
-    assert room.find_by_token(Role.ORGANISER, "token-o") is organiser
-    assert room.find_by_token(Role.PARTICIPANT, "token-o") is None
-    assert room.find_by_token(Role.ORGANISER, "token-x") is None
+    assert room.find_by_token(Role.ORGANISER, 0, "token-o") is organiser
+    assert room.find_by_token(Role.PARTICIPANT, 1, "token-o") is None
+    assert room.find_by_token(Role.ORGANISER, 0, "token-x") is None
 
 
 def test_repr_hides_the_token(room: Room) -> None:

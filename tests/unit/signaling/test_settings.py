@@ -1,7 +1,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from signaling.appointments import EntryWindow, Tier
 from signaling.settings import IceSettings, OperatorSettings, SignalingSettings
@@ -140,3 +140,20 @@ def test_the_window_of_an_appointment_and_the_oldest_that_has_not_ended_go_by_th
     ends_at = settings.window(start).closes_at
     assert settings.oldest_start(ends_at - timedelta(seconds=1)) == start
     assert settings.oldest_start(ends_at) > start
+
+
+def test_a_conference_has_up_to_eight_people_unless_set_otherwise() -> None:
+    assert SignalingSettings().conference_limit == 8
+    assert SignalingSettings(max_participants=20).conference_limit == 20
+    with pytest.raises(ValidationError):
+        SignalingSettings(max_participants=21)
+    with pytest.raises(ValidationError):
+        SignalingSettings(max_participants=1)
+
+
+def test_there_are_no_conferences_on_several_nodes_and_who_asks_for_them_is_told() -> None:
+    url = SecretStr("redis://localhost:6379/0")
+    assert SignalingSettings(redis_url=url).conference_limit == 2
+    assert SignalingSettings(redis_url=url, max_participants=2).conference_limit == 2
+    with pytest.raises(ValidationError, match="do not work with redis_url yet"):
+        SignalingSettings(redis_url=url, max_participants=8)

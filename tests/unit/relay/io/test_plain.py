@@ -808,6 +808,25 @@ def pair(closed_plane: PlainDataPath, clients: Clients, clock: Clock, host: str)
     return tuple(Client(closed_plane, clients, clock, host, port) for port in (5001, 5002))  # type: ignore[return-value]  # two
 
 
+async def test_a_named_service_on_an_own_address_is_reached_and_no_other_port_of_it(
+    clients: Clients, clock: Clock, host: str
+) -> None:
+    async with udp_endpoint(host) as service, udp_endpoint(host) as other:
+        poller = Poller(asyncio.get_running_loop())
+        own = frozenset((transport((host, 0)).ip,))
+        plane = PlainDataPath(poller, own, clients, own_services=[transport(service.address)])
+        watch_drops(plane)
+        client = Client(plane, clients, clock, host, 5001)
+        client.permit(other.address)
+        client.send_indication(b"to another port", other.address)
+        assert plane.drops[Drop.OWN_ADDRESS] == 1
+        client.send_indication(b"to the service", service.address)
+        assert await service.receive() == b"to the service"
+        for handle in list(plane._relays):
+            plane.close_relay(handle)
+        poller.close()
+
+
 @pytest.mark.parametrize("data", PAYLOADS, ids=len)
 async def test_two_relays_on_an_own_address_reach_each_other(pair: tuple[Client, Client], data: bytes) -> None:
     one, other = pair

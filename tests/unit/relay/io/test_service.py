@@ -6,7 +6,7 @@ import ipaddress
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,21 @@ USER, PASSWORD = "alice-of-the-test", "wonderland"  # exists here only
 class Running:
     """A started service, and what it reported."""
 
-    def __init__(self, settings: RelaySettings, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        settings: RelaySettings,
+        tls: ssl.SSLContext | None = None,
+        own_services: Sequence[TransportAddress] = (),
+    ) -> None:
         self.settings = settings
         self.registry = CollectorRegistry()
-        self.service = RelayService(settings, Keys({}, [bytes(16)]), self.registry, certificates=Certificates(tls))
+        self.service = RelayService(
+            settings,
+            Keys({}, [bytes(16)]),
+            self.registry,
+            certificates=Certificates(tls),
+            own_services=own_services,
+        )
         self.deleted: asyncio.Queue[AllocationDeleted] = asyncio.Queue()
         observe = self.service._counts.observe
 
@@ -108,8 +119,11 @@ def settings(**changes: Any) -> RelaySettings:  # noqa: ANN401
 
 
 @contextlib.asynccontextmanager
-async def running(**changes: Any) -> AsyncIterator[Running]:  # noqa: ANN401
-    relay = Running(settings(**changes))
+async def running(
+    own_services: Sequence[TransportAddress] = (),
+    **changes: Any,  # noqa: ANN401
+) -> AsyncIterator[Running]:
+    relay = Running(settings(**changes), own_services=own_services)
     await relay.service.start()
     try:
         yield relay
@@ -351,6 +365,25 @@ async def test_two_relayed_clients_meet_on_an_own_address_and_nobody_else_is_met
         service.send(b"mark", service.address)
         assert await service.receive() == b"mark"  # and nothing before it
         assert 'packets_dropped_total{reason="own_address"} 1.0' in relay.metrics
+
+
+@pytest.mark.parametrize("host", [HOST, "127.0.0.2"])
+async def test_an_own_service_is_reached_and_no_other_port_of_its_address(host: str) -> None:
+    async with udp_endpoint(host) as service, udp_endpoint(host) as other:
+        named = TransportAddress.parse(*service.address)
+        async with running([named], peers={}) as relay, udp(relay) as (client, _):
+            await client.allocate()
+            assert await client.bind(0x4000, named) == 0
+            client.send(encode_channel_data(0x4000, b"hello"))
+            data, relayed = await service.receive_from()
+            assert data == b"hello"
+            service.send(b"and back", relayed)
+            assert decode_channel_data(await client.receive()) == (0x4000, b"and back")
+            # The permission is for the address, but not for whatever else listens there.
+            client.send(indication(Method.SEND, (XOR_PEER_ADDRESS, address(other)), (DATA, b"to another port")))
+            assert (await client.ask(Method.BINDING)).code == 0
+            assert other.is_silent
+            assert 'packets_dropped_total{reason="own_address"} 1.0' in relay.metrics
 
 
 async def test_what_peers_allow_says_of_an_own_address_holds_after_a_reload_for_those_who_are_there_already() -> None:

@@ -9,6 +9,7 @@ from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType
 from prometheus_client import CollectorRegistry
 
 from signaling.appointments import Tier
+from signaling.conference_media import ConferenceMedia
 from signaling.ice_servers import RelayPorts
 from signaling.io.clocks import Clocks
 from signaling.io.service import SignalingService
@@ -71,6 +72,7 @@ class Bench:
 
     def __init__(self, store: AppointmentStore, web_root: Path, **settings: Any) -> None:  # noqa: ANN401
         ssl_context: ssl.SSLContext | None = settings.pop("ssl_context", None)
+        media: ConferenceMedia | None = settings.pop("media", None)
         self.clock = HeldClock()
         self.issuer = FixedIssuer()
         self.store = store
@@ -89,6 +91,8 @@ class Bench:
             web_root=web_root,
             clocks=Clocks(lambda: self.clock.monotonic, lambda: self.clock.utc),
         )
+        if media is not None:
+            self.service.use_media(media)
 
     async def __aenter__(self) -> Self:
         await self.service.start()

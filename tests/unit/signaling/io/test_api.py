@@ -17,6 +17,7 @@ from signaling.openapi import OPERATIONS, PREFIX, describe_api
 from signaling.organisations import hash_token
 from signaling.settings import SignalingSettings
 from tests.unit.signaling.io.bench import KEY, START, Bench, FixedIssuer
+from tests.unit.signaling.io.recording_media import RecordingMedia
 from tests.unit.signaling.io.test_app import EXPECTED_HEADERS
 
 PLUS, SECOND, BASIS = "p" * 43, "s" * 43, "b" * 43
@@ -74,6 +75,10 @@ class Client:
         return answer
 
 
+def locators_of(made: Any) -> tuple[str, ...]:  # noqa: ANN401 - JSON
+    return (made["locators"]["organiser"], *made["locators"]["participants"])
+
+
 def hold_to_the_document(method: str, path: str, status: int, text: str) -> None:
     template = "/appointments/{id}" if path.startswith("/appointments/") else path
     operation = next((known for known in OPERATIONS if (known.method, known.path) == (method, template)), None)
@@ -117,6 +122,40 @@ async def test_people_meet_in_the_room_of_an_appointment_from_the_api(client: Cl
     second = await participant.join(created["locators"]["participant"])
     assert (first["type"], second["type"], first["room"] == second["room"]) == ("joined", "joined", True)
     assert first["features"] == ["screen"]
+
+
+async def test_where_there_is_no_media_server_two_people_may_meet_and_not_more(client: Client) -> None:
+    wish = {"start": GERMAN, "participants": 2}
+    answer = await client.refused("too_many_participants", "POST", "/appointments", wish)
+    assert answer.body["message"] == "participants: at most 2 people may meet here"
+    assert (await client.ask("GET", "/appointments")).body["appointments"] == []
+
+
+async def test_a_conference_has_a_locator_for_each_participant(store: AppointmentStore, web_root: Path) -> None:
+    settings = {"organisations": ORGANISATIONS, "max_participants": 5, "media": RecordingMedia()}
+    async with Bench(store, web_root, **settings) as bench:
+        client = Client(bench)
+        answer = await client.ask("POST", "/appointments", {"start": GERMAN, "participants": 4})
+        assert answer.status == 201
+        locators = answer.body["locators"]
+        assert locators["participant"] == locators["participants"][0]
+        for number, locator in enumerate([locators["organiser"], *locators["participants"]]):
+            seat = await store.find(locator)
+            assert seat is not None
+            assert (seat.number, seat.appointment.participants) == (number, 4)
+        assert (await client.ask("GET", "/appointments")).body["appointments"][0]["participants"] == 4
+        moved = await client.ask("PATCH", f"/appointments/{answer.body['id']}", {"start": "2026-12-08 09:00"})
+        assert moved.body["participants"] == 4
+        refused = await client.refused(
+            "too_many_participants", "POST", "/appointments", {"start": "now", "participants": 5}
+        )
+        assert refused.body["message"] == "participants: at most 5 people may meet here"
+
+
+async def test_a_conference_needs_the_tier_plus(client: Client) -> None:
+    wish = {"start": GERMAN, "participants": 2}
+    await client.refused("tier", "POST", "/appointments", wish, token=BASIS)
+    await client.refused("tier", "POST", "/appointments", {**wish, "tier": "basis"})
 
 
 @pytest.mark.parametrize(
@@ -390,7 +429,7 @@ async def test_no_name_id_locator_or_token_is_logged(client: Client, caplog: pyt
     await client.ask("PATCH", f"/appointments/{made['id']}", {"start": "2026-12-08 09:00"})
     await client.ask("DELETE", f"/appointments/{made['id']}")
     await client.refused("bad_start", "POST", "/appointments", {"start": "geheim"})
-    private = (made["id"], *made["locators"].values(), PLUS, "practice", "geheim", "127.0.0.1")
+    private = (made["id"], *locators_of(made), PLUS, "practice", "geheim", "127.0.0.1")
     assert not [text for text in private if text in caplog.text]
 
 
@@ -407,7 +446,7 @@ async def test_after_its_end_nothing_of_an_appointment_is_left_in_any_file(clien
         bytes.fromhex(made["id"]),
         seat.appointment.room_id,
         int(START.timestamp()).to_bytes(4),
-        *(store._hash(locator) for locator in made["locators"].values()),
+        *(store._hash(locator) for locator in locators_of(made)),
     ]
     await bench.service.purge()
     assert all(trace in stored() for trace in traces), "until its end it is there"

@@ -20,6 +20,12 @@ EVENTS: list[tuple[events.Event, str, dict[str, str], float]] = [
     (events.PairingFailed(), "pairings_total", {"result": "failed"}, 1),
     (events.ClaimEnded(events.Departure.LEFT), "claims_ended_total", {"departure": "left"}, 1),
     (events.RoomOpened(Tier.PLUS), "rooms", {"tier": "plus"}, 1),
+    (events.RoomOpened(Tier.PLUS), "conferences", {}, 0),
+    (events.RoomOpened(Tier.PLUS, conference=True), "rooms", {"tier": "plus"}, 1),
+    (events.RoomOpened(Tier.PLUS, conference=True), "conferences", {}, 1),
+    (events.AdmissionDecided(admitted=True), "admissions_total", {"result": "admitted"}, 1),
+    (events.AdmissionDecided(admitted=False), "admissions_total", {"result": "refused"}, 1),
+    (events.MediaRequested(events.MediaKind.WANT), "media_requests_total", {"kind": "want"}, 1),
 ]
 
 
@@ -37,10 +43,13 @@ def test_gauges_go_down_again() -> None:
         events.ClientConnected(),
         events.RoomOpened(Tier.BASIS),
         events.RoomClosed(Tier.BASIS, 1.0, paired=True),
+        events.RoomOpened(Tier.PLUS, conference=True),
+        events.RoomClosed(Tier.PLUS, 1.0, paired=True, conference=True),
         events.ClientDisconnected(),
     ):
         metrics.observe(event)
     assert registry.get_sample_value("redconnect_signaling_clients") == 0
+    assert registry.get_sample_value("redconnect_signaling_conferences") == 0
     assert registry.get_sample_value("redconnect_signaling_rooms", {"tier": "basis"}) == 0
 
 

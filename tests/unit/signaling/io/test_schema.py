@@ -4,15 +4,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from signaling.appointments import Role, Tier
-from signaling.io.schema import HEAD, METADATA, MIGRATIONS, is_current
+from signaling.io.schema import APPOINTMENTS, HEAD, METADATA, MIGRATIONS, SEATS, is_current
 from signaling.io.store import AppointmentStore, StoreError
 from tests.unit.signaling.io.bench import KEY, START
 
@@ -61,6 +62,35 @@ async def test_a_database_from_before_the_migrations_keeps_its_codes(tmp_path: P
     assert first.id != second.id
     assert not {first.id, second.id} & set(starts)
     await store.close()
+
+
+async def test_appointments_of_the_second_step_are_for_two_and_their_seats_are_numbered(database_url: str) -> None:
+    store = AppointmentStore(database_url, KEY)
+    engine = create_async_engine(database_url)
+    async with engine.begin() as connection:
+        await connection.run_sync(_migrate_to, "0002")
+        room, start = b"a" * 16, int(START.timestamp())
+        # Columns of later steps have a default of the server, and are not named here.
+        await connection.execute(insert(APPOINTMENTS).values(id=room, room_id=room, tier="plus", start_unix=start))
+        for role in Role:
+            values = {"locator_hash": store._hash(f"{role}"), "appointment_id": room, "role": role.value}
+            await connection.execute(insert(SEATS).values(values))
+    await engine.dispose()
+    await store.open()
+    for number, role in enumerate((Role.ORGANISER, Role.PARTICIPANT)):
+        seat = await store.find(f"{role}")
+        assert seat is not None
+        assert (seat.role, seat.number, seat.appointment.participants) == (role, number, 1)
+    conference = await store.create(START, Tier.PLUS, participants=3)
+    assert len(conference.participant_locators) == 3
+    await store.close()
+
+
+def _migrate_to(connection: Connection, step: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    command.upgrade(config, step)
 
 
 async def test_processes_that_start_together_shape_the_database_once(database_url: str) -> None:

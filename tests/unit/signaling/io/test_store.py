@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from signaling.appointments import PlannedAppointment, Role, Tier
+from signaling.appointments import MAX_PEOPLE, PlannedAppointment, Role, Seat, Tier
 from signaling.codes import AccessCode, InvalidCode, secret_from
 from signaling.io.store import (
     MAX_CONNECTIONS,
@@ -39,10 +39,41 @@ async def test_both_seats_of_an_appointment_are_found(any_store: AppointmentStor
     new = await any_store.create(START, Tier.PLUS)
     organiser = await any_store.find(new.organiser_locator)
     participant = await any_store.find(new.participant_locator)
-    assert organiser == (new.appointment, Role.ORGANISER)
-    assert participant == (new.appointment, Role.PARTICIPANT)
+    assert organiser == Seat(new.appointment, Role.ORGANISER, 0)
+    assert participant == Seat(new.appointment, Role.PARTICIPANT, 1)
     assert new.appointment.start == START
     assert new.appointment.tier is Tier.PLUS
+
+
+async def test_each_seat_of_a_conference_has_a_number_and_a_locator_of_its_own(any_store: AppointmentStore) -> None:
+    new = await any_store.create(START, Tier.PLUS, participants=MAX_PEOPLE - 1)
+    assert len({new.organiser_locator, *new.participant_locators}) == MAX_PEOPLE
+    assert new.appointment.is_conference
+    assert await any_store.find(new.organiser_locator) == Seat(new.appointment, Role.ORGANISER, 0)
+    for number, locator in enumerate(new.participant_locators, start=1):
+        assert await any_store.find(locator) == Seat(new.appointment, Role.PARTICIPANT, number)
+    assert await any_store.list_planned(None, since=START) == [new.planned]
+    moved = await any_store.move(new.id, None, START + timedelta(hours=1), since=START)
+    assert moved.participants == MAX_PEOPLE - 1
+
+
+@pytest.mark.parametrize("participants", [0, MAX_PEOPLE])
+async def test_a_conference_is_not_smaller_or_larger_than_may_be(store: AppointmentStore, participants: int) -> None:
+    with pytest.raises(ValueError, match="1 to 19 participants"):
+        await store.create(START, Tier.PLUS, participants=participants)
+    assert await store.list_planned(None, since=START) == []
+
+
+async def test_of_a_deleted_conference_nothing_is_left_in_the_file(store: AppointmentStore, tmp_path: Path) -> None:
+    new = await store.create(START, Tier.PLUS, participants=5)
+    hashes = [store._hash(locator) for locator in (new.organiser_locator, *new.participant_locators)]
+    assert all(digest in bytes_of_files(tmp_path) for digest in hashes)
+    assert await store.delete_started_before(START + timedelta(seconds=1)) == 1
+    for locator in (new.organiser_locator, *new.participant_locators):
+        assert await store.find(locator) is None
+    await store.close()
+    left = bytes_of_files(tmp_path)
+    assert not any(digest in left for digest in hashes)
 
 
 async def test_an_unknown_locator_leads_nowhere(any_store: AppointmentStore) -> None:
@@ -57,7 +88,7 @@ async def test_many_lookups_at_once_wait_for_few_connections_that_stay_open(any_
         found = await asyncio.gather(
             *(any_store.find(new.organiser_locator) for _ in range(4 * MAX_CONNECTIONS)),
         )
-        assert set(found) == {(new.appointment, Role.ORGANISER)}
+        assert set(found) == {Seat(new.appointment, Role.ORGANISER, 0)}
     assert len(opened) < MAX_CONNECTIONS, "one was there before"
 
 
@@ -113,8 +144,8 @@ async def test_the_tables_have_only_the_columns_that_were_promised(store: Appoin
     finally:
         connection.close()
     assert columns == {
-        "appointment": {"id", "room_id", "organisation_hash", "tier", "start_unix"},
-        "seat": {"locator_hash", "appointment_id", "role"},
+        "appointment": {"id", "room_id", "organisation_hash", "tier", "start_unix", "participants"},
+        "seat": {"locator_hash", "appointment_id", "role", "number"},
         "alembic_version": {"version_num"},
     }
     assert journal == ("wal",)

@@ -1,0 +1,182 @@
+/**
+ * A conference and all that belongs to it: fetched when the server has said that the appointment is one, and put together here.
+ */
+
+import { addWords } from "../texts.js";
+import { ConferenceMachine } from "./conference_machine.js";
+import { ConferenceMedia } from "./conference_media.js";
+import { ConferencePanel } from "./conference_panel.js";
+import { ConferenceView } from "./conference_view.js";
+import { decodeSealed } from "./sealed_messages.js";
+import { SealedMedia, SealingUnsupported, canSealMedia } from "./sealed_media.js";
+
+const STYLES = "/css/conference.css";
+
+/**
+ * @typedef {object} ConferenceOptions
+ * @property {import("../signaling_client.js").Seat} seat of the first `joined`
+ * @property {string} name of the person
+ * @property {() => string} drawEpoch
+ * @property {() => number} now monotonic milliseconds
+ * @property {() => void} settle something has happened: do what follows from it, and show it
+ * @property {() => import("../media.js").Media | null} media the own devices
+ * @property {() => void} switchMicrophone
+ * @property {(words: string) => void} announce
+ */
+
+/** @type {Promise<unknown> | null} */ let fetched = null;
+
+/**
+ * Fetch what conferences need, and begin one.
+ *
+ * @param {ConferenceOptions} options
+ * @returns {Promise<Conference>}
+ * @throws {SealingUnsupported} this browser cannot encrypt its media: nothing was asked of the person
+ * @throws {TypeError} words or styles cannot be fetched
+ */
+export async function openConference(options) {
+  if (!canSealMedia()) throw new SealingUnsupported("no RTCRtpScriptTransform");
+  try {
+    await (fetched ??= Promise.all([addWords((language) => import(`./words_${language}.js`)), addStyles()]));
+  } catch (error) {
+    fetched = null;
+    throw error;
+  }
+  return new Conference(options);
+}
+
+export class Conference {
+  /** @type {ConferenceMachine} */ machine;
+  #options;
+  #sealed;
+  #media;
+  #view;
+  #panel;
+  /** @type {import("./conference_media.js").RemoteTrack[]} */ #tracks = [];
+
+  /** @param {ConferenceOptions} options */
+  constructor(options) {
+    const { seat, name, drawEpoch, now, announce } = options;
+    this.#options = options;
+    this.machine = new ConferenceMachine({ seat, name, drawEpoch });
+    this.#sealed = new SealedMedia({ unsealed: () => this.#act((machine) => machine.unsealed()) });
+    this.#media = new ConferenceMedia({
+      sealed: this.#sealed,
+      handlers: {
+        offered: (sdp, sources) => this.#act((machine) => machine.offered(sdp, sources)),
+        answered: (sdp, version) => this.#act((machine) => machine.answered(sdp, version)),
+        sideChanged: (side, state) => this.#act((machine) => machine.sideChanged(side, state, now())),
+        tracksChanged: (tracks) => {
+          this.#tracks = tracks;
+          this.#act(() => {});
+        },
+      },
+    });
+    const admit = (/** @type {string} */ pid, /** @type {boolean} */ ok) => this.#act((machine) => machine.admit(pid, ok));
+    this.#view = new ConferenceView({
+      admit,
+      want: (tracks) => this.#act((machine) => machine.want(tracks, now())),
+      answerMute: (mute) => {
+        if (mute) options.switchMicrophone();
+        this.#act((machine) => machine.answerMute());
+      },
+      announce,
+    });
+    this.#panel = new ConferencePanel({
+      admit,
+      remove: (pid) => this.#act((machine) => machine.remove(pid, now())),
+      lock: (locked) => this.#act((machine) => machine.lock(locked)),
+      askToMute: (pid) => {
+        this.#act((machine) => machine.askToMute(pid));
+      },
+      compare: (pid, compared) => this.#act((machine) => machine.compare(pid, compared)),
+      announce,
+    });
+  }
+
+  /** @type {typeof decodeSealed} what comes by the sealed channels */
+  get decode() {
+    return decodeSealed;
+  }
+
+  /** The own devices have changed. */
+  mediaChanged() {
+    const media = this.#options.media();
+    const tracks = {
+      microphone: media?.track("microphone") ?? null,
+      camera: media?.isOn("camera") ? media.track("camera") : null,
+      screen: media?.screen?.getVideoTracks()[0] ?? null,
+    };
+    this.#media.replaceTracks(tracks);
+    const { camera, screen } = tracks;
+    this.machine.sourcesChanged({ camera: camera !== null, microphone: media?.isOn("microphone") === true, screen: screen !== null });
+  }
+
+  /** @param {import("./conference_machine.js").Action} action that is not of every room */
+  perform(action) {
+    const servers = this.machine.view().seat?.ice ?? [];
+    switch (action.do) {
+      case "key":
+        this.#sealed.apply(action.action);
+        break;
+      case "open_publish":
+        this.#media.openPublish(servers);
+        break;
+      case "restart_publish":
+        this.#media.restartPublish();
+        break;
+      case "take_answer":
+        this.#media.takeAnswer(action.sdp);
+        break;
+      case "take_offer":
+        this.#media.takeOffer(action.sdp, action.version, action.tracks, servers);
+        break;
+      case "close_subscribe":
+        this.#media.closeSubscribe();
+        break;
+      case "close_conference":
+        this.#media.close();
+        break;
+      case "limit_layers":
+        this.#media.limitLayers(action.unwanted);
+        break;
+      case "renew_ice":
+        this.#media.renewIce(action.servers);
+        break;
+    }
+  }
+
+  /** @param {import("../room.js").PageView & ReturnType<ConferenceMachine["view"]>} view */
+  render(view) {
+    if (view.phase !== "room") this.#sealed.close(); // no key outlives the talk
+    this.#view.render(view, this.#tracks);
+    this.#panel.render(view);
+  }
+
+  /** It is over, and nothing of it stays on the page. */
+  close() {
+    this.#media.close();
+    this.#sealed.close();
+    this.#view.close();
+    this.#panel.close();
+  }
+
+  /** @param {(machine: ConferenceMachine) => void} event */
+  #act(event) {
+    event(this.machine);
+    this.#options.settle();
+  }
+}
+
+/** @returns {Promise<void>} when they are in use */
+function addStyles() {
+  const link = Object.assign(document.createElement("link"), { rel: "stylesheet", href: STYLES });
+  return new Promise((resolve, reject) => {
+    link.onload = () => resolve();
+    link.onerror = () => {
+      link.remove();
+      reject(new TypeError("no styles"));
+    };
+    document.head.append(link);
+  });
+}
