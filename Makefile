@@ -93,7 +93,7 @@ bench: setup native ## figures beside coturn, measured in the same run (needs ro
 bench-signaling: setup ## CPU of joins and messages, memory of seats, time to the first picture; about fifteen minutes
 	@$(BIN)/python -m tests.bench.signaling
 
-bench-sfu: setup native ## the conference server beside Janus, measured in the same run; about five minutes (needs root for network namespaces)
+bench-sfu: setup native ## the conference server beside Janus, measured in the same run; about seven minutes (needs root for network namespaces)
 	@scripts/system-packages bench-sfu
 	@$(BIN)/python -m tests.bench.sfu
 

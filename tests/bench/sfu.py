@@ -1,6 +1,6 @@
 """Figures of our SFU beside Debian's Janus (videoroom), measured in the same run with the same generator.
 
-    make bench-sfu                               # three rounds, some five minutes
+    make bench-sfu                               # three rounds, some seven minutes
     .venv/bin/python -m tests.bench.sfu --rounds 1 --only "one by one"
 
 Two namespaces joined by veth. The server and the threaded receive processing of its interface have one CPU under
