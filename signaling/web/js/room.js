@@ -423,7 +423,11 @@ export class Room {
       this.#conference = conference;
       this.#machine = conference.machine;
       this.#machine.joined(seat, now());
-      for (const event of held) event();
+      this.#settle();
+      for (const event of held) {
+        event();
+        this.#settle(); // what the next one is about may be made by this one, as a channel is
+      }
     }
     this.#settle();
   }
