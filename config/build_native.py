@@ -42,7 +42,7 @@ _COMPILED_SFU: Final = {
 }
 
 # What gcc makes of it: 2 for a service; 0 builds in a third of the time, for tests that look at behaviour alone.
-_LEVEL: Final = os.environ.get("REDCONNECT_NATIVE_LEVEL", "2")
+_LEVEL: Final = os.environ.get("NATIVE_LEVEL", "2")
 _SETUP: Final = """
 import sys
 from mypyc.build import mypycify
