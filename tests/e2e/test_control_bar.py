@@ -86,6 +86,7 @@ def test_a_camera_that_is_off_is_closed_and_the_same_one_is_opened_again_without
     assert page.evaluate(LIVE) == []
 
 
+@pytest.mark.long
 def test_who_comes_with_the_camera_off_is_not_asked_for_it_and_can_be_seen_later_without_a_new_offer(
     service: Service, invite: Callable[..., Participant], patient: Participant
 ) -> None:
@@ -115,6 +116,7 @@ def test_who_comes_with_the_camera_off_is_not_asked_for_it_and_can_be_seen_later
     assert page.evaluate(ORIGINS) == offers
 
 
+@pytest.mark.long
 def test_a_camera_that_another_program_took_while_it_was_off_is_told(
     service: Service, invite: Callable[..., Participant], patient: Participant
 ) -> None:
@@ -195,6 +197,7 @@ def test_full_screen_shows_the_partner_alone_and_escape_leaves_it(
     page.wait_for_function("() => document.fullscreenElement === null")
 
 
+@pytest.mark.long
 def test_a_browser_without_full_screen_gives_its_whole_window(
     service: Service, invite: Callable[..., Participant], patient: Participant
 ) -> None:

@@ -40,6 +40,7 @@ def test_a_wrong_check_symbol_is_told_without_asking_the_server(person: Particip
     assert sockets == []
 
 
+@pytest.mark.long
 def test_what_the_form_has_found_stands_while_the_devices_are_tried(person: Participant, service: Service) -> None:
     page = person.page
     page.get_by_test_id("check-button").click()
@@ -52,6 +53,7 @@ def test_what_the_form_has_found_stands_while_the_devices_are_tried(person: Part
     expect(page.get_by_test_id("code-input")).to_have_attribute("aria-invalid", "true")
 
 
+@pytest.mark.long
 def test_an_older_refusal_of_the_server_does_not_come_back_over_what_the_form_has_found(
     person: Participant, service: Service
 ) -> None:
@@ -67,6 +69,7 @@ def test_an_older_refusal_of_the_server_does_not_come_back_over_what_the_form_ha
     person.text("waiting-text")
 
 
+@pytest.mark.long
 def test_a_refusal_is_gone_with_its_code_when_another_link_is_opened(person: Participant, service: Service) -> None:
     page = person.page
     person.join("Petra Muster", service.create_appointment("2027-07-01 14:30").participant)
@@ -94,6 +97,7 @@ def test_a_browser_that_is_too_old_is_told_for_good_and_offered_no_check(
     assert person.text("error-text") == old
 
 
+@pytest.mark.long
 def test_who_wants_to_enter_another_code_finds_nothing_of_the_last_one(person: Participant, service: Service) -> None:
     person.join("Petra Muster", service.create_appointment().participant)
     person.text("waiting-text")

@@ -123,6 +123,7 @@ def test_the_chosen_loudspeaker_carries_the_partner_and_the_test_sound(
     expect(page.get_by_test_id("settings-problem")).to_be_hidden()
 
 
+@pytest.mark.long
 def test_the_meter_follows_the_microphone_and_says_so_in_words(
     service: Service, doctor: Participant, patient: Participant
 ) -> None:
@@ -172,6 +173,7 @@ def test_a_device_that_does_not_open_is_told_and_the_present_one_goes_on(
     expect(page.get_by_test_id("device-notice")).to_be_hidden()
 
 
+@pytest.mark.long
 def test_a_loudspeaker_that_does_not_open_is_told_and_not_shown_as_chosen(
     service: Service, invite: Callable[..., Participant]
 ) -> None:
