@@ -19,6 +19,8 @@ from tests.support.service import Codes, Service
 Enter = Callable[..., "Stage"]
 
 # Keeps the machine, and lends the view pictures in place of those that nobody sends.
+pytestmark = pytest.mark.long
+
 HOOKS = """async () => {
   const { ConferenceMachine } = await import("/js/conference/conference_machine.js");
   const { ConferenceView } = await import("/js/conference/conference_view.js");

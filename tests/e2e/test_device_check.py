@@ -136,6 +136,7 @@ def test_a_microphone_that_cannot_be_measured_is_used_all_the_same(
     assert page.evaluate("() => window.__asked.length") == 1
 
 
+@pytest.mark.long
 def test_a_loudspeaker_that_does_not_start_is_told(service: Service, invite: Callable[..., Participant]) -> None:
     patient = invite(script=SILENT)
     patient.open(service.create_appointment().participant_link)

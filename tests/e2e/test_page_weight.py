@@ -96,6 +96,7 @@ def test_a_reload_in_the_room_leads_back_into_it(patient: Participant, service: 
 
 
 @pytest.mark.parametrize("lost", ["/js/consultation.js", "/js/elligator.js", "/css/stage.css"])
+@pytest.mark.long
 def test_a_room_that_cannot_be_fetched_is_told_and_a_reload_mends_it(
     patient: Participant, service: Service, lost: str
 ) -> None:
@@ -111,6 +112,7 @@ def test_a_room_that_cannot_be_fetched_is_told_and_a_reload_mends_it(
     assert_only_complains_of(patient, lost)
 
 
+@pytest.mark.long
 def test_a_check_that_cannot_be_fetched_is_told(patient: Participant, address: str) -> None:
     patient.page.route("**/js/media.js", lambda route: route.abort())
     patient.open(f"{address}/")

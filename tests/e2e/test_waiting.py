@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.support.browser import CONNECT_MS, Participant
@@ -40,6 +41,7 @@ def test_the_organiser_reads_on_stage_and_panel_since_when_the_participant_waits
     assert "wartet" not in patient.page.locator("body").inner_text()
 
 
+@pytest.mark.long
 def test_a_participant_who_is_still_asked_for_the_camera_waits_already(
     service: Service, invite: Callable[..., Participant]
 ) -> None:
@@ -70,6 +72,7 @@ def test_once_the_talk_stands_nobody_waits_any_more(
         expect(doctor.page.get_by_test_id(test_id)).to_be_hidden()
 
 
+@pytest.mark.long
 def test_an_organiser_who_was_here_first_reads_nothing_of_waiting(
     service: Service, invite: Callable[..., Participant]
 ) -> None:
