@@ -54,10 +54,8 @@ in-process: $(VENV)/.dev ## unit tests, random inputs, corpora
 	@REDCONNECT_PURE=1 $(PYTEST) tests/unit tests/fuzz
 
 # Tests of running services, and of browsers, mostly wait for something: several files run side by side.
-SIDE_BY_SIDE := -q --numprocesses 3 --dist loadfile
-
 services: setup native
-	@$(PYTEST) $(SIDE_BY_SIDE) tests/processes tests/conformance
+	@scripts/tests-side-by-side services tests/processes tests/conformance
 
 processes: native ## the service as a process: signals, reload, drain, certificates, workers
 	@$(PYTEST) tests/processes
@@ -75,7 +73,7 @@ conformance: setup native ## by RFC section, with coturn's clients as the other 
 	@$(PYTEST) tests/conformance
 
 e2e-short: native
-	@$(PYTEST) $(SIDE_BY_SIDE) -m "not long" tests/e2e
+	@scripts/tests-side-by-side e2e -m "not long" tests/e2e
 
 e2e: setup native ## real browsers through the real service: also what takes too long for every change, half an hour in all
 	@$(PYTEST) tests/e2e

@@ -32,7 +32,7 @@ def codes(service: Service) -> Codes:
     return service.create_appointment()
 
 
-@pytest.fixture(params=[DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.fixture(params=[pytest.param(DESKTOP, marks=pytest.mark.long, id="desktop"), pytest.param(PHONE, id="phone")])
 def visitor(request: pytest.FixtureRequest, invite: Callable[..., Participant]) -> Participant:
     return invite(viewport=request.param)
 

@@ -78,7 +78,9 @@ def hang_up(doctor: Participant, patient: Participant) -> None:
 
 
 @pytest.mark.parametrize("scene", ["closed"], indirect=True)
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    "path", [path if path == "turns" else pytest.param(path, marks=pytest.mark.long) for path in PATHS]
+)
 def test_behind_closed_firewalls_pictures_flow_through_our_relay(scene: Scene, path: str) -> None:
     wish, protocol = PATHS[path]
     before = relayed_bytes(scene.service, protocol)
@@ -95,6 +97,7 @@ def test_behind_closed_firewalls_pictures_flow_through_our_relay(scene: Scene, p
         hang_up(doctor, patient)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scene", ["closed"], indirect=True)
 def test_behind_closed_firewalls_the_browsers_find_the_relay_by_themselves(scene: Scene) -> None:
     with scene.chromium_in(scene.lab.alice) as alice, scene.chromium_in(scene.lab.bob) as bob:
@@ -122,7 +125,7 @@ def test_where_the_networks_are_open_media_goes_directly_and_never_through_the_r
     ("scene", "wish"),
     [
         pytest.param("routed", {}, id="direct"),
-        pytest.param("closed", {**PATHS["turn-udp"][0], "relayOnly": True}, id="turn-udp"),
+        pytest.param("closed", {**PATHS["turn-udp"][0], "relayOnly": True}, id="turn-udp", marks=pytest.mark.long),
     ],
     indirect=["scene"],
 )

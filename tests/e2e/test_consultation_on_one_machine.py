@@ -1,5 +1,6 @@
 """The patient's and the doctor's journey in two real browser windows, as after `make run`."""
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.support.browser import Participant, watch_both
@@ -55,6 +56,7 @@ def test_a_reload_keeps_the_seat_and_the_consultation_goes_on(
     assert after[joins("joined")] == before[joins("joined")], "nobody needed a new seat"
 
 
+@pytest.mark.long
 def test_after_hanging_up_both_may_come_back_with_the_same_codes(
     service: Service, doctor: Participant, patient: Participant
 ) -> None:

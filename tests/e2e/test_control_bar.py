@@ -19,6 +19,7 @@ def test_the_bar_has_its_buttons_in_the_agreed_order_and_the_screen_in_plus_only
     expect(bar(patient.page)).to_have_text(["Kamera", "Mikrofon", "Vollbild", "Auflegen"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("viewport", [(360, 740), (740, 360)])
 def test_every_button_of_the_bar_is_on_a_phone_however_it_is_held(
     service: Service, invite: Callable[..., Participant], viewport: tuple[int, int]
@@ -137,6 +138,7 @@ def test_a_camera_that_another_program_took_while_it_was_off_is_told(
     patient.await_growth("framesDecoded")
 
 
+@pytest.mark.long
 def test_a_screen_is_seen_also_while_the_camera_is_off_and_stops_when_the_talk_ends(
     service: Service, invite: Callable[..., Participant], patient: Participant
 ) -> None:
@@ -157,6 +159,7 @@ def test_a_screen_is_seen_also_while_the_camera_is_off_and_stops_when_the_talk_e
     assert doctor.page.evaluate("() => window.__screen.getTracks()[0].readyState") == "ended"
 
 
+@pytest.mark.long
 def test_to_think_better_of_sharing_is_no_fault_and_a_system_that_forbids_it_is_named(
     service: Service, invite: Callable[..., Participant]
 ) -> None:
@@ -173,6 +176,7 @@ def test_to_think_better_of_sharing_is_no_fault_and_a_system_that_forbids_it_is_
     expect(page.get_by_test_id("screen-button")).to_have_attribute("aria-pressed", "false")
 
 
+@pytest.mark.long
 def test_full_screen_shows_the_partner_alone_and_escape_leaves_it(
     service: Service, doctor: Participant, patient: Participant
 ) -> None:
@@ -209,6 +213,7 @@ def test_a_browser_without_full_screen_gives_its_whole_window(
     expect(doctor.page.get_by_test_id("local-video")).to_be_visible()
 
 
+@pytest.mark.long
 def test_the_own_picture_is_hidden_and_shown_again_while_the_partner_goes_on_seeing_it(
     service: Service, doctor: Participant, patient: Participant
 ) -> None:

@@ -107,6 +107,7 @@ def test_what_is_missing_is_named_with_its_mend_and_nobody_is_kept_out(
     assert patient.complaints == []
 
 
+@pytest.mark.long
 def test_a_busy_camera_is_named_and_the_microphone_is_used_all_the_same(
     service: Service, invite: Callable[..., Participant]
 ) -> None:
@@ -121,6 +122,7 @@ def test_a_busy_camera_is_named_and_the_microphone_is_used_all_the_same(
     expect(patient.page.get_by_test_id("check-camera")).to_have_attribute("aria-pressed", "false")
 
 
+@pytest.mark.long
 def test_a_microphone_that_cannot_be_measured_is_used_all_the_same(
     service: Service, invite: Callable[..., Participant]
 ) -> None:

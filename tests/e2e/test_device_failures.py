@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Playwright, expect
 
 from tests.support.browser import Participant, chromium, talk, watch_both
@@ -38,6 +39,7 @@ def test_who_allows_neither_camera_nor_microphone_sees_and_hears_the_partner_all
         assert patient.complaints == []
 
 
+@pytest.mark.long
 def test_a_camera_pulled_out_in_the_talk_is_named_and_comes_back_by_its_button(
     service: Service, invite: Callable[..., Participant], doctor: Participant
 ) -> None:

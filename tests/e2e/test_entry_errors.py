@@ -126,6 +126,7 @@ def test_a_code_has_expired_a_day_after_the_planned_start(person: Participant, s
     assert person.text("error-text") == "Dieser Zugangscode ist abgelaufen."
 
 
+@pytest.mark.long
 def test_a_code_that_a_running_consultation_uses_is_refused(
     doctor: Participant, patient: Participant, person: Participant, service: Service
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_code_that_a_running_consultation_uses_is_refused(
     assert patient.figures()["state"] == "connected"
 
 
+@pytest.mark.long
 def test_two_people_with_the_same_code_are_told_while_they_wait(
     doctor: Participant, person: Participant, service: Service
 ) -> None:
@@ -153,6 +155,7 @@ def test_two_people_with_the_same_code_are_told_while_they_wait(
         assert participant.text("waiting-hint") == IN_USE
 
 
+@pytest.mark.long
 def test_codes_of_two_appointments_leave_both_waiting_with_a_hint_after_a_minute(
     doctor: Participant, person: Participant, service: Service
 ) -> None:
@@ -197,16 +200,22 @@ def test_where_no_path_is_found_the_page_leads_to_what_can_be_done_about_it(
 
 @pytest.fixture
 def small_service(tmp_path: Path) -> Iterator[Service]:
-    """A service that has room for two."""
+    """A service that has room for two, and takes one wrong code a minute."""
     port = free_port()
     settings = {
-        "signaling": {"port": port, "public_url": f"http://localhost:{port}", "max_clients": 2},
+        "signaling": {
+            "port": port,
+            "public_url": f"http://localhost:{port}",
+            "max_clients": 2,
+            "unknown_codes_per_minute": 1,
+        },
         "relay": {"udp_ports": [free_port()], "tcp_ports": [free_port()], "tls_ports": [free_port()]},
     }
     with run_service(tmp_path, settings) as started:
         yield started
 
 
+@pytest.mark.long
 def test_a_crowded_service_is_told_and_the_page_comes_in_by_itself_and_guessing_is_stopped(
     small_service: Service, invite: Callable[..., Participant]
 ) -> None:
@@ -226,9 +235,9 @@ def test_a_crowded_service_is_told_and_the_page_comes_in_by_itself_and_guessing_
 
     third.hang_up()
     third.text("ended-text")
-    first.page.evaluate(GUESS, 10)
     newcomer = invite()  # who has had a seat before is not sent away, but tries again by itself
     newcomer.open(ours.participant_link)
+    first.page.evaluate(GUESS, 2)
     newcomer.join("Petra Muster")
     told = newcomer.text("error-text")
     assert re.fullmatch(r"Zu viele Versuche\. Bitte in [1-9]\d? Sekunden erneut\.", told), told

@@ -168,6 +168,7 @@ def test_the_check_is_retold_with_what_does_not_work(invite: Callable[..., Parti
     assert not GERMAN_LETTERS.search(visible_text(patient.page))
 
 
+@pytest.mark.long
 def test_waiting_is_retold_and_a_notice_that_was_closed_stays_closed(
     invite: Callable[..., Participant], service: Service
 ) -> None:
@@ -192,6 +193,7 @@ def test_waiting_is_retold_and_a_notice_that_was_closed_stays_closed(
     expect(notice).to_be_hidden()
 
 
+@pytest.mark.long
 def test_a_running_talk_is_not_touched_and_all_of_it_is_retold(
     service: Service, doctor: Participant, patient: Participant
 ) -> None:
@@ -236,6 +238,7 @@ def test_a_running_talk_is_not_touched_and_all_of_it_is_retold(
     )
 
 
+@pytest.mark.long
 def test_a_screen_reader_hears_of_the_change_and_not_the_whole_page_again(
     service: Service, doctor: Participant
 ) -> None:

@@ -87,6 +87,7 @@ def test_a_whole_talk_fetches_no_code_twice_and_asks_nobody_else(
     assert [url for url in patient.requested if not url.startswith(f"{address}/")] == []
 
 
+@pytest.mark.long
 def test_a_reload_in_the_room_leads_back_into_it(patient: Participant, service: Service) -> None:
     patient.open(service.create_appointment().participant_link)
     patient.join("Petra Muster")
@@ -121,6 +122,7 @@ def test_a_check_that_cannot_be_fetched_is_told(patient: Participant, address: s
     assert_only_complains_of(patient, "/js/media.js")
 
 
+@pytest.mark.long
 def test_who_joins_before_the_room_is_here_sees_it_coming_and_gets_in(
     service: Service, slow: Callable[[Participant], Callable[[], None]], patient: Participant
 ) -> None:
@@ -132,6 +134,7 @@ def test_who_joins_before_the_room_is_here_sees_it_coming_and_gets_in(
     patient.text("waiting-text")
 
 
+@pytest.mark.long
 def test_who_gives_up_before_the_room_is_here_is_not_taken_into_it(
     service: Service, slow: Callable[[Participant], Callable[[], None]], patient: Participant
 ) -> None:

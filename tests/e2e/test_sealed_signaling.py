@@ -111,6 +111,7 @@ def test_the_server_sees_no_name_no_description_and_no_candidate(
             assert secret not in reading
 
 
+@pytest.mark.long
 def test_both_read_the_same_safety_code_in_the_panel_while_the_talk_runs_on(
     service: Service, doctor: Participant, patient: Participant
 ) -> None:
@@ -217,6 +218,7 @@ def test_who_hangs_up_on_a_dead_line_may_come_back_at_once(
     assert doctor.connections() == 2
 
 
+@pytest.mark.long
 def test_a_code_with_another_secret_is_told_to_both_and_nobody_else_is_kept_out(
     service: Service, doctor: Participant, patient: Participant, invite: Callable[..., Participant]
 ) -> None:

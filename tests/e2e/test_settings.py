@@ -65,6 +65,7 @@ BUSY = """
 """
 
 
+@pytest.mark.long
 def test_settings_open_and_close_while_the_consultation_goes_on(
     service: Service, doctor: Participant, patient: Participant
 ) -> None:
@@ -87,7 +88,9 @@ def test_settings_open_and_close_while_the_consultation_goes_on(
     expect(page.get_by_test_id("menu-button")).to_be_focused()
 
 
-@pytest.mark.parametrize(("device", "kind"), [("camera", "video"), ("microphone", "audio")])
+@pytest.mark.parametrize(
+    ("device", "kind"), [("camera", "video"), pytest.param("microphone", "audio", marks=pytest.mark.long)]
+)
 def test_another_device_is_sent_at_once_without_a_new_offer(
     service: Service, doctor: Participant, patient: Participant, device: str, kind: str
 ) -> None:
@@ -108,6 +111,7 @@ def test_another_device_is_sent_at_once_without_a_new_offer(
     assert page.evaluate("() => document.getElementById('local-video').srcObject.getTracks().length") == 2
 
 
+@pytest.mark.long
 def test_the_chosen_loudspeaker_carries_the_partner_and_the_test_sound(
     service: Service, invite: Callable[..., Participant], patient: Participant
 ) -> None:
@@ -137,6 +141,7 @@ def test_the_meter_follows_the_microphone_and_says_so_in_words(
     expect(meter).to_have_attribute("aria-valuetext", "Mikrofon aus")
 
 
+@pytest.mark.long
 def test_devices_that_come_and_go_come_and_go_in_the_lists(
     service: Service, invite: Callable[..., Participant]
 ) -> None:
@@ -157,6 +162,7 @@ def test_devices_that_come_and_go_come_and_go_in_the_lists(
         expect(options).to_have_count(count)
 
 
+@pytest.mark.long
 def test_a_device_that_does_not_open_is_told_and_the_present_one_goes_on(
     service: Service, invite: Callable[..., Participant]
 ) -> None:
@@ -209,6 +215,7 @@ def test_a_loudspeaker_that_does_not_open_is_told_and_not_shown_as_chosen(
     assert page.evaluate("() => window.__sinks").count(refused) == 1
 
 
+@pytest.mark.long
 def test_a_camera_chosen_while_it_is_off_stays_off_and_is_the_one_that_is_opened(
     service: Service, invite: Callable[..., Participant], patient: Participant
 ) -> None:

@@ -39,6 +39,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server._replace(ports={"tls": port})
 
 
+@pytest.mark.long
 def test_a_consultation_over_nothing_but_the_shared_port(shared: Server, invite: Callable[..., Participant]) -> None:
     codes = shared.service.create_appointment()
     doctor, patient = invite(wish=WISH), invite(wish=WISH)

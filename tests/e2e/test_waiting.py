@@ -56,6 +56,7 @@ def test_a_participant_who_is_still_asked_for_the_camera_waits_already(
     waiting.to_have_text(re.compile(r"^Patient wartet seit \d\d:\d\d Uhr$"), timeout=CONNECT_MS)
 
 
+@pytest.mark.long
 def test_once_the_talk_stands_nobody_waits_any_more(
     service: Service, doctor: Participant, patient: Participant
 ) -> None:
