@@ -136,3 +136,29 @@ def test_firefox_and_chromium_talk(scene: Scene, wish: dict[str, Any]) -> None:
         is_relayed = patient.figures()["local"] == "relay"
         assert is_relayed == bool(wish)
         hang_up(doctor, patient)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("scene", ["routed"], indirect=True)
+@pytest.mark.parametrize("role", ["organiser", "participant"])
+def test_firefox_shows_the_partner_without_a_break_while_it_sends_smaller_pictures(scene: Scene, role: str) -> None:
+    with scene.firefox_in(scene.lab.alice) as alice, scene.chromium_in(scene.lab.bob) as bob:
+        fox, partner = alice.participant({}), Participant(bob)
+        doctor, patient = (fox, partner) if role == "organiser" else (partner, fox)
+        consult(scene, doctor, patient, seconds=2)
+        decoded = [fox.figures()["framesDecoded"]]
+        for bitrate in (800_000, 600_000, 400_000):
+            fox.do(lambda page, bitrate=bitrate: page.evaluate(SEND_WITH, bitrate))
+            fox.await_growth("framesDecoded")
+            decoded.append(fox.figures()["framesDecoded"])
+        assert decoded == sorted(decoded), f"the picture of the partner began anew: {decoded}"
+        hang_up(doctor, patient)
+
+
+# As the page does on a weak line.
+SEND_WITH = """async (bitrate) => {
+  const { sender } = window.__connections.at(-1).getTransceivers().find((each) => each.sender.track?.kind === "video");
+  const parameters = sender.getParameters();
+  for (const encoding of parameters.encodings) encoding.maxBitrate = bitrate;
+  await sender.setParameters(parameters);
+}"""

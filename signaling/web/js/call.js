@@ -1,9 +1,13 @@
 /**
  * One RTCPeerConnection with one partner: perfect negotiation, no page.
  *
- * There are always exactly two transceivers, audio and video, whether or not the devices exist: a camera that is found
- * later is put in by `replaceTrack`, without a new offer. The organiser's side makes them and is impolite; the
- * participant's side takes them from the first offer and is polite. So the first round never collides.
+ * There are always exactly three transceivers, whether or not the devices exist: sound both ways, the organiser's picture
+ * and the participant's. A camera that is found later is put in by `replaceTrack`, without a new offer. The organiser's
+ * side makes them and is impolite; the participant's side takes them from the first offer and is polite. So the first
+ * round never collides.
+ *
+ * Each picture has a transceiver of its own because Firefox begins a receiving stream anew, and shows nothing until the
+ * next whole picture, whenever the parameters of the sender beside it change: on a weak line, every two seconds.
  */
 
 import { parametersFor } from "./sending.js";
@@ -68,9 +72,10 @@ export class Call {
     this.#pc.ontrack = ({ track }) => options.trackArrived(track);
     this.#pc.onconnectionstatechange = () => this.#reportState();
     if (!options.polite) {
-      for (const kind of ["audio", "video"]) {
-        this.#pc.addTransceiver(this.#tracks[kind] ?? kind, { direction: "sendrecv", streams: [options.local.stream] });
-      }
+      const streams = [options.local.stream];
+      this.#pc.addTransceiver(this.#tracks.audio ?? "audio", { direction: "sendrecv", streams });
+      this.#pc.addTransceiver(this.#tracks.video ?? "video", { direction: "sendonly", streams });
+      this.#pc.addTransceiver("video", { direction: "recvonly" });
     }
   }
 
@@ -105,7 +110,7 @@ export class Call {
    */
   async replaceTrack(kind, track) {
     this.#tracks[kind] = track;
-    const transceiver = this.#transceiver(kind);
+    const transceiver = this.#sendingTransceiver(kind);
     if (transceiver === undefined || this.#closed) return; // the polite side puts it in when the first offer comes
     try {
       await transceiver.sender.replaceTrack(track);
@@ -220,7 +225,7 @@ export class Call {
   #applySending() {
     for (const kind of /** @type {const} */ (["audio", "video"])) {
       this.#tuning = this.#tuning.then(async () => {
-        const sender = this.#transceiver(kind)?.sender;
+        const sender = this.#sendingTransceiver(kind)?.sender;
         if (sender === undefined || this.#closed) return;
         try {
           const parameters = parametersFor(sender.getParameters(), this.#sending[kind]);
@@ -237,9 +242,10 @@ export class Call {
   async #fillTransceivers() {
     if (!this.#options.polite) return;
     for (const kind of ["audio", "video"]) {
-      const transceiver = this.#transceiver(kind);
-      if (transceiver === undefined || transceiver.direction === "sendrecv") continue;
-      transceiver.direction = "sendrecv";
+      const transceiver = this.#sendingTransceiver(kind);
+      const direction = kind === "audio" ? "sendrecv" : "sendonly";
+      if (transceiver === undefined || transceiver.direction === direction) continue;
+      transceiver.direction = direction;
       // Sound and picture in one stream: only then do browsers keep them in step.
       transceiver.sender.setStreams?.(this.#options.local.stream);
       await transceiver.sender.replaceTrack(this.#tracks[kind]);
@@ -312,7 +318,7 @@ export class Call {
       void this.#sendWholePicture();
       return;
     }
-    this.#iceTransport = this.#transceiver("video")?.sender.transport?.iceTransport ?? null;
+    this.#iceTransport = this.#sendingTransceiver("video")?.sender.transport?.iceTransport ?? null;
     this.#iceTransport?.addEventListener("selectedcandidatepairchange", () => {
       if (this.#closed) return;
       void this.#sendWholePicture();
@@ -325,7 +331,7 @@ export class Call {
    * asks for a picture that needs no earlier one. Browsers that do not know the option ignore it.
    */
   async #sendWholePicture() {
-    const sender = this.#transceiver("video")?.sender;
+    const sender = this.#sendingTransceiver("video")?.sender;
     if (this.#closed || !sender?.track) return;
     try {
       const parameters = sender.getParameters();
@@ -335,9 +341,14 @@ export class Call {
     }
   }
 
-  /** @param {string} kind */
-  #transceiver(kind) {
-    return this.#pc.getTransceivers().find((transceiver) => transceiver.receiver.track.kind === kind);
+  /**
+   * The one that sends our sound, or our picture: of those for pictures, the organiser's comes first.
+   *
+   * @param {string} kind
+   */
+  #sendingTransceiver(kind) {
+    const ofKind = this.#pc.getTransceivers().filter((transceiver) => transceiver.receiver.track.kind === kind);
+    return ofKind[kind === "video" && this.#options.polite ? 1 : 0];
   }
 }
 
