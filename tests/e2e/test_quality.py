@@ -330,10 +330,13 @@ SENT = """async () => {
   const frames = sum("video", "framesSent");
   return { at: performance.now(), frames, packets, bytes: bytes(null), video: bytes("video") };
 }"""
-SENDERS = """() => Object.fromEntries(window.__connections.at(-1).getSenders().map((sender, i) => {
-  const { encodings, degradationPreference } = sender.getParameters();
-  return [i === 0 ? "audio" : "video", { ...encodings[0], degradationPreference }];
-}))"""
+SENDERS = """() => {
+  const sending = window.__connections.at(-1).getTransceivers().filter(({ direction }) => direction !== "recvonly");
+  return Object.fromEntries(sending.map(({ receiver, sender }) => {
+    const { encodings, degradationPreference } = sender.getParameters();
+    return [receiver.track.kind, { ...encodings[0], degradationPreference }];
+  }));
+}"""
 CAMERA, SHARED_SCREEN = (False, 1_000_000), (True, 1_000_000)
 FRAMES_OF_A_MEASUREMENT = 120
 LOWER_LAYERS_BYTES = 60  # SRTP's tag, UDP and IPv6: statistics of RTP do not have them
