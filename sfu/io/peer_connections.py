@@ -435,6 +435,7 @@ class PeerConnections:
             self.engine.remove_session(peer.session)
         self._ice.remove(peer.session)
         self._drain_ice()
+        self._mux.forget_session(peer.session)
         if not self._peers and self._pump_timer is not None and self._sweep_timer is not None:
             self._pump_timer.cancel()
             self._sweep_timer.cancel()
