@@ -361,12 +361,10 @@ class PeerConnections:
             self._begin_dtls(peer)
 
     def _begin_dtls(self, peer: _Peer) -> None:
-        """Begin when it is known with whom, and if it is for us to begin: to where."""
-        if peer.remote is None or peer.association is not None:
+        """Begin when it is known with whom and where: whom ICE does not find has not been slow to shake hands."""
+        if peer.remote is None or peer.association is not None or peer.chosen is None:
             return
         role = DtlsRole.CLIENT if peer.remote.setup is Setup.PASSIVE else DtlsRole.SERVER
-        if role is DtlsRole.CLIENT and peer.chosen is None:
-            return
         peer.association = DtlsAssociation(self._context, role, peer.remote.fingerprints, time.monotonic())
         for datagram in peer.early:
             peer.association.receive(datagram)
