@@ -51,13 +51,14 @@ class MuxCount(StrEnum):
     SCOPED = "scoped"  # from an IPv6 address that is valid on one link only
     QUEUED = "queued"  # waited because the kernel was full
     QUEUE_FULL = "queue_full"  # dropped, because too many would have waited for one address, or at too many
-    FORGOTTEN = "forgotten"  # dropped with the address that it waited for
+    FORGOTTEN = "forgotten"  # dropped with the address that it waited for, or meant for one that is not admitted
     SEND_FAILED = "send_failed"
 
 
 # Looking a member up in its class costs more than the rest of the line.
 _COUNT_MEDIA: Final = MuxCount.MEDIA
 _MEDIA_LIMITED: Final = MuxCount.MEDIA_LIMITED
+_FORGOTTEN: Final = MuxCount.FORGOTTEN
 _SEND_FAILED: Final = MuxCount.SEND_FAILED
 
 
@@ -179,15 +180,13 @@ class UdpMux:
 
         Args:
             datagram: is copied if it has to wait.
-            address: admitted or not.
+            address: nothing goes to one that was not admitted, or was forgotten: nobody has agreed to get it.
         """
         route = self._routes.get(address)
-        if route is not None:
-            route.port.send(datagram, route.to)
-        elif (port := self._ports.get(len(address.ip))) is not None:
-            port.send(datagram, _socket_address(address))
+        if route is None:
+            self.counts[_FORGOTTEN] += 1
         else:
-            self.counts[_SEND_FAILED] += 1
+            route.port.send(datagram, route.to)
 
     def _on_ready(self, port: "_Port") -> None:
         buffer, view, counts, media, receive, monotonic = (

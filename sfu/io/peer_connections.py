@@ -18,6 +18,7 @@ from sfu.ice_lite import (
     AddressChosen,
     AddressGone,
     AddressValid,
+    CheckDue,
     ConsentLost,
     IceCredentials,
     IceEvent,
@@ -47,6 +48,7 @@ MAX_EARLY_DATAGRAMS: Final = 4  # of DTLS, before the client's answer has come: 
 DTLS_PER_SECOND: Final = 50.0  # datagrams of one session; after the handshake there should be none
 DTLS_AT_ONCE: Final = 200
 
+_ICE_SECRET_BYTES: Final = 32
 _SESSION_ID_BYTES: Final = 8
 _SESSION_ID_BITS: Final = 63  # RFC 8829 §5.2.1: the highest of the 64 is zero
 
@@ -159,7 +161,7 @@ class PeerConnections:
         self._on_media = on_media
         self._codecs = tuple(codecs)
         self._entropy = entropy
-        self._ice = IceLite()
+        self._ice = IceLite(entropy(_ICE_SECRET_BYTES))
         self._dtls_limit = RateLimit[SessionId](DTLS_PER_SECOND, DTLS_AT_ONCE, MAX_SESSIONS)
         certificate = DtlsCertificate()
         self._context = build_dtls_context(certificate)
@@ -219,7 +221,7 @@ class PeerConnections:
         transport = read.transport._replace(setup=peer.remote.setup)
         if transport.ufrag != peer.remote.ufrag:
             peer.credentials = self._ice.restart(session, self._entropy(CREDENTIAL_ENTROPY_BYTES), time.monotonic())
-            self._ice.set_remote_ufrag(session, transport.ufrag)
+            self._ice.set_remote(session, IceCredentials(transport.ufrag, transport.password))
             self._drain_ice()
         peer.remote = transport
         peer.extensions = read.extensions
@@ -355,7 +357,7 @@ class PeerConnections:
 
     def _set_remote(self, peer: _Peer, transport: RemoteTransport) -> None:
         peer.remote = transport
-        self._ice.set_remote_ufrag(peer.session, transport.ufrag)
+        self._ice.set_remote(peer.session, IceCredentials(transport.ufrag, transport.password))
         self._drain_ice()
         if peer.association is None:
             self._begin_dtls(peer)
@@ -419,6 +421,8 @@ class PeerConnections:
                 if peer.is_connected:
                     self.engine.set_address(peer.session, event.address)
                 self._begin_dtls(peer)
+            case CheckDue():
+                self._mux.send(event.datagram, event.address)
             case ConsentLost() if peer is not None:
                 self._end(peer, Failed(peer.session, FailureReason.ICE))
 

@@ -209,6 +209,8 @@ async def full_mux() -> tuple[FullSocket, UdpMux]:
 async def test_what_the_kernel_does_not_take_waits_and_is_sent_in_order() -> None:
     sock, made = await full_mux()
     async with udp_endpoint() as one, udp_endpoint() as other:
+        made.admit(address_of(one), SESSION)
+        made.admit(address_of(other), SESSION)
         for number in range(5):
             made.send(bytes([number]), address_of(one))
             made.send(memoryview(bytes([number])), address_of(other))
@@ -227,6 +229,7 @@ async def test_what_the_kernel_does_not_take_waits_and_is_sent_in_order() -> Non
 async def test_a_queue_is_bounded_and_loses_its_oldest_first() -> None:
     sock, made = await full_mux()
     async with udp_endpoint() as endpoint:
+        made.admit(address_of(endpoint), SESSION)
         for number in range(mux.MAX_QUEUED + 3):
             made.send(number.to_bytes(2), address_of(endpoint))
         assert made.counts[MuxCount.QUEUE_FULL] == 3
@@ -238,7 +241,9 @@ async def test_a_queue_is_bounded_and_loses_its_oldest_first() -> None:
 async def test_so_many_addresses_may_wait_and_no_more() -> None:
     _, made = await full_mux()
     for port in range(1, mux.MAX_WAITING_ADDRESSES + 3):
-        made.send(b"x", TransportAddress.parse("127.0.0.1", port))
+        address = TransportAddress.parse("127.0.0.1", port)
+        made.admit(address, SESSION)
+        made.send(b"x", address)
     assert made.counts[MuxCount.QUEUED] == mux.MAX_WAITING_ADDRESSES
     assert made.counts[MuxCount.QUEUE_FULL] == 2
     made.close()
@@ -257,9 +262,24 @@ async def test_what_waits_for_a_forgotten_address_is_counted() -> None:
 
 async def test_what_cannot_be_sent_at_all_is_counted() -> None:
     async with running() as (made, _):
-        made.send(bytes(70000), TransportAddress.parse("127.0.0.1", 9))
-        made.send(b"no socket of that family", TransportAddress.parse("::1", 9))
-        assert made.counts[MuxCount.SEND_FAILED] == 2
+        address = TransportAddress.parse("127.0.0.1", 9)
+        made.admit(address, SESSION)
+        made.send(bytes(70000), address)
+        assert made.counts[MuxCount.SEND_FAILED] == 1
+
+
+async def test_nothing_is_sent_to_an_address_that_is_not_admitted_or_not_any_more() -> None:
+    async with running() as (made, handler), udp_endpoint() as client:
+        made.send(b"too early", address_of(client))
+        made.admit(address_of(client), SESSION)
+        made.send(b"in time", address_of(client))
+        made.forget(address_of(client))
+        made.send(b"too late", address_of(client))
+        client.send(STUN, where(made))
+        assert await client.receive() == b"in time"
+        assert await client.receive() == STUN
+        assert made.counts[MuxCount.FORGOTTEN] == 2
+        assert handler.media == []
 
 
 async def test_both_families_share_sessions_and_each_answers_through_its_own_socket() -> None:
