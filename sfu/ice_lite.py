@@ -1,4 +1,4 @@
-"""ICE for a server with public addresses: it answers checks and begins none (RFC 8445 §2.5, "lite"), with one exception.
+"""ICE for a server with public addresses: it answers checks and begins none but one (RFC 8445 §2.5, "lite").
 
 A lite agent sends where it is told to. Somebody who forges the source of his checks could point what he is sent at an
 address of somebody else, who has never asked for it. So an address that takes the place of another one must answer a
@@ -359,7 +359,7 @@ class IceLite:
         if agent.wanted == source or agent.chosen is None:
             if pair.is_proved or agent.chosen == source or not agent.has_chosen:
                 self._settle_on(session, agent, source)
-            if agent.wanted == source and not pair.is_proved:
+            if agent.wanted == source != agent.chosen:
                 self._challenge(generation, pair, source)
 
     def _challenge(self, generation: _Generation, pair: _Pair, address: TransportAddress) -> None:

@@ -1,6 +1,6 @@
 """What the lines of a description mean for WebRTC: transport, m-lines, codecs, header extensions, layers.
 
-Candidates are not read. A lite agent never sends checks, so it needs none of them, and the `.local` names and the
+Candidates are not read. A lite agent begins no checks, so it needs none of them, and the `.local` names and the
 `a=end-of-candidates` that stop other agents (Firefox may offer nothing else) cannot do harm here.
 """
 

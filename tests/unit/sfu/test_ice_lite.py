@@ -184,8 +184,9 @@ def test_a_check_of_ours_is_one_that_the_client_can_tell_from_a_forged_one() -> 
     agents.set_remote(ANNA, REMOTE)
     theirs = check(credentials, nominate=True)
     agents.receive(theirs, HOME, 0.0)
+    agents.receive(theirs, MOBILE, 0.0)
     due = events(agents)[-1]
-    assert isinstance(due, CheckDue) and due.address == HOME
+    assert isinstance(due, CheckDue) and due.address == MOBILE
     ours = decode_message(due.datagram)
     assert (ours.method, ours.message_class) == (Method.BINDING, MessageClass.REQUEST)
     assert ours.get(USERNAME) == f"{REMOTE.ufrag}:{credentials.ufrag}"
@@ -225,7 +226,7 @@ def test_checks_may_be_faster_than_the_description_but_those_of_another_agent_do
 def test_consent_ends_thirty_seconds_after_the_last_check() -> None:
     agents, credentials = begin()
     agents.set_remote(ANNA, REMOTE)
-    for address in (MOBILE, HOME):
+    for address in (HOME, MOBILE, HOME):
         agents.receive(check(credentials, nominate=True), address, 0.0)
         prove(agents, 0.0)
     agents.receive(check(credentials), MOBILE, 10.0)
