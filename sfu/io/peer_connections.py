@@ -205,7 +205,7 @@ class PeerConnections:
     def publish_again(self, session: SessionId, offer: str) -> Publication:
         """Answer a later offer of a publisher: other tracks, or new ICE credentials after a change of network.
 
-        A session that is connected gets no header extensions that it did not have, for its engine knows the first ones.
+        Header extensions that a session has keep their identifiers; an offer may add others.
 
         Raises:
             KeyError: there is no such publisher.
@@ -224,6 +224,8 @@ class PeerConnections:
             self._ice.set_remote(session, IceCredentials(transport.ufrag, transport.password))
             self._drain_ice()
         peer.remote = transport
+        if peer.is_connected and read.extensions != peer.extensions:
+            self.engine.set_extensions(session, read.extensions)
         peer.extensions = read.extensions
         peer.version += 1
         read = read._replace(transport=transport)

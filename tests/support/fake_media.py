@@ -57,6 +57,8 @@ class FakeEngine:
 
     def set_address(self, session: SessionId, address: TransportAddress) -> None: ...
 
+    def set_extensions(self, session: SessionId, extensions: Extensions) -> None: ...
+
     def remove_session(self, session: SessionId) -> None:
         self.sessions.remove(session)
         for track in [track for track, (owner, _) in self.ups.items() if owner == session]:

@@ -280,14 +280,19 @@ async def test_a_later_description_with_another_certificate_is_refused_and_chang
         assert (await client.check(answer)).message_class is MessageClass.SUCCESS
 
 
-async def test_a_live_session_keeps_the_extensions_that_its_engine_knows() -> None:
+async def test_the_engine_of_a_live_session_hears_of_extensions_that_a_later_offer_adds() -> None:
     async with meeting() as (worker, client):
-        publication = worker.peers.publish(client.offer().replace("a=extmap:12 ", "a=extmap:12 x:"))
+        first = client.offer().replace("a=extmap:12 ", "a=extmap:12 x:")
+        publication = worker.peers.publish(first)
         await client.connect(publication.answer)
         assert await worker.event() == Connected(publication.session)
-        again = worker.peers.publish_again(publication.session, client.offer())
-        assert "dependency-descriptor" in client.offer()
-        assert "dependency-descriptor" not in again.answer
+        before = worker.engine.extensions[publication.session]
+        assert before.dependency_descriptor == 0
+        assert "dependency-descriptor" in worker.peers.publish_again(publication.session, client.offer()).answer
+        assert worker.engine.extensions[publication.session] == before._replace(dependency_descriptor=12)
+        # What was agreed stays, also where a later offer does not name it or gives its identifier away.
+        worker.peers.publish_again(publication.session, first.replace("a=extmap:1 ", "a=extmap:12 "))
+        assert worker.engine.extensions[publication.session] == before._replace(dependency_descriptor=12)
 
 
 async def test_a_publisher_is_no_subscriber() -> None:
