@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import uvloop
 from playwright.sync_api import Browser, BrowserContext, Page
@@ -129,8 +129,7 @@ class Outside(asyncio.DatagramProtocol):
         self.nat = nat
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self.nat.outside = transport
+        self.nat.outside = cast(asyncio.DatagramTransport, transport)  # uvloop's is none of its subclasses
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:  # noqa: ARG002  # all is of the port
         if self.nat.client is not None:
@@ -146,8 +145,7 @@ class Nat(asyncio.DatagramProtocol):
         self.outside: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self.inside = transport
+        self.inside = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         self.client = addr
