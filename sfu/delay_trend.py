@@ -165,9 +165,9 @@ class DelayTrend:
     def _belongs(self, group: _Group, sent_at: float, received_at: float) -> bool:
         if sent_at - group.first_sent_at <= self.GROUP_SECONDS:
             return True
-        # Held up together and let go together (a radio link, a timer, a receiver that is short of time): the burst is no
-        # sign of a queue that empties, and its first packet none of one that has grown. libwebrtc compares each packet
-        # with the one before; these leave and are read in less than the resolution of feedback, and would tear a burst.
+        # Held up together and let go together (a radio link, a timer, a receiver that is short of time): the burst is
+        # no sign of a queue that empties, and its first packet none of one that has grown. libwebrtc compares each with
+        # the one before; these leave and are read within the resolution of feedback, and would tear a burst.
         span = received_at - group.burst_received_at
         return (
             received_at - group.last_received_at <= self.GROUP_SECONDS

@@ -165,6 +165,20 @@ def test_silence_makes_it_careful_and_what_was_before_is_found_again() -> None:
     assert mean(call.between(25, 30)) >= 0.75e6
 
 
+def test_a_pause_of_our_own_is_no_silence_of_the_other_end() -> None:
+    estimator = BandwidthEstimator()
+    estimator.send(MTU, 0.0)
+    begin = estimator.bits_per_second
+    for tick in range(10):
+        estimator.handle_timeout(tick / 10)
+    estimator.handle_timeout(5.0)  # what came meanwhile has not been read
+    assert estimator.bits_per_second == begin
+    estimator.handle_timeout(5.05)
+    assert estimator.bits_per_second == begin
+    estimator.handle_timeout(5.15)
+    assert estimator.bits_per_second < begin
+
+
 def test_without_anything_to_tell_silence_is_no_bad_sign() -> None:
     call = ran(SimulatedCall(PathShape([(0, 1e6)]), media=lambda now: 1e6 if now < 8 else 0.0, wanted=0.0), 30)
     assert call.samples[-1].estimate == pytest.approx(call.between(9, 9.2)[0].estimate)
