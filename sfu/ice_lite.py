@@ -28,7 +28,7 @@ from stun.attributes import UNDERSTOOD_IN_BINDING, USERNAME, XOR_MAPPED_ADDRESS,
 from stun.errors import IntegrityError, MessageParseError
 from stun.integrity import IntegrityKey
 from stun.message import Message, decode_message, encode_message, encode_success, encode_unknown_attributes
-from stun.registry import IntegrityAlgorithm, MessageClass, Method
+from stun.registry import HEADER_LENGTH, IntegrityAlgorithm, MessageClass, Method
 
 CREDENTIAL_ENTROPY_BYTES: Final = 24  # 48 bits for the fragment, 144 for the password (RFC 8445 §5.3 wants 24 and 128)
 CONSENT_SECONDS: Final = 30.0  # RFC 7675 §5.1; also how long the first check may take
@@ -39,9 +39,11 @@ MAX_PAIRS: Final = 16  # addresses of one client
 MAX_GENERATIONS: Final = 2  # credentials of one client: those before a restart count until those after it work
 STRANGERS_PER_SECOND: Final = 400.0  # from one IP address: a practice of 20 behind one, each with two connections
 STRANGERS_AT_ONCE: Final = 1600
-CHECKS_PER_SECOND: Final = 50.0  # from an address that has proved itself; browsers send 20 in their worst seconds
+CHECKS_PER_SECOND: Final = (
+    50.0  # of a session, and what else its address sends; browsers send 20 in their worst seconds
+)
 CHECKS_AT_ONCE: Final = 100
-MAX_LIMITED_ADDRESSES: Final = 4096  # of either kind
+MAX_LIMITED: Final = 4096  # sessions and addresses, of each kind
 
 # RFC 8445 §16.1. The values do not matter to a lite agent, but whoever sends them expects them to be understood.
 PRIORITY: Final = 0x0024
@@ -51,6 +53,9 @@ ICE_CONTROLLING: Final = 0x802A
 _UNDERSTOOD: Final = UNDERSTOOD_IN_BINDING | {PRIORITY, USE_CANDIDATE}
 _UFRAG_BYTES: Final = 6
 _TRANSACTION_ID_BYTES: Final = 12
+_NAME_TYPE: Final = USERNAME.type.to_bytes(2)
+_NAME_HEAD: Final = slice(HEADER_LENGTH, HEADER_LENGTH + 2)  # the type of the first attribute
+_NAME: Final = slice(HEADER_LENGTH + 4, HEADER_LENGTH + 4 + 4 * _UFRAG_BYTES // 3)  # our fragment, in base64
 _OUR_ATTRIBUTES: Final = (
     pack_attribute(PRIORITY, ((1 << 31) - 1).to_bytes(4)),
     pack_attribute(ICE_CONTROLLED, bytes(8)),  # there is no conflict that a tie-breaker could settle
@@ -179,9 +184,11 @@ class IceLite:
         self._agents: dict[SessionId, _Agent] = {}
         self._by_ufrag: dict[str, _Generation] = {}
         self._owners: dict[TransportAddress, SessionId] = {}
-        # Whoever floods us in the name of somebody's IP address shall not take that somebody's consent away.
-        self._strangers = RateLimit[bytes](STRANGERS_PER_SECOND, STRANGERS_AT_ONCE, MAX_LIMITED_ADDRESSES)
-        self._clients = RateLimit[TransportAddress](CHECKS_PER_SECOND, CHECKS_AT_ONCE, MAX_LIMITED_ADDRESSES)
+        # Whoever floods us from the address of others, or in its name, shall neither take their consent away nor keep
+        # them from coming: all whom a relay or a NAT speaks for have one address. Only the client knows its fragment.
+        self._sessions = RateLimit[SessionId](CHECKS_PER_SECOND, CHECKS_AT_ONCE, MAX_LIMITED)
+        self._strangers = RateLimit[bytes](STRANGERS_PER_SECOND, STRANGERS_AT_ONCE, MAX_LIMITED)
+        self._clients = RateLimit[TransportAddress](CHECKS_PER_SECOND, CHECKS_AT_ONCE, MAX_LIMITED)
         self._events: deque[IceEvent] = deque()
 
     def __len__(self) -> int:
@@ -287,8 +294,7 @@ class IceLite:
         return self._events.popleft() if self._events else None
 
     def _answer(self, datagram: bytes, source: TransportAddress, now: float) -> tuple[IceCount, bytes | None]:
-        is_known = source in self._owners
-        if not (self._clients.admits(source, now) if is_known else self._strangers.admits(source.ip, now)):
+        if not self._admits(datagram, source, now):
             return IceCount.LIMITED, None
         try:
             request = decode_message(datagram)
@@ -319,6 +325,16 @@ class IceLite:
         self._take_check(request, generation, source, remote_ufrag, now)
         mapped = XOR_MAPPED_ADDRESS.pack(source, request.transaction_id)
         return IceCount.ANSWERED, encode_success(request, (mapped,), key=generation.key)
+
+    def _admits(self, datagram: bytes, source: TransportAddress, now: float) -> bool:
+        """Whether there is time to look at a datagram, told before it is decoded."""
+        if datagram[_NAME_HEAD] == _NAME_TYPE:  # where browsers have it
+            named = self._by_ufrag.get(datagram[_NAME].decode("latin-1"))
+            if named is not None:
+                return self._sessions.admits(named.session, now)
+        if source in self._owners:
+            return self._clients.admits(source, now)
+        return self._strangers.admits(source.ip, now)
 
     def _claim(self, session: SessionId, address: TransportAddress, now: float) -> bool:
         """Let an address belong to a session, unless it has just been proved to be another's.

@@ -338,23 +338,32 @@ def test_one_ip_address_cannot_keep_the_agents_busy() -> None:
     for port in range(ice_lite.STRANGERS_AT_ONCE + 10):
         agents.receive(b"", HOME._replace(port=port), 0.0)
     assert agents.counts[IceCount.LIMITED] == 10
-    assert agents.receive(check(credentials), HOME, 0.0) is None
-    assert agents.receive(check(credentials), MOBILE, 0.0) is not None
-
-
-def test_a_flood_in_the_name_of_an_ip_address_does_not_silence_the_client_behind_it() -> None:
-    agents, credentials = begin()
-    agents.receive(check(credentials), HOME, 0.0)
-    for _ in range(ice_lite.STRANGERS_AT_ONCE + 10):
-        agents.receive(b"", HOME._replace(port=1), 0.0)
+    unnamed = check(("nobody00", credentials.password))
+    assert agents.receive(unnamed, HOME, 0.0) is None
     assert agents.counts[IceCount.LIMITED] == 11
-    assert agents.receive(check(credentials), HOME, 0.0) is not None
+    assert agents.receive(unnamed, MOBILE, 0.0) is None
+    assert agents.counts[IceCount.UNKNOWN_USER] == 1
 
 
-def test_a_client_cannot_keep_the_agents_busy_either() -> None:
+def test_a_flood_in_the_name_of_an_address_neither_silences_a_client_there_nor_keeps_others_from_coming() -> None:
+    agents, anna = begin()
+    _, bert = begin(BERT, agents)
+    agents.receive(check(anna), HOME, 0.0)
+    for _ in range(ice_lite.STRANGERS_AT_ONCE + 10):
+        for port in (HOME.port, 1):
+            agents.receive(b"", HOME._replace(port=port), 0.0)
+    heard = ice_lite.STRANGERS_AT_ONCE + ice_lite.CHECKS_AT_ONCE
+    assert agents.counts[IceCount.LIMITED] == 2 * (ice_lite.STRANGERS_AT_ONCE + 10) - heard
+    assert agents.receive(check(anna), HOME, 0.0) is not None
+    assert agents.receive(check(bert), HOME._replace(port=2), 0.0) is not None
+
+
+def test_a_client_cannot_keep_the_agents_busy_either_however_many_addresses_it_has() -> None:
     agents, credentials = begin()
-    answers = [agents.receive(check(credentials), HOME, 0.0) for _ in range(ice_lite.CHECKS_AT_ONCE + 5)]
-    assert answers.count(None) == 4  # the first one was a stranger's
+    addresses = [HOME._replace(port=port) for port in range(ice_lite.CHECKS_AT_ONCE + 5)]
+    answers = [agents.receive(check(credentials), address, 0.0) for address in addresses]
+    assert answers.count(None) == 5
+    assert agents.counts[IceCount.LIMITED] == 5
     assert agents.receive(check(credentials), HOME, 1.0) is not None
 
 
