@@ -3,8 +3,8 @@
 OpenSSL does the cryptography between memory BIOs. These know no datagrams: what OpenSSL writes comes back glued
 together, so records are cut apart again, and a datagram is read to its end before the next one goes in.
 
-There is no cookie exchange (RFC 6347 §4.2.1): datagrams are only taken from, and sent to, addresses whose ICE checks knew
-the password of the session.
+There is no cookie exchange (RFC 6347 §4.2.1): datagrams are only taken from, and sent to, addresses whose ICE checks
+knew the password of the session.
 """
 
 import datetime as dt
