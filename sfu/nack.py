@@ -176,18 +176,16 @@ class NackResponder:
             slot = number & HISTORY_SIZE - 1
             sent = self._sent[slot]
             if sent is not None and sent.rewritten.sequence_number == number:
-                if now - self._answered_at[slot] < pause or len(found) == MAX_ANSWERED:
-                    continue
-                if not self._credit:
-                    self.unanswerable += 1
-                    continue
-                self._credit -= 1
-                self._answered_at[slot] = now
-                found.append(sent)
+                if now - self._answered_at[slot] >= pause and len(found) < MAX_ANSWERED:
+                    self._answered_at[slot] = now
+                    found.append(sent)
             elif self._highest - HISTORY_SIZE < number < self._highest:
                 self._await(number)
             else:
                 self.unanswerable += 1
+        self.unanswerable += max(len(found) - self._credit, 0)
+        del found[self._credit :]
+        self._credit -= len(found)
         return found
 
     def _await(self, number: int) -> None:
