@@ -251,6 +251,9 @@ class IceLite:
         ]
         for address in strangers:
             self._forget_pair(session, agent, address)
+        wanted = None if agent.wanted is None else agent.pairs.get(agent.wanted)
+        if agent.wanted is not None and wanted is not None and agent.wanted != agent.chosen:
+            self._challenge(generation, wanted, agent.wanted)  # it was nominated before it could be asked
 
     def remove(self, session: SessionId) -> None:
         """Answer no more checks for a session.

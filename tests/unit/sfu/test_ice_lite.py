@@ -196,6 +196,17 @@ def test_a_check_of_ours_is_one_that_the_client_can_tell_from_a_forged_one() -> 
     assert len(due.datagram) <= len(theirs)
 
 
+def test_an_address_that_was_nominated_before_the_description_came_is_asked_when_it_comes() -> None:
+    agents, old = begin()
+    agents.set_remote(ANNA, REMOTE)
+    agents.receive(check(old, nominate=True), HOME, 0.0)
+    new = agents.restart(ANNA, next(entropy), 1.0)
+    agents.receive(check(new, remote_ufrag="anew", nominate=True), MOBILE, 1.1)
+    assert prove(agents, 1.1)[-1] == AddressValid(ANNA, MOBILE)
+    agents.set_remote(ANNA, ANEW)
+    assert prove(agents, 1.2, ANEW) == [AddressChosen(ANNA, MOBILE), AddressGone(ANNA, HOME)]
+
+
 def test_an_answer_that_nobody_has_asked_for_is_dropped() -> None:
     agents, credentials = begin()
     guess = encode_success(decode_message(check(credentials)), key=IntegrityKey(REMOTE.password.encode()))
