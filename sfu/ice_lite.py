@@ -35,6 +35,8 @@ CONSENT_SECONDS: Final = 30.0  # RFC 7675 §5.1; also how long the first check m
 ADDRESS_HOLD_SECONDS: Final = (
     15.0  # for so long after a check nobody else can claim its address; browsers repeat in 5 s
 )
+ASK_SECONDS: Final = 0.5  # between two checks of ours towards an address that has not answered
+MAX_ASKS: Final = 3  # of them for one of the client's: some are lost, and forged ones must not win much
 MAX_PAIRS: Final = 16  # addresses of one client
 MAX_GENERATIONS: Final = 2  # credentials of one client: those before a restart count until those after it work
 STRANGERS_PER_SECOND: Final = 400.0  # from one IP address: a practice of 20 behind one, each with two connections
@@ -140,7 +142,16 @@ class _Generation:
 class _Pair:
     """An address of the client that has sent a check."""
 
-    __slots__ = ("generation", "heard_at", "is_proved", "nominated_by", "remote_ufrag", "transaction_id")
+    __slots__ = (
+        "asked_at",
+        "asks",
+        "generation",
+        "heard_at",
+        "is_proved",
+        "nominated_by",
+        "remote_ufrag",
+        "transaction_id",
+    )
 
     def __init__(self, generation: int, heard_at: float, remote_ufrag: str, transaction_id: bytes) -> None:
         self.generation = generation
@@ -148,6 +159,8 @@ class _Pair:
         self.remote_ufrag = remote_ufrag
         self.transaction_id = transaction_id  # of our checks: who does not receive there cannot know it
         self.is_proved = False  # such a check was answered
+        self.asks = MAX_ASKS  # since it was heard last
+        self.asked_at = heard_at
         self.nominated_by = -1  # the latest generation whose credentials it was nominated with
 
 
@@ -251,9 +264,6 @@ class IceLite:
         ]
         for address in strangers:
             self._forget_pair(session, agent, address)
-        wanted = None if agent.wanted is None else agent.pairs.get(agent.wanted)
-        if agent.wanted is not None and wanted is not None and agent.wanted != agent.chosen:
-            self._challenge(generation, wanted, agent.wanted)  # it was nominated before it could be asked
 
     def remove(self, session: SessionId) -> None:
         """Answer no more checks for a session.
@@ -283,11 +293,12 @@ class IceLite:
         return response
 
     def handle_timeout(self, now: float) -> None:
-        """Forget addresses that were silent for CONSENT_SECONDS (RFC 7675 §5.1); to be called about once a second."""
+        """Forget addresses that were silent for CONSENT_SECONDS (RFC 7675 §5.1); to be called some times a second."""
         for session, agent in self._agents.items():
             silent = [address for address, pair in agent.pairs.items() if pair.heard_at + CONSENT_SECONDS <= now]
             for address in silent:
                 self._forget_pair(session, agent, address)
+            self._ask_again(agent, now)
             if not agent.pairs and agent.waiting_since is not None and agent.waiting_since + CONSENT_SECONDS <= now:
                 agent.waiting_since = None
                 self._events.append(ConsentLost(session))
@@ -379,12 +390,15 @@ class IceLite:
             if pair.is_proved or agent.chosen == source or not agent.has_chosen:
                 self._settle_on(session, agent, source)
             if agent.wanted == source != agent.chosen:
-                self._challenge(generation, pair, source)
+                pair.asks = 0
+                self._challenge(generation, pair, source, now)
 
-    def _challenge(self, generation: _Generation, pair: _Pair, address: TransportAddress) -> None:
-        """Send a check: one for each of the client, and hardly longer, so that forged ones win nothing."""
+    def _challenge(self, generation: _Generation, pair: _Pair, address: TransportAddress, now: float) -> None:
+        """Send a check, no longer than those of the client, so that forged ones win little."""
         if generation.remote is None:
-            return  # with the next one, perhaps
+            return  # when it is known
+        pair.asks += 1
+        pair.asked_at = now
         datagram = encode_message(
             Method.BINDING,
             MessageClass.REQUEST,
@@ -395,6 +409,14 @@ class IceLite:
             fingerprint=True,
         )
         self._events.append(CheckDue(generation.session, address, datagram))
+
+    def _ask_again(self, agent: _Agent, now: float) -> None:
+        """Repeat a check that was not answered, or could not be sent before the client's description had come."""
+        if agent.wanted is None or agent.wanted == agent.chosen:
+            return
+        pair = agent.pairs.get(agent.wanted)
+        if pair is not None and pair.asks < MAX_ASKS and (not pair.asks or pair.asked_at + ASK_SECONDS <= now):
+            self._challenge(agent.generations[-1], pair, agent.wanted, now)
 
     def _take_proof(self, response: Message, source: TransportAddress) -> IceCount:
         """Believe that a client receives where it has answered a check of ours."""

@@ -165,7 +165,7 @@ def test_nothing_is_sent_to_an_address_that_a_client_names_and_does_not_receive_
         assert agents.counts[count] == before + 1
     assert agents.receive(answered(due[0]), HOME, 100.0) is None  # from where the client really is
     agents.handle_timeout(100.0)
-    assert events(agents) == []
+    assert {type(event) for event in events(agents)} <= {CheckDue}
 
 
 def test_who_is_named_but_not_reached_is_not_sent_to_either_when_the_proved_address_falls_silent() -> None:
@@ -204,7 +204,24 @@ def test_an_address_that_was_nominated_before_the_description_came_is_asked_when
     agents.receive(check(new, remote_ufrag="anew", nominate=True), MOBILE, 1.1)
     assert prove(agents, 1.1)[-1] == AddressValid(ANNA, MOBILE)
     agents.set_remote(ANNA, ANEW)
-    assert prove(agents, 1.2, ANEW) == [AddressChosen(ANNA, MOBILE), AddressGone(ANNA, HOME)]
+    agents.handle_timeout(1.2)
+    assert prove(agents, 1.3, ANEW) == [AddressChosen(ANNA, MOBILE), AddressGone(ANNA, HOME)]
+
+
+def test_a_check_of_ours_that_is_not_answered_is_repeated_some_times_and_no_longer() -> None:
+    agents, credentials = begin()
+    agents.set_remote(ANNA, REMOTE)
+    for address in (HOME, MOBILE):
+        agents.receive(check(credentials, nominate=True), address, 0.0)
+    for tick in range(200):
+        agents.handle_timeout(tick / 10)
+    due = [event for event in events(agents) if isinstance(event, CheckDue)]
+    assert len(due) == ice_lite.MAX_ASKS
+    agents.receive(check(credentials), MOBILE, 20.0)
+    assert len(events(agents)) == 1
+    agents.receive(answered(due[0]), MOBILE, 20.1)
+    agents.handle_timeout(20.0 + ice_lite.ASK_SECONDS)
+    assert events(agents) == [AddressChosen(ANNA, MOBILE)]
 
 
 def test_an_answer_that_nobody_has_asked_for_is_dropped() -> None:
