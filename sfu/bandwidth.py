@@ -38,6 +38,7 @@ class BandwidthEstimator:
     SILENCE_DECREASE: Final = 0.8  # to this part
     START_ROUND_TRIP: Final = 0.2  # seconds, until one is measured
     CHECK_INTERVAL: Final = 0.1  # seconds between looks whether a probe may begin
+    OWN_PAUSE: Final = 0.3  # seconds between two looks: we have been short of time, and feedback may lie unread
 
     def __init__(self, bounds: BandwidthBounds = BandwidthBounds(), first_sequence: int = 0) -> None:  # noqa: B008  # immutable
         self._bounds = bounds
@@ -173,6 +174,8 @@ class BandwidthEstimator:
 
     def handle_timeout(self, now: float) -> None:
         """Do what time alone brings about: begin a probe, give one up, become careful without feedback."""
+        if self._checked_at is not None and now - self._checked_at >= self.OWN_PAUSE:
+            self._careful_at += now - self._checked_at
         self._checked_at = now
         estimate = self.bits_per_second
         self._limit.update(estimate, now)

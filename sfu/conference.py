@@ -259,7 +259,8 @@ class Conference:
                 down.agreed = agreed[down.mid]
             elif down.mid in answer.refused:
                 down.agreed = None
-                self._silence(down)
+                if down.is_live:  # its stream stays: begun anew, it would begin with numbers that were used
+                    self._route(down, NOTHING)
         self._revive(subscribing)
         self._settle(now)
 
@@ -528,13 +529,14 @@ class Conference:
     ) -> None:
         """Decide what a member gets, and route it. `measured` is shared by all who are decided for at a time."""
         offers = []
-        downs = [down for down in subscribing.downs.values() if down.is_live and down.up.is_live]
+        downs = [down for down in subscribing.downs.values() if down.can_flow]
         for down in downs:
             up = down.up
-            if up.is_sound and not self._speakers.forwards(up.id):
-                continue
             if up.id not in measured:
                 measured[up.id] = self._engine.bitrates(up.id, now)
+                up.weigh(measured[up.id])
+            if up.is_sound and not self._is_heard(up):
+                continue
             offers.append(member.offer(down.id, up, up.layers(measured[up.id]), self._speakers.recency(up.pid)))
         # The engine probes with what it has sent of pictures. Before the first one an estimate that fell, by sound
         # alone, could never rise again.
@@ -554,8 +556,11 @@ class Conference:
         if member.subscribing is None:
             return
         for down in member.subscribing.downs.values():
-            if down.up.is_sound and down.is_live and down.up.is_live:
-                self._route(down, SOUND if self._speakers.forwards(down.up.id) else NOTHING)
+            if down.up.is_sound and down.can_flow:
+                self._route(down, SOUND if self._is_heard(down.up) else NOTHING)
+
+    def _is_heard(self, up: PublishedSource) -> bool:
+        return self._speakers.forwards(up.id) and not up.is_excessive
 
     def _route(self, down: ForwardedSource, allocation: Allocation) -> None:
         routed = None if allocation.layer is None else (allocation.layer, allocation.max_temporal)

@@ -13,6 +13,9 @@ FULL_HEIGHT: Final = 720
 NOMINAL: Final = {"q": 150_000.0, "h": 500_000.0, "f": 1_500_000.0}
 NOMINAL_ALONE: Final = 200_000.0  # of a track without layers, whose sender begins slowly
 NOMINAL_SOUND: Final = 32_000.0
+# Sound is forwarded whatever a path carries: who called a flood sound would fill the paths of all others. A voice has a
+# quarter of this, also if it is sent twice for the sake of loss.
+MAX_SOUND: Final = 256_000.0
 STOPPED: Final = 0.5  # a layer that carries less than so much of the smaller one is not being sent any more
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sfu.allocator import Allocation, Allocator, Content, Hints, Layer, Offer
-from sfu.conference_layers import NOMINAL_SOUND, layers_of
+from sfu.conference_layers import MAX_SOUND, NOMINAL_SOUND, layers_of
 from sfu.conference_messages import Source, Wish
 from sfu.media_engine import DownTrack, DownTrackId, Kind, SessionId, TrackId, UpTrack
 from sfu.sdp.description import SdpError
@@ -33,12 +33,17 @@ class PublishedSource:
         self.is_live = False  # the engine expects it
         self.seen: set[int] | None = None  # layers that are being sent; None: nothing has come yet
         self.unwanted: tuple[str, ...] = ()  # RIDs that its publisher was told to be of no use
+        self.is_excessive = False  # sound that carries more than sound does
         self.sizes: Final = layers_of(announced.rids, (), None)  # for whoever asks for nothing but these
 
     @property
     def is_sound(self) -> bool:
         """Whether it is a microphone."""
         return self.source is Source.MICROPHONE
+
+    def weigh(self, measured: Sequence[Sequence[float]]) -> None:
+        """Note what it carries, bits per second of each layer; nothing for one that is not measured."""
+        self.is_excessive = self.is_sound and any(rates[-1] > MAX_SOUND for rates in measured if rates)
 
     def layers(self, measured: Sequence[Sequence[float]]) -> tuple[Layer, ...]:
         """Its layers for the allocation, as they were measured."""
@@ -57,6 +62,11 @@ class ForwardedSource:
         self.agreed: DownTrack | None = None  # how the client wants it; None before it has said so, or when it refuses
         self.is_live = False  # the engine knows it
         self.routed: tuple[int, int] | None = None  # layer and highest temporal layer
+
+    @property
+    def can_flow(self) -> bool:
+        """Whether it may be routed: both ends are known to the engine, and the client wants it."""
+        return self.is_live and self.agreed is not None and self.up.is_live
 
 
 class PublishingSide:

@@ -22,11 +22,18 @@ class PathUse(Enum):
 class _Group:
     """Packets that left within 5 ms, or arrived as one burst."""
 
-    __slots__ = ("first_received_at", "first_sent_at", "last_received_at", "last_sent_at")
+    __slots__ = ("burst_received_at", "burst_sent_at", "first_sent_at", "last_received_at", "last_sent_at")
 
     def __init__(self, sent_at: float, received_at: float) -> None:
-        self.first_sent_at = self.last_sent_at = sent_at
-        self.first_received_at = self.last_received_at = received_at
+        self.first_sent_at = self.last_sent_at = self.burst_sent_at = sent_at
+        self.last_received_at = self.burst_received_at = received_at
+
+    def add(self, sent_at: float, received_at: float, gap: float) -> None:
+        """Take in a packet; after a gap of so many seconds between arrivals another burst begins with it."""
+        if received_at - self.last_received_at > gap:
+            self.burst_sent_at, self.burst_received_at = sent_at, received_at
+        self.last_sent_at = max(self.last_sent_at, sent_at)
+        self.last_received_at = max(self.last_received_at, received_at)
 
 
 class SlowGrowth:
@@ -145,8 +152,7 @@ class DelayTrend:
             return
         grows = self._growth.receive(sent_at, received_at)
         if self._belongs(current, sent_at, received_at):
-            current.last_sent_at = max(current.last_sent_at, sent_at)
-            current.last_received_at = max(current.last_received_at, received_at)
+            current.add(sent_at, received_at, self.GROUP_SECONDS)
             return
         before = self._before
         if before is not None:
@@ -159,12 +165,14 @@ class DelayTrend:
     def _belongs(self, group: _Group, sent_at: float, received_at: float) -> bool:
         if sent_at - group.first_sent_at <= self.GROUP_SECONDS:
             return True
-        arrival = received_at - group.last_received_at
-        # Held up together and let go together (a radio link, a timer): the burst is no sign of a queue that empties.
+        # Held up together and let go together (a radio link, a timer, a receiver that is short of time): the burst is
+        # no sign of a queue that empties, and its first packet none of one that has grown. libwebrtc compares each with
+        # the one before; these leave and are read within the resolution of feedback, and would tear a burst.
+        span = received_at - group.burst_received_at
         return (
-            arrival <= self.GROUP_SECONDS
-            and arrival < sent_at - group.last_sent_at
-            and received_at - group.first_received_at < self.MAX_BURST_SECONDS
+            received_at - group.last_received_at <= self.GROUP_SECONDS
+            and span < sent_at - group.burst_sent_at
+            and span < self.MAX_BURST_SECONDS
         )
 
     def _compare(self, before: _Group, group: _Group) -> None:

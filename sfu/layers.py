@@ -8,6 +8,7 @@ from sfu.media_engine import Kind, PayloadTypes, TrackId, UpTrack
 MAX_SOURCES: Final = 64  # SSRCs of one session: 8 tracks of 4 layers, each with retransmissions
 MAX_TRACKS: Final = 8  # of one session
 MAX_LAYERS: Final = 4  # of one track
+MAX_CHANGES: Final = 64  # of the SSRCs of one track; each leaves a cache behind, as long as subscribers may ask for it
 SILENCE: Final = 2.0  # seconds without a packet after which a layer has stopped; quiet audio sends two a second
 
 
@@ -47,6 +48,8 @@ class LayerTable:
     def __init__(self) -> None:
         self._tracks: dict[TrackId, UpTrack] = {}
         self._sources: dict[int, Source] = {}
+        self._replaced: dict[TrackId, set[int]] = {}  # SSRCs that others have taken the place of
+        self._changes: dict[TrackId, int] = {}
         self.find = self._sources.get  # the source of an SSRC that was learnt, or None: once per packet
 
     def __iter__(self) -> Iterator[Source]:
@@ -62,10 +65,12 @@ class LayerTable:
         if (track not in self._tracks and len(self._tracks) >= MAX_TRACKS) or layers > MAX_LAYERS:
             raise TooManyTracks(f"{len(self._tracks)} tracks, {layers} layers")
         self._tracks[track] = announced
+        self._replaced[track] = set()
+        self._changes[track] = 0
 
     def forget(self, track: TrackId) -> list[Source]:
         """Expect a track no more; its sources."""
-        del self._tracks[track]
+        del self._tracks[track], self._replaced[track], self._changes[track]
         gone = [source for source in self._sources.values() if source.track == track]
         for source in gone:
             del self._sources[source.ssrc]
@@ -76,7 +81,8 @@ class LayerTable:
     ) -> Source | None:
         """Find out what a new SSRC carries, by what its first packets say; None if they do not say enough.
 
-        A layer has one SSRC, and one for its retransmissions: a new one takes the place of the one before.
+        A layer has one SSRC, and one for its retransmissions: a new one takes the place of the one before, whose
+        packets are late from then on. An SSRC stays with its layer, and the changes of a track are bounded.
 
         Args:
             ssrc: the new one.
@@ -100,8 +106,15 @@ class LayerTable:
             return None
         source = Source(ssrc, track, announced.kind, layer, payload, is_rtx=is_rtx)
         old = self.source_of(track, layer, is_rtx=is_rtx)
+        if ssrc in self._replaced[track] or self._sources.get(ssrc, old) is not old:
+            return None
         if old is not None:
+            if self._changes[track] == MAX_CHANGES:
+                return None
+            self._changes[track] += 1
             del self._sources[old.ssrc]
+            if old.ssrc != ssrc:
+                self._replaced[track].add(old.ssrc)
         elif len(self._sources) >= MAX_SOURCES:
             return None
         self._sources[ssrc] = source

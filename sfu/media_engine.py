@@ -161,6 +161,9 @@ class MediaEngine(Protocol):
     def set_address(self, session: SessionId, address: TransportAddress) -> None:
         """Send to another address from now on: the session has nominated it."""
 
+    def set_extensions(self, session: SessionId, extensions: Extensions) -> None:
+        """Know more header extensions of a session: a later negotiation adds some, and changes and takes away none."""
+
     def remove_session(self, session: SessionId) -> None:
         """End a session with all that it publishes and gets."""
 

@@ -14,6 +14,7 @@ MAX_WAIT: Final = 1.0  # seconds; a picture that is later than that is not waite
 MAX_MISSING: Final = 256  # packets; more at once is an outage, and a key frame is cheaper
 MAX_ASKED: Final = 128  # packets in one request
 MAX_ANSWERED: Final = 128  # packets for one request
+MAX_CREDIT: Final = 256  # packets that are repeated beyond those that went out meanwhile: an outage of two seconds
 HISTORY_SIZE: Final = 1024  # packets that went out: what a cache holds
 DEFAULT_ROUND_TRIP: Final = 0.1  # seconds, before it was measured
 
@@ -128,7 +129,9 @@ class NackResponder:
         self._answered_at = [0.0] * HISTORY_SIZE
         self._highest: int | None = None
         self._awaited: set[int] = set()
-        self.unanswerable = 0  # requests for what never went out, or so long ago that nobody knows
+        self._credit = MAX_CREDIT  # packets that may be repeated
+        self._credited_to = 0  # the number up to which what went out has been added to that
+        self.unanswerable = 0  # requests for what never went out, or so long ago that nobody knows, or without credit
 
     def note(self, sent: Sent) -> bool:
         """Remember a packet that goes out.
@@ -158,11 +161,15 @@ class NackResponder:
     def answer(self, sequence_numbers: Iterable[int], now: float, round_trip: float = DEFAULT_ROUND_TRIP) -> list[Sent]:
         """What to send again for a NACK: each packet once per round trip (seconds), at most MAX_ANSWERED.
 
-        What has not gone out because the publisher's path lost it is remembered: it goes out when it is repaired.
+        In the long run no more is repeated than goes out: that repairs the loss of every other packet, and whoever asks
+        for everything again and again gets no multiple of what he is entitled to. What has not gone out because the
+        publisher's path lost it is remembered: it goes out when it is repaired.
         """
         found: list[Sent] = []
         if self._highest is None:
             return found
+        self._credit = min(self._credit + self._highest - self._credited_to, MAX_CREDIT)
+        self._credited_to = self._highest
         pause = max(round_trip, MIN_RETRY)  # a round trip is what the subscriber says; nobody is that near
         for sequence_number in sequence_numbers:
             number = extend(sequence_number, self._highest)
@@ -176,6 +183,9 @@ class NackResponder:
                 self._await(number)
             else:
                 self.unanswerable += 1
+        self.unanswerable += max(len(found) - self._credit, 0)
+        del found[self._credit :]
+        self._credit -= len(found)
         return found
 
     def _await(self, number: int) -> None:

@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from sfu.transport_feedback import TICKS_PER_REFERENCE, TICKS_PER_SECOND, TransportFeedback, unwrap
+from sfu.sequence import extend
+from sfu.transport_feedback import TICKS_PER_REFERENCE, TICKS_PER_SECOND, TransportFeedback
 
 
 class SentPacket:
@@ -11,7 +12,7 @@ class SentPacket:
     __slots__ = ("cluster", "number", "received_at", "sent_at", "size", "was_lost")
 
     def __init__(self, number: int, sent_at: float, size: int, cluster: int = 0) -> None:
-        self.number = number  # transport-wide, unwrapped
+        self.number = number  # transport-wide, extended
         self.sent_at = sent_at  # seconds, of our clock
         self.size = size  # bytes
         self.cluster = cluster  # of the probe that it belongs to; 0 for none
@@ -39,7 +40,7 @@ class SendLog:
         self._slots: list[SentPacket | None] = [None] * self.MAX_PACKETS
         self._next = first
         self._judged = first - 1  # the newest number that feedback spoke of
-        self._reference = 0  # of the newest feedback, unwrapped
+        self._reference = 0  # of the newest feedback, extended
         self.skipped_bytes = 0  # of the packets that the newest feedback skipped
 
     @property
@@ -62,12 +63,12 @@ class SendLog:
 
     def acknowledge(self, feedback: TransportFeedback) -> list[SentPacket]:
         """What became of the packets that feedback speaks of, by ascending number, each as far as it is news."""
-        base = unwrap(feedback.base_sequence, self._next)
+        base = extend(feedback.base_sequence, self._next)
         end = min(base + feedback.status_count, self._next)
         self.skipped_bytes = 0
         if base >= end:
             return []
-        self._reference = unwrap(feedback.reference_time, self._reference, 24)
+        self._reference = extend(feedback.reference_time, self._reference, 24)
         reference = self._reference * TICKS_PER_REFERENCE
         self.skipped_bytes = self._skip(base)
         fresh = max(self._judged + 1, self._next - self.MAX_PACKETS, base)  # what is lost from here on is news

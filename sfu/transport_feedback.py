@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
+from sfu.sequence import extend
 from stun.errors import ParseFault
 
 TICKS_PER_SECOND: Final = 4000  # a receive delta counts 250 us
@@ -146,15 +147,15 @@ def encode_transport_feedback(feedback: TransportFeedback) -> bytes:
         if not -_MAX_LARGE - 1 <= delta <= _MAX_LARGE:
             raise TransportFeedbackError(ParseFault.BAD_VALUE, f"{delta} ticks between two packets")
         if offset > expected:
-            _extend(runs, _NOT_RECEIVED, offset - expected)
+            _append_run(runs, _NOT_RECEIVED, offset - expected)
         if 0 <= delta <= _MAX_SMALL:
             deltas.append(delta)
-            _extend(runs, _SMALL_DELTA, 1)
+            _append_run(runs, _SMALL_DELTA, 1)
         else:
             deltas += delta.to_bytes(2, signed=True)
-            _extend(runs, _LARGE_DELTA, 1)
+            _append_run(runs, _LARGE_DELTA, 1)
         expected, ticks = offset + 1, arrived
-    _extend(runs, _NOT_RECEIVED, count - expected)
+    _append_run(runs, _NOT_RECEIVED, count - expected)
     fci = b"".join(
         (
             base.to_bytes(2),
@@ -168,7 +169,7 @@ def encode_transport_feedback(feedback: TransportFeedback) -> bytes:
     return fci + bytes(-len(fci) % 4)
 
 
-def _extend(runs: list[Run], symbol: int, length: int) -> None:
+def _append_run(runs: list[Run], symbol: int, length: int) -> None:
     if runs and runs[-1][0] == symbol:
         runs[-1] = (symbol, runs[-1][1] + length)
     elif length:
@@ -212,12 +213,6 @@ def _symbols(runs: Sequence[Run], index: int, used: int) -> Iterator[int]:
         index += 1
 
 
-def unwrap(number: int, near: int, bits: int = 16) -> int:
-    """The integer that is `number` modulo 2^bits and lies nearest to `near`; half the circle away counts as behind."""
-    half = 1 << bits - 1
-    return near + (number - near + half) % (1 << bits) - half
-
-
 class ArrivalLog:
     """What arrived on one transport, and the feedback that is due for it.
 
@@ -247,7 +242,7 @@ class ArrivalLog:
     )
 
     def __init__(self) -> None:
-        # Unwrapped number: ticks; in the order of arrival. (A plain dict that loses its first item again and again
+        # Extended number: ticks; in the order of arrival. (A plain dict that loses its first item again and again
         # looks for the next one among the gaps.)
         self._arrivals: OrderedDict[int, int] = OrderedDict()
         self._newest: int | None = None
@@ -270,7 +265,7 @@ class ArrivalLog:
             now: monotonic time, in seconds.
         """
         newest = self._newest
-        number = sequence if newest is None else unwrap(sequence, newest)
+        number = sequence if newest is None else extend(sequence, newest)
         if newest is None:
             self._newest = self._base = number
         elif number > newest:
@@ -327,7 +322,7 @@ class ArrivalLog:
         feedback = TransportFeedback(
             self._base & 0xFFFF,
             arrivals[-1][0] + 1,
-            unwrap(reference, 0, 24),
+            extend(reference, 0, 24),
             self._feedback_count,
             tuple(arrivals),
         )

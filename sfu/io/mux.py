@@ -19,6 +19,10 @@ MAX_DATAGRAM_BYTES: Final = 2048  # longer ones are of nobody that we serve: bro
 MAX_BATCH: Final = 64  # datagrams per readiness event, for the other sockets' and the timers' sake
 MAX_QUEUED: Final = 128  # datagrams that wait for one address: 50 ms of a picture at 25 Mbit/s
 MAX_WAITING_ADDRESSES: Final = 1024
+# Of one session, from all its addresses: a camera in three sizes, a screen, sound and repairs are about 600 a second.
+# One that sends more is forwarded to nineteen others, and would take the CPU from all other rooms.
+MEDIA_PER_SECOND: Final = 1500
+MEDIA_AT_ONCE: Final = 3000
 SOCKET_BUFFER_BYTES: Final = 4 << 20  # the default of 208 KiB drops a quarter of 12,000 packets per second
 
 _BUFFER_BYTES: Final = 1 << 16  # any datagram fits, so that none is taken for a shorter one
@@ -40,18 +44,21 @@ class MuxCount(StrEnum):
     STUN = "stun"
     DTLS = "dtls"
     MEDIA = "media"
+    MEDIA_LIMITED = "media_limited"  # more packets of one session than MEDIA_PER_SECOND
     UNKNOWN_SOURCE = "unknown_source"  # media or DTLS from an address that was not admitted
     TOO_LONG = "too_long"
     JUNK = "junk"  # empty, or a first byte of no protocol
     SCOPED = "scoped"  # from an IPv6 address that is valid on one link only
     QUEUED = "queued"  # waited because the kernel was full
     QUEUE_FULL = "queue_full"  # dropped, because too many would have waited for one address, or at too many
-    FORGOTTEN = "forgotten"  # dropped with the address that it waited for
+    FORGOTTEN = "forgotten"  # dropped with the address that it waited for, or meant for one that is not admitted
     SEND_FAILED = "send_failed"
 
 
 # Looking a member up in its class costs more than the rest of the line.
 _COUNT_MEDIA: Final = MuxCount.MEDIA
+_MEDIA_LIMITED: Final = MuxCount.MEDIA_LIMITED
+_FORGOTTEN: Final = MuxCount.FORGOTTEN
 _SEND_FAILED: Final = MuxCount.SEND_FAILED
 
 
@@ -66,6 +73,25 @@ class MuxHandler(Protocol):
 
 
 MediaReceiver = Callable[[SessionId, memoryview, float], None]
+
+
+class _Inlet:
+    """How much media a session may send; all its addresses share it."""
+
+    __slots__ = ("filled_at", "left", "session")
+
+    def __init__(self, session: SessionId, now: float) -> None:
+        self.session = session
+        self.left = MEDIA_AT_ONCE
+        self.filled_at = now
+
+    def refill(self, now: float) -> bool:
+        """Give anew what time has brought since the last time; whether there is any."""
+        brought = min(int((now - self.filled_at) * MEDIA_PER_SECOND), MEDIA_AT_ONCE)
+        if brought:
+            self.left = brought
+            self.filled_at = now
+        return brought > 0
 
 
 class _Route(NamedTuple):
@@ -93,6 +119,7 @@ class UdpMux:
         self._handler = handler
         self._receive_media = receive_media
         self._routes: dict[TransportAddress, _Route] = {}
+        self._inlets: dict[SessionId, _Inlet] = {}
         self._buffer = bytearray(_BUFFER_BYTES)
         self._view = memoryview(self._buffer)
         self._ports = {_ip_bytes(each): _Port(each, self.counts) for each in sockets}
@@ -127,7 +154,15 @@ class UdpMux:
             KeyError: the address was not admitted.
         """
         port, to = self._routes[address]
-        port.media[to] = port.sessions[to]
+        session = port.sessions[to]
+        inlet = self._inlets.get(session)
+        if inlet is None:
+            inlet = self._inlets[session] = _Inlet(session, time.monotonic())
+        port.media[to] = inlet
+
+    def forget_session(self, session: SessionId) -> None:
+        """Forget how much media a session has sent, known or not; its addresses are forgotten one by one."""
+        self._inlets.pop(session, None)
 
     def forget(self, address: TransportAddress) -> None:
         """Take nothing more from this address, and drop what waits for it.
@@ -145,24 +180,22 @@ class UdpMux:
 
         Args:
             datagram: is copied if it has to wait.
-            address: admitted or not.
+            address: nothing goes to one that was not admitted, or was forgotten: nobody has agreed to get it.
         """
         route = self._routes.get(address)
-        if route is not None:
-            route.port.send(datagram, route.to)
-        elif (port := self._ports.get(len(address.ip))) is not None:
-            port.send(datagram, _socket_address(address))
+        if route is None:
+            self.counts[_FORGOTTEN] += 1
         else:
-            self.counts[_SEND_FAILED] += 1
+            route.port.send(datagram, route.to)
 
     def _on_ready(self, port: "_Port") -> None:
-        now = time.monotonic()
-        buffer, view, counts, media, receive = (
+        buffer, view, counts, media, receive, monotonic = (
             self._buffer,
             self._view,
             self.counts,
             port.media,
             port.sock.recvfrom_into,
+            time.monotonic,
         )
         for _ in range(MAX_BATCH):
             try:
@@ -171,10 +204,17 @@ class UdpMux:
                 return
             except OSError:
                 continue  # an ICMP error of an earlier datagram
+            # For each datagram anew: what it sets off leaves then, and a time of departure that lies back looks like a
+            # delay of the path.
+            now = monotonic()
             is_media = size and _MEDIA_MIN <= buffer[0] <= _MEDIA_MAX and size <= MAX_DATAGRAM_BYTES
-            if is_media and (session := media.get(source)) is not None:
-                counts[_COUNT_MEDIA] += 1
-                self._receive_media(session, view[:size], now)
+            if is_media and (inlet := media.get(source)) is not None:
+                if inlet.left or inlet.refill(now):
+                    inlet.left -= 1
+                    counts[_COUNT_MEDIA] += 1
+                    self._receive_media(inlet.session, view[:size], now)
+                else:
+                    counts[_MEDIA_LIMITED] += 1
             else:
                 counts[self._receive_other(port, size, source, now)] += 1
             if not port.is_open:
@@ -197,7 +237,7 @@ class UdpMux:
         return MuxCount.UNKNOWN_SOURCE if _MEDIA_MIN <= first <= _MEDIA_MAX else MuxCount.JUNK
 
     def _receive_stun(self, port: "_Port", size: int, source: SocketAddress, now: float) -> MuxCount:
-        if "%" in source[0]:
+        if len(source) == 4 and source[3]:
             return MuxCount.SCOPED
         address = TransportAddress(socket.inet_pton(port.sock.family, source[0]), source[1])
         response = self._handler.receive_stun(bytes(self._view[:size]), address, now)
@@ -212,7 +252,7 @@ class _Port:
     def __init__(self, sock: socket.socket, counts: dict[MuxCount, int]) -> None:
         self.sock: Final = sock
         self.sessions: Final[dict[SocketAddress, SessionId]] = {}
-        self.media: Final[dict[SocketAddress, SessionId]] = {}
+        self.media: Final[dict[SocketAddress, _Inlet]] = {}
         self.is_open = True
         self._counts = counts
         self._queues: dict[SocketAddress, deque[bytes]] = {}

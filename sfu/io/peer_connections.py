@@ -18,6 +18,7 @@ from sfu.ice_lite import (
     AddressChosen,
     AddressGone,
     AddressValid,
+    CheckDue,
     ConsentLost,
     IceCredentials,
     IceEvent,
@@ -47,6 +48,7 @@ MAX_EARLY_DATAGRAMS: Final = 4  # of DTLS, before the client's answer has come: 
 DTLS_PER_SECOND: Final = 50.0  # datagrams of one session; after the handshake there should be none
 DTLS_AT_ONCE: Final = 200
 
+_ICE_SECRET_BYTES: Final = 32
 _SESSION_ID_BYTES: Final = 8
 _SESSION_ID_BITS: Final = 63  # RFC 8829 §5.2.1: the highest of the 64 is zero
 
@@ -159,7 +161,7 @@ class PeerConnections:
         self._on_media = on_media
         self._codecs = tuple(codecs)
         self._entropy = entropy
-        self._ice = IceLite()
+        self._ice = IceLite(entropy(_ICE_SECRET_BYTES))
         self._dtls_limit = RateLimit[SessionId](DTLS_PER_SECOND, DTLS_AT_ONCE, MAX_SESSIONS)
         certificate = DtlsCertificate()
         self._context = build_dtls_context(certificate)
@@ -203,7 +205,7 @@ class PeerConnections:
     def publish_again(self, session: SessionId, offer: str) -> Publication:
         """Answer a later offer of a publisher: other tracks, or new ICE credentials after a change of network.
 
-        A session that is connected gets no header extensions that it did not have, for its engine knows the first ones.
+        Header extensions that a session has keep their identifiers; an offer may add others.
 
         Raises:
             KeyError: there is no such publisher.
@@ -219,9 +221,11 @@ class PeerConnections:
         transport = read.transport._replace(setup=peer.remote.setup)
         if transport.ufrag != peer.remote.ufrag:
             peer.credentials = self._ice.restart(session, self._entropy(CREDENTIAL_ENTROPY_BYTES), time.monotonic())
-            self._ice.set_remote_ufrag(session, transport.ufrag)
+            self._ice.set_remote(session, IceCredentials(transport.ufrag, transport.password))
             self._drain_ice()
         peer.remote = transport
+        if peer.is_connected and read.extensions != peer.extensions:
+            self.engine.set_extensions(session, read.extensions)
         peer.extensions = read.extensions
         peer.version += 1
         read = read._replace(transport=transport)
@@ -355,18 +359,16 @@ class PeerConnections:
 
     def _set_remote(self, peer: _Peer, transport: RemoteTransport) -> None:
         peer.remote = transport
-        self._ice.set_remote_ufrag(peer.session, transport.ufrag)
+        self._ice.set_remote(peer.session, IceCredentials(transport.ufrag, transport.password))
         self._drain_ice()
         if peer.association is None:
             self._begin_dtls(peer)
 
     def _begin_dtls(self, peer: _Peer) -> None:
-        """Begin when it is known with whom, and if it is for us to begin: to where."""
-        if peer.remote is None or peer.association is not None:
+        """Begin when it is known with whom and where: whom ICE does not find has not been slow to shake hands."""
+        if peer.remote is None or peer.association is not None or peer.chosen is None:
             return
         role = DtlsRole.CLIENT if peer.remote.setup is Setup.PASSIVE else DtlsRole.SERVER
-        if role is DtlsRole.CLIENT and peer.chosen is None:
-            return
         peer.association = DtlsAssociation(self._context, role, peer.remote.fingerprints, time.monotonic())
         for datagram in peer.early:
             peer.association.receive(datagram)
@@ -421,6 +423,8 @@ class PeerConnections:
                 if peer.is_connected:
                     self.engine.set_address(peer.session, event.address)
                 self._begin_dtls(peer)
+            case CheckDue():
+                self._mux.send(event.datagram, event.address)
             case ConsentLost() if peer is not None:
                 self._end(peer, Failed(peer.session, FailureReason.ICE))
 
@@ -435,6 +439,7 @@ class PeerConnections:
             self.engine.remove_session(peer.session)
         self._ice.remove(peer.session)
         self._drain_ice()
+        self._mux.forget_session(peer.session)
         if not self._peers and self._pump_timer is not None and self._sweep_timer is not None:
             self._pump_timer.cancel()
             self._sweep_timer.cancel()

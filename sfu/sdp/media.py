@@ -1,6 +1,6 @@
 """What the lines of a description mean for WebRTC: transport, m-lines, codecs, header extensions, layers.
 
-Candidates are not read. A lite agent never sends checks, so it needs none of them, and the `.local` names and the
+Candidates are not read. A lite agent begins no checks, so it needs none of them, and the `.local` names and the
 `a=end-of-candidates` that stop other agents (Firefox may offer nothing else) cannot do harm here.
 """
 
@@ -330,13 +330,15 @@ def _read_codecs(section: Section) -> tuple[RtpCodec, ...]:
     for value in _all(section.attributes, "fmtp"):
         match = _match(_OF_PAYLOAD, value, "a=fmtp")
         parameters.setdefault(_payload_type(match[1]), match[2])
-    feedback: dict[int, set[str]] = {number: set() for number in order}
+    feedback: dict[int, set[str]] = {}
+    of_all: set[str] = set()
     for value in _all(section.attributes, "rtcp-fb"):
         match = _match(_OF_PAYLOAD, value, "a=rtcp-fb")
-        for number in order if match[1] == "*" else [_payload_type(match[1])]:
-            feedback.setdefault(number, set()).add(match[2])
+        named = of_all if match[1] == "*" else feedback.setdefault(_payload_type(match[1]), set())
+        named.add(match[2])
+    shared = frozenset(of_all)
     return tuple(
-        RtpCodec(number, *maps[number], parameters.get(number, ""), frozenset(feedback[number]))
+        RtpCodec(number, *maps[number], parameters.get(number, ""), shared | feedback.get(number, frozenset()))
         for number in order
         if number in maps
     )

@@ -75,7 +75,7 @@ def read_publish_offer(
     Args:
         text: the session description.
         codecs: what is forwarded, preferred ones first.
-        agreed: header extensions that the session has already; then there will be no others.
+        agreed: header extensions that the session has already: these keep their identifiers, others may be added.
 
     Raises:
         SdpError: the offer is malformed, wants anything but one transport, or holds nothing that can be forwarded.
@@ -143,7 +143,6 @@ class _ExtensionTable:
     def __init__(self, agreed: Extensions | None) -> None:
         known: dict[str, int] = {} if agreed is None else agreed._asdict()
         self._numbers = {field: number for field, number in known.items() if number}
-        self._is_closed = agreed is not None
 
     def take(self, media: Media) -> tuple[tuple[int, str, Direction], ...]:
         """The extensions that are accepted of an m-line: known, sent by the client, and without contradiction."""
@@ -164,7 +163,7 @@ class _ExtensionTable:
     def _fits(self, field: str, number: int) -> bool:
         if field in self._numbers:
             return self._numbers[field] == number
-        return not self._is_closed and number not in self._numbers.values()
+        return number not in self._numbers.values()
 
 
 def _accept(media: Media, codecs: Sequence[Codec], table: _ExtensionTable) -> AcceptedMedia | None:

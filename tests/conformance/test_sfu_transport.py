@@ -17,7 +17,7 @@ from sfu.io.peer_connections import Connected, PeerConnections, PeerEvent
 from sfu.media_engine import SrtpProfile
 from stun.address import TransportAddress
 from tests.support.counting_engine import CountingEngine
-from tests.support.peer_client import PeerClient, credentials_of
+from tests.support.peer_client import PASSWORD, PeerClient, credentials_of
 from tests.support.udp_endpoint import PATIENCE, udp_endpoint
 
 HOSTS = ["127.0.0.1", "::1"]
@@ -67,6 +67,27 @@ async def test_aioice_reads_and_believes_the_answer_to_its_check(host: str) -> N
         assert response.attributes["XOR-MAPPED-ADDRESS"] == endpoint.address
         assert list(response.attributes)[-2:] == ["MESSAGE-INTEGRITY", "FINGERPRINT"]
         assert response.check_message_integrity(credentials_of(answer)[1].encode())
+
+
+async def test_aioice_believes_the_check_that_an_address_has_to_answer_before_anything_is_sent_there() -> None:
+    async with port_on("127.0.0.1") as port, udp_endpoint() as home, udp_endpoint() as elsewhere:
+        answer = port.peers.publish(PeerClient(home, port.where).offer()).answer
+        for endpoint in (home, elsewhere):
+            endpoint.send(request_for(answer)[0], port.where)
+        check = stun.parse_message(await elsewhere.receive())
+        assert check.check_message_integrity(PASSWORD.encode())
+        assert (check.message_method, check.message_class) == (stun.Method.BINDING, stun.Class.REQUEST)
+        assert check.attributes["USERNAME"] == f"them:{credentials_of(answer)[0]}"
+        assert {"PRIORITY", "ICE-CONTROLLED"} <= check.attributes.keys()
+        assert list(check.attributes)[-2:] == ["MESSAGE-INTEGRITY", "FINGERPRINT"]
+        response = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, check.transaction_id)
+        response.attributes["XOR-MAPPED-ADDRESS"] = port.where
+        response.add_message_integrity(PASSWORD.encode())
+        response.add_fingerprint()
+        elsewhere.send(bytes(response), port.where)
+        async with asyncio.timeout(PATIENCE):
+            while not port.peers.counters()["ice_proved"]:  # noqa: ASYNC110  # what arrives gives no other sign
+                await asyncio.sleep(0.005)
 
 
 async def test_a_check_with_another_key_gets_no_answer_and_a_right_one_after_it_does() -> None:

@@ -2,11 +2,12 @@
 
 import asyncio
 import functools
+import ipaddress
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import uvloop
 from playwright.sync_api import Browser, BrowserContext, Page
@@ -78,7 +79,11 @@ class Sfu:
         async def run() -> T:
             return function()
 
-        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(PATIENCE)
+        return self.wait(run())
+
+    def wait(self, action: Coroutine[None, None, T]) -> T:
+        """What comes of it on the thread of the loop."""
+        return asyncio.run_coroutine_threadsafe(action, self._loop).result(PATIENCE)
 
     def wait_for(self, event: PeerEvent) -> None:
         with self.changed:
@@ -115,6 +120,54 @@ def running(make_engine: Callable[[Send], MediaEngine] = CountingEngine) -> Iter
         yield sfu
     finally:
         sfu.stop()
+
+
+class Outside(asyncio.DatagramProtocol):
+    """What the port of the SFU takes for the browser."""
+
+    def __init__(self, nat: "Nat") -> None:
+        self.nat = nat
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.nat.outside = cast(asyncio.DatagramTransport, transport)  # uvloop's is none of its subclasses
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:  # noqa: ARG002  # all is of the port
+        if self.nat.client is not None:
+            self.nat.inside.sendto(data, self.nat.client)
+
+
+class Nat(asyncio.DatagramProtocol):
+    """What the browser takes for the port of the SFU; what it sends there comes from a port that may change."""
+
+    def __init__(self, port: tuple[str, int]) -> None:
+        self.port = port
+        self.client: tuple[str, int] | None = None
+        self.outside: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.inside = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.client = addr
+        if self.outside is not None:
+            self.outside.sendto(data, self.port)
+
+    @property
+    def candidate(self) -> TransportAddress:
+        return TransportAddress.parse(*self.inside.get_extra_info("sockname"))
+
+    async def rebind(self) -> TransportAddress:
+        """Take another port for all that the browser sends; which one."""
+        if self.outside is not None:
+            self.outside.close()
+        loop = asyncio.get_running_loop()
+        outside, _ = await loop.create_datagram_endpoint(lambda: Outside(self), ("127.0.0.1", 0))
+        return TransportAddress.parse(*outside.get_extra_info("sockname"))
+
+    def close(self) -> None:
+        assert self.outside is not None
+        self.inside.close()
+        self.outside.close()
 
 
 def connected(page: Page, name: str) -> None:
@@ -186,6 +239,32 @@ def test_chromium_publishes_restarts_and_subscribes_over_one_port_and_its_packet
         page.evaluate("() => { window.publisher.close(); window.subscriber.close(); }")
         sfu.wait_for(Closed(publication.session))
         sfu.wait_for(Closed(subscriber))
+
+
+def test_chromium_behind_a_nat_that_changes_its_port_proves_the_new_one_and_is_sent_to_there(browser: Browser) -> None:
+    with running() as sfu, browser.new_context() as context:
+        page = blank_page(context)
+        port = sfu.call(lambda: sfu.peers._candidates[0])
+        server = (str(ipaddress.ip_address(port.ip)), port.port)
+
+        async def begin() -> Nat:
+            _, nat = await asyncio.get_running_loop().create_datagram_endpoint(lambda: Nat(server), ("127.0.0.1", 0))
+            sfu.peers._candidates = (nat.candidate,)
+            return nat
+
+        nat = sfu.wait(begin())
+        first = sfu.wait(nat.rebind())
+        publication = published(sfu, page)
+        connected(page, "publisher")
+        sfu.wait_for(Connected(publication.session))
+        assert sfu.engine.addresses[publication.session] == [first]
+        assert sfu.call(sfu.peers.counters)["ice_proved"] == 0
+        second = sfu.wait(nat.rebind())
+        sfu.wait_until(lambda: sfu.engine.addresses[publication.session] == [first, second])
+        assert sfu.call(sfu.peers.counters)["ice_proved"] == 1
+        before = sfu.engine.counts["rtp"]
+        sfu.wait_until(lambda: sfu.engine.counts["rtp"] >= before + ENOUGH)
+        sfu.call(nat.close)
 
 
 def forward(sfu: Sfu, publisher: Publication, subscriber: SessionId, down_tracks: Sequence[DownTrack]) -> None:

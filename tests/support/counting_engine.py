@@ -56,6 +56,9 @@ class CountingEngine:
     def set_address(self, session: SessionId, address: TransportAddress) -> None:
         self.addresses[session].append(address)
 
+    def set_extensions(self, session: SessionId, extensions: Extensions) -> None:
+        self.extensions[session] = extensions
+
     def remove_session(self, session: SessionId) -> None:
         del self._inbound[session]
         self.removed.append(session)

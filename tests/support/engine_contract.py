@@ -905,6 +905,29 @@ class EngineContract(ABC):
         Camera(stage).send(key=True)
         assert len(stage.bob.rtp) == 1
 
+    def test_extensions_that_a_later_negotiation_adds_are_understood_from_then_on(self, stage: Stage) -> None:
+        carol = stage.join(SessionId(3), Extensions(mid=GIVEN.mid))
+        stage.engine.add_up_track(carol.session, MICROPHONE, UpTrack(Kind.AUDIO, "1", (OPUS_UP,)))
+        stage.engine.add_up_track(carol.session, CAMERA, UpTrack(Kind.VIDEO, "0", (VP8_UP,)))
+        stage.play_microphone()
+        stage.show_camera()
+        camera = Camera(stage, described=True)
+        block = encode_extensions([(GIVEN.mid, b"1"), (GIVEN.audio_level, bytes([0x80 | 30]))])
+        levels, described = [], []
+        for number in range(2):
+            carol.send(
+                encode_packet(OPUS_UP.primary, number, 960 * number, 0xCA, b"sound", extensions=block), stage.now
+            )
+            carol.send(camera.packet(key=True), stage.now)
+            levels.append([event for event in stage.pump() if isinstance(event, Loudness)])
+            described.append(AGREED.dependency_descriptor in stage.bob.of(0xB0B)[-1].extensions)
+            stage.engine.set_extensions(carol.session, GIVEN)
+        assert levels == [[], [Loudness(MICROPHONE, -30)]]
+        assert described == [False, True]
+        assert [AGREED.audio_level in packet.extensions for packet in stage.bob.of(0xB1B)] == [False, True]
+        stage.bob.send_rtcp(encode_nack(1, 0xB0B, [stage.bob.of(0xB0B)[-1].number]), stage.now)
+        assert AGREED.dependency_descriptor in stage.bob.of(0xB0C)[-1].extensions
+
     def test_what_exists_is_not_added_again(self, stage: Stage) -> None:
         stage.publish_camera()
         stage.show_camera()

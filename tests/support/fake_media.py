@@ -49,12 +49,15 @@ class FakeEngine:
     routes: dict[DownTrackId, tuple[TrackId, int, int]] = field(default_factory=dict)
     rates: dict[TrackId, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
     wanted: dict[SessionId, float] = field(default_factory=dict)
+    used: dict[SessionId, set[int]] = field(default_factory=dict)  # SSRCs of down tracks, those that have gone too
 
     def add_session(
         self, session: SessionId, keys: SrtpKeys, address: TransportAddress, extensions: Extensions
     ) -> None: ...
 
     def set_address(self, session: SessionId, address: TransportAddress) -> None: ...
+
+    def set_extensions(self, session: SessionId, extensions: Extensions) -> None: ...
 
     def remove_session(self, session: SessionId) -> None:
         self.sessions.remove(session)
@@ -73,9 +76,11 @@ class FakeEngine:
 
     def add_down_track(self, session: SessionId, down_track: DownTrackId, announced: DownTrack) -> None:
         assert session in self.sessions and down_track not in self.downs
-        others = {known.ssrc for owner, known in self.downs.values() if owner == session}
-        others |= {known.rtx_ssrc for owner, known in self.downs.values() if owner == session and known.rtx_ssrc}
-        assert others.isdisjoint({announced.ssrc, announced.rtx_ssrc})
+        # For good: a stream that begins anew under one SSRC begins with numbers that SRTP may have seen already.
+        used = self.used.setdefault(session, set())
+        ssrcs = {announced.ssrc, announced.rtx_ssrc} - {0}
+        assert used.isdisjoint(ssrcs)
+        used |= ssrcs
         self.downs[down_track] = (session, announced)
 
     def remove_down_track(self, down_track: DownTrackId) -> None:

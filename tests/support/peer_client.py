@@ -8,13 +8,16 @@ from typing import Final
 import pylibsrtp
 
 from sfu.io.dtls import DtlsAssociation, DtlsCertificate, DtlsRole, DtlsState, build_dtls_context
-from stun.message import Message, decode_message
+from stun.integrity import IntegrityKey
+from stun.message import Message, decode_message, encode_success
+from stun.registry import MessageClass
 from tests.support.counting_engine import srtp
 from tests.support.ice_client import check
 from tests.support.sdp import captured
 from tests.support.udp_endpoint import PATIENCE, UdpEndpoint
 
 RTP: Final = bytes.fromhex("806f0001000000000000002a") + b"payload"
+PASSWORD: Final = "p" * 24
 _DTLS: Final = range(20, 64)
 _TICK_SECONDS: Final = 0.1  # how often retransmissions are looked after
 
@@ -51,7 +54,7 @@ class PeerClient:
         fingerprint = ":".join(f"{byte:02X}" for byte in self.certificate.fingerprint)
         text = re.sub(r"a=fingerprint:\S+ \S+", f"a=fingerprint:sha-256 {fingerprint}", text)
         text = re.sub(r"a=ice-ufrag:\S+", f"a=ice-ufrag:{self.ufrag}", text)
-        return re.sub(r"a=ice-pwd:\S+", f"a=ice-pwd:{'p' * 24}", text)
+        return re.sub(r"a=ice-pwd:\S+", f"a=ice-pwd:{PASSWORD}", text)
 
     def offer(self, name: str = "chromium-publish-offer-simulcast") -> str:
         return self._with_identity(captured(name))
@@ -64,13 +67,18 @@ class PeerClient:
         request = check(credentials_of(description), nominate=nominate, remote_ufrag=self.ufrag)
         self.endpoint.send(request, self.server)
 
-    async def check(self, description: str, *, nominate: bool = True) -> Message:
-        """Send a check and return the answer to it."""
+    async def check(self, description: str, *, nominate: bool = True, proves: bool = True) -> Message:
+        """Send a check and return the answer to it; those of the server are answered meanwhile, if `proves`."""
         self.send_check(description, nominate=nominate)
         while True:
             datagram = await self.endpoint.receive()
-            if datagram[0] < 4:
-                return decode_message(datagram)
+            if datagram[0] >= 4:
+                continue
+            message = decode_message(datagram)
+            if message.message_class is not MessageClass.REQUEST:
+                return message
+            if proves:
+                self.endpoint.send(encode_success(message, key=IntegrityKey(PASSWORD.encode())), self.server)
 
     def begin_dtls(self, description: str, role: DtlsRole = DtlsRole.CLIENT) -> None:
         now = asyncio.get_running_loop().time()

@@ -108,7 +108,8 @@ class SimulatedCall:
     """A subscriber's path with media on it that follows the estimate, and feedback on the way back.
 
     `media` says how much the application would send at most at an instant, `others` how much somebody else sends into
-    the same queue, `hears` whether feedback sent at an instant gets through.
+    the same queue, `hears` whether feedback sent at an instant gets through, `reads` when the receiver, short of time,
+    gets to look at what arrived at an instant.
     """
 
     SAMPLE_SECONDS = 0.1
@@ -123,13 +124,15 @@ class SimulatedCall:
         media: Callable[[float], float] = lambda _now: float("inf"),
         others: Callable[[float], float] = lambda _now: 0.0,
         hears: Callable[[float], bool] = lambda _now: True,
+        reads: Callable[[float], float] = lambda now: now,
     ) -> None:
         self.path = SimulatedPath(shape, seed)
         self.estimator = BandwidthEstimator(bounds, first_sequence=65_000)  # the numbers wrap after some seconds
         self.estimator.want(wanted)
         self._log = ArrivalLog()
         self._return_seconds = shape.propagation
-        self._media, self._others, self._hears = media, others, hears
+        self._media, self._others, self._hears, self._reads = media, others, hears, reads
+        self._unread: deque[tuple[float, int]] = deque()
         self._feedback: deque[tuple[float, bytes]] = deque()
         self._owed = self._owed_by_others = 0.0  # bits
         self._frame = self._paced = 0.0  # bits of frames that have not left, and how many of them may leave
@@ -143,7 +146,9 @@ class SimulatedCall:
         for _ in range(round(seconds / TICK)):
             self._ticks += 1
             now = self._ticks * TICK
-            for at, sequence in self.path.arrivals(now):
+            self._unread += [(self._reads(at), sequence) for at, sequence in self.path.arrivals(now)]
+            while self._unread and self._unread[0][0] <= now:
+                at, sequence = self._unread.popleft()
                 self._log.receive(sequence, at + 1000)  # the receiver has a clock of its own
             while (fci := self._log.poll_feedback(now + 1000)) is not None:
                 if self._hears(now):

@@ -420,6 +420,17 @@ class PyEngine:
         except ValueError:
             self._counters["dropped_feedback"] += 1
 
+    def set_extensions(self, session: SessionId, extensions: Extensions) -> None:
+        """Know more header extensions of a session."""
+        state = self._sessions[session]
+        state.extensions = extensions
+        if extensions.transport_cc and state.arrivals is None and self._make_arrivals is not None:
+            state.arrivals = self._make_arrivals()
+        for layers in self._tracks.values():
+            for layer in layers:
+                if layer.session is state and layer.stream is not None:
+                    layer.stream.extensions = extensions
+
     def bitrates(self, track: TrackId, now: float) -> tuple[tuple[float, ...], ...]:
         """What each layer of a track carries."""
         return tuple(layer.stream.rates.rates(now) if layer.stream is not None else () for layer in self._tracks[track])

@@ -1,6 +1,8 @@
 """The estimator on a simulated path, where a run gives the same figures on every machine."""
 
+import itertools
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -14,6 +16,7 @@ from sfu.transport_feedback import (
 from tests.support.simulated_path import MTU, LayeredCall, PathShape, Sample, SimulatedCall
 
 LASTING_QUEUE = 0.05  # seconds that nobody should have to wait for long
+READ_SECONDS = 3e-5  # that a receiver takes for one packet
 
 
 def ran(call: SimulatedCall, seconds: float) -> SimulatedCall:
@@ -123,6 +126,30 @@ def test_an_estimate_that_was_probed_for_falls_with_the_path_when_it_is_used() -
     assert max(sample.estimate for sample in call.between(35, 40)) <= 450e3
 
 
+def pauses(seed: int, longest: float) -> Callable[[float], float]:
+    """A machine that is short of time: again and again it does nothing for up to so many seconds."""
+    source = random.Random(seed)  # noqa: S311  # not for secrets
+    begins = itertools.accumulate(source.expovariate(3) + longest for _ in range(300))
+    spans = [(begin, begin + source.uniform(longest / 4, longest)) for begin in begins]
+    read_at = 0.0
+
+    def reads(arrived_at: float) -> float:
+        nonlocal read_at
+        awake_at = next((end for begin, end in spans if begin <= arrived_at < end), arrived_at)
+        read_at = max(awake_at, read_at + READ_SECONDS)
+        return read_at
+
+    return reads
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("longest", [0.1, 0.2, 0.4])
+def test_a_receiver_that_is_short_of_time_is_not_taken_for_a_path_that_is_full(longest: float, seed: int) -> None:
+    shape = PathShape([(0, 10e6)])
+    call = SimulatedCall(shape, wanted=2e6, media=lambda _now: 1.5e6, reads=pauses(seed, longest))
+    assert mean(ran(call, 40).between(10, 40)) > 2e6
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_lost_feedback_costs_time_and_no_rate(seed: int) -> None:
     generator = random.Random(seed)  # noqa: S311  # not for secrets
@@ -136,6 +163,20 @@ def test_silence_makes_it_careful_and_what_was_before_is_found_again() -> None:
     assert lowest(call.between(10, 10.9)) >= 0.8e6
     assert lowest(call.between(13, 14)) <= 0.4e6
     assert mean(call.between(25, 30)) >= 0.75e6
+
+
+def test_a_pause_of_our_own_is_no_silence_of_the_other_end() -> None:
+    estimator = BandwidthEstimator()
+    estimator.send(MTU, 0.0)
+    begin = estimator.bits_per_second
+    for tick in range(10):
+        estimator.handle_timeout(tick / 10)
+    estimator.handle_timeout(5.0)  # what came meanwhile has not been read
+    assert estimator.bits_per_second == begin
+    estimator.handle_timeout(5.05)
+    assert estimator.bits_per_second == begin
+    estimator.handle_timeout(5.15)
+    assert estimator.bits_per_second < begin
 
 
 def test_without_anything_to_tell_silence_is_no_bad_sign() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from sfu.conference import LOOK_SECONDS, RESUME_BITS_PER_SECOND, Conference, ConferenceBounds, Directory
+from sfu.conference_layers import MAX_SOUND
 from sfu.conference_messages import (
     Layers,
     MediaState,
@@ -378,6 +379,39 @@ def test_a_track_that_was_refused_is_not_sent_and_the_others_are() -> None:
     (offer,) = [said for pid, said in room.drain() if pid == "ada" and isinstance(said, Subscribe)]
     refused = next(mid for mid, (_, source) in offer.tracks.items() if source is Source.CAMERA)
     room.conference.subscribed("ada", refused, offer.version, room.now)
+    assert set(room.fed("ada")) == {("ben", Source.MICROPHONE)}
+
+
+def test_a_track_that_was_refused_and_is_accepted_later_goes_on_as_the_stream_that_it_was() -> None:
+    room = Room()
+    room.enter("ada")
+    room.enter("ben")
+    mid = next(mid for mid, (_, source) in room.tracks["ada"].items() if source is Source.CAMERA)
+    room.conference.restart("ada", room.now)
+    room.answer_all(refused=mid)
+    assert set(room.fed("ada")) == {("ben", Source.MICROPHONE)}
+    room.later()
+    assert set(room.fed("ada")) == {("ben", Source.MICROPHONE)}
+    room.conference.restart("ada", room.now)
+    room.answer_all()
+    assert set(room.fed("ada")) == {("ben", Source.MICROPHONE), ("ben", Source.CAMERA)}
+
+
+def test_sound_that_no_codec_of_ours_makes_is_forwarded_to_nobody_until_it_is_less() -> None:
+    room = Room()
+    for pid in ("ada", "ben"):
+        room.enter(pid, microphone())
+    flood = room.track("ben", Source.MICROPHONE)
+    room.engine.rates[flood] = ((MAX_SOUND * 1.01,),)
+    room.later()
+    assert room.fed("ada") == {}
+    for _ in range(3):  # not even as he begins to speak
+        room.now += 0.02
+        room.conference.receive_media(Loudness(flood, -10), room.now)
+        room.conference.handle_timeout(room.now)
+    assert room.fed("ada") == {}
+    room.engine.rates[flood] = ((MAX_SOUND,),)
+    room.later()
     assert set(room.fed("ada")) == {("ben", Source.MICROPHONE)}
 
 

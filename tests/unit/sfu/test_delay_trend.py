@@ -1,3 +1,5 @@
+import itertools
+import math
 import random
 from collections.abc import Callable
 
@@ -65,6 +67,21 @@ def test_packets_that_are_held_up_and_let_go_together_are_no_queue() -> None:
     # A radio link that hands everything over four times in a hundred milliseconds.
     said = uses(lambda number: -(number * STEP) % 0.05, 2000)
     assert set(said) == {PathUse.NORMAL}
+
+
+@pytest.mark.parametrize("apart", [0.0, 1e-4, 1e-3])
+def test_frames_that_are_held_up_together_are_no_queue_however_close_their_packets_leave(apart: float) -> None:
+    # Three packets a frame; the receiver does nothing for a quarter of each second, and tells times in ticks of 250 us.
+    trend = DelayTrend()
+    said = set()
+    for frame, packet in itertools.product(range(600), range(3)):
+        sent_at = 5.0 + frame / 30 + packet * apart
+        arrived_at = sent_at + 0.0205
+        awake_at = math.floor(arrived_at) + 0.25
+        ticks = round(4000 * (max(arrived_at, awake_at) + packet * 3e-5))
+        trend.receive(sent_at, 1000 + ticks / 4000)
+        said.add(trend.use)
+    assert PathUse.OVERUSE not in said
 
 
 def test_a_packet_out_of_order_says_nothing() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from sfu.layers import MAX_LAYERS, MAX_SOURCES, MAX_TRACKS, SILENCE, LayerTable, TooManyTracks
+from sfu.layers import MAX_CHANGES, MAX_LAYERS, MAX_SOURCES, MAX_TRACKS, SILENCE, LayerTable, TooManyTracks
 from sfu.media_engine import Codec, Kind, PayloadTypes, TrackId, UpTrack
 
 VP8 = PayloadTypes(Codec.VP8, 96, 97)
@@ -88,6 +88,42 @@ def test_a_layer_that_begins_anew_has_a_new_ssrc(table: LayerTable) -> None:
     source = table.learn(17, 96, b"0", b"q")
     assert table.find(7) is None
     assert table.source_of(CAMERA, 0) is source
+
+
+def test_a_late_packet_of_the_ssrc_before_does_not_take_its_layer_back(table: LayerTable) -> None:
+    table.learn(7, 96, b"0", b"q")
+    source = table.learn(17, 96, b"0", b"q")
+    assert table.learn(7, 96, b"0", b"q") is None
+    assert table.source_of(CAMERA, 0) is source
+    table.forget(CAMERA)
+    table.expect(CAMERA, UpTrack(Kind.VIDEO, "0", (VP8,), ("q",)))
+    assert table.learn(7, 96, b"0", b"q") is not None  # announced anew, everything may be as it was once
+
+
+def test_an_ssrc_stays_with_its_layer_whatever_its_packets_say(table: LayerTable) -> None:
+    source = table.learn(7, 96, b"0", b"q")
+    assert table.learn(7, 97, b"0", b"", b"q") is None
+    assert table.learn(7, 96, b"0", b"h") is None
+    assert table.learn(7, 111, b"1") is None
+    assert list(table) == [source]
+    assert table.find(7) is source
+
+
+def test_the_codec_of_an_ssrc_may_change() -> None:
+    table = LayerTable()
+    table.expect(CAMERA, UpTrack(Kind.VIDEO, "0", (VP8, PayloadTypes(Codec.VP9, 98, 99))))
+    table.learn(7, 96, b"0")
+    source = table.learn(7, 98, b"0")
+    assert source is not None
+    assert source.payload.codec is Codec.VP9
+    assert table.find(7) is source
+
+
+def test_a_track_changes_its_ssrcs_only_so_often(table: LayerTable) -> None:
+    learnt = [table.learn(ssrc, 96, b"0", b"q") for ssrc in range(MAX_CHANGES + 3)]
+    assert learnt[MAX_CHANGES] is table.source_of(CAMERA, 0)
+    assert learnt[MAX_CHANGES + 1 :] == [None, None]
+    assert table.learn(9, 111, b"1") is not None  # other tracks are not concerned
 
 
 def test_a_session_has_a_bounded_number_of_sources_however_many_ssrcs_it_invents(table: LayerTable) -> None:

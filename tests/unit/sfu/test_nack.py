@@ -6,6 +6,7 @@ from sfu.nack import (
     HISTORY_SIZE,
     MAX_ANSWERED,
     MAX_ASKED,
+    MAX_CREDIT,
     MAX_MISSING,
     MAX_REQUESTS,
     MAX_WAIT,
@@ -226,6 +227,29 @@ def test_one_answer_has_a_bound() -> None:
     for number in range(2 * MAX_ANSWERED):
         responder.note(_sent(number))
     assert len(responder.answer(range(2 * MAX_ANSWERED), 0.0)) == MAX_ANSWERED
+
+
+def test_in_the_long_run_no_more_is_repeated_than_goes_out() -> None:
+    responder = NackResponder()
+    repeated, number = 0, 0
+    for turn in range(200):  # everything that is kept is asked for, fifty times a second
+        for _ in range(3):
+            responder.note(_sent(number))
+            number += 1
+        repeated += len(responder.answer(range(max(number - HISTORY_SIZE, 0), number), turn * MIN_RETRY, 0.0))
+    assert repeated <= number + MAX_CREDIT
+    assert responder.unanswerable > 0
+
+
+def test_the_loss_of_every_other_packet_is_repaired_for_good() -> None:
+    responder = NackResponder()
+    for number in range(0, 20 * HISTORY_SIZE, 2):
+        responder.note(_sent(number))
+        responder.note(_sent(number + 1))
+        now = number * 0.01
+        assert responder.answer([number & 0xFFFF], now, 0.05) == [_sent(number)]
+        if number % 4:  # so is every other repetition
+            assert responder.answer([number & 0xFFFF], now + 0.06, 0.05) == [_sent(number)]
 
 
 def test_what_is_awaited_has_a_bound_and_the_oldest_go_first() -> None:

@@ -31,3 +31,8 @@ def test_what_lies_within_a_quarter_of_a_cycle_is_found_again(reference: int, st
 def test_of_two_numbers_half_a_cycle_apart_neither_is_newer() -> None:
     assert not is_newer(0x8000, 0)
     assert not is_newer(0, 0x8000)
+
+
+@given(st.integers(-(1 << 40), 1 << 40), st.integers(-0x8000, 0x7FFF))
+def test_the_nearest_number_is_meant_also_below_zero_and_half_a_cycle_behind(near: int, distance: int) -> None:
+    assert extend(near + distance & 0xFFFF, near) == near + distance

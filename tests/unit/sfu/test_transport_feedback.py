@@ -12,7 +12,6 @@ from sfu.transport_feedback import (
     TransportFeedbackError,
     decode_transport_feedback,
     encode_transport_feedback,
-    unwrap,
 )
 from stun.errors import ParseFault
 from tests.support.feedback_samples import feedback
@@ -118,11 +117,6 @@ def test_arbitrary_bytes_raise_nothing_but_their_own_error(raw: bytes) -> None:
         read = decode_transport_feedback(raw)
         assert len(read.arrivals) <= len(raw)
         assert decode_transport_feedback(encode_transport_feedback(read)) == read
-
-
-@given(st.integers(-(1 << 40), 1 << 40), st.integers(-0x8000, 0x7FFF))
-def test_the_nearest_number_is_meant(near: int, distance: int) -> None:
-    assert unwrap(near + distance & 0xFFFF, near) == near + distance
 
 
 def messages(log: ArrivalLog, now: float) -> list[TransportFeedback]:

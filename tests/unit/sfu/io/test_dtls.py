@@ -1,10 +1,14 @@
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 
 import pylibsrtp
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 from OpenSSL import SSL
+from OpenSSL.crypto import FILETYPE_ASN1
 
 from sfu.io import dtls
 from sfu.io.dtls import (
@@ -98,6 +102,29 @@ def test_a_certificate_with_another_fingerprint_gives_no_keys() -> None:
     converse(them, us)
     assert (us.state, us.fault, us.keys) == (DtlsState.FAILED, DtlsFault.FINGERPRINT, None)
     assert them.state is DtlsState.CLOSED  # it was told
+
+
+def context_with_a_strange_certificate(folder: Path) -> tuple[SSL.Context, bytes]:
+    """A client whose certificate names a version that there is not: OpenSSL takes it, stricter parsers do not."""
+    version_3, version_8 = bytes.fromhex("a003020102"), bytes.fromhex("a003020107")
+    strange = THEIRS.certificate.public_bytes(Encoding.DER).replace(version_3, version_8, 1)
+    context = context_with(b"SRTP_AEAD_AES_256_GCM", certificate=None)
+    file = folder / "certificate.der"
+    file.write_bytes(strange)
+    context.use_certificate_file(str(file), FILETYPE_ASN1)
+    context.use_privatekey(THEIRS.key)
+    return context, hashlib.sha256(strange).digest()
+
+
+@pytest.mark.parametrize(("is_announced", "state"), [(True, DtlsState.CONNECTED), (False, DtlsState.FAILED)])
+def test_of_a_certificate_nothing_counts_but_its_fingerprint(
+    tmp_path: Path, *, is_announced: bool, state: DtlsState
+) -> None:
+    context, fingerprint = context_with_a_strange_certificate(tmp_path)
+    us, them = association(fingerprint=fingerprint if is_announced else bytes(32)), remote(CALL, context)
+    converse(them, us)
+    assert us.state is state
+    assert (us.keys is not None) is is_announced
 
 
 def test_a_client_without_a_certificate_is_refused() -> None:

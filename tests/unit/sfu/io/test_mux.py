@@ -22,6 +22,7 @@ class Handler:
         self.stun: asyncio.Queue[tuple[bytes, TransportAddress]] = asyncio.Queue()
         self.dtls: list[tuple[SessionId, bytes]] = []
         self.media: list[tuple[SessionId, bytes]] = []
+        self.times: list[float] = []
 
     def receive_stun(self, datagram: bytes, source: TransportAddress, now: float) -> bytes | None:  # noqa: ARG002
         self.stun.put_nowait((datagram, source))
@@ -30,8 +31,9 @@ class Handler:
     def receive_dtls(self, session: SessionId, datagram: memoryview, now: float) -> None:  # noqa: ARG002
         self.dtls.append((session, bytes(datagram)))
 
-    def receive_media(self, session: SessionId, datagram: memoryview, now: float) -> None:  # noqa: ARG002
+    def receive_media(self, session: SessionId, datagram: memoryview, now: float) -> None:
         self.media.append((session, bytes(datagram)))
+        self.times.append(now)
 
     async def until_last(self) -> None:
         """Everything that was sent before LAST over loopback has arrived."""
@@ -144,6 +146,46 @@ async def test_a_datagram_of_the_greatest_length_is_taken() -> None:
         assert handler.media == [(SESSION, longest)]
 
 
+async def test_the_media_of_a_session_is_limited_and_that_of_another_one_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mux, "MEDIA_AT_ONCE", 10)
+    monkeypatch.setattr(mux, "MEDIA_PER_SECOND", 1e-3)
+    other = SessionId(8)
+    async with running() as (made, handler), udp_endpoint() as one, udp_endpoint() as two, udp_endpoint() as three:
+        for endpoint, session in ((one, SESSION), (two, SESSION), (three, other)):
+            made.admit(address_of(endpoint), session)
+            made.admit_media(address_of(endpoint))
+        for endpoint in (one, two, three):  # two addresses are no two sessions
+            for datagram in (*[MEDIA] * 7, LAST):
+                endpoint.send(datagram, where(made))
+            await handler.until_last()
+        assert [session for session, _ in handler.media] == [SESSION] * 10 + [other] * 7
+        assert made.counts[MuxCount.MEDIA_LIMITED] == 4
+
+
+def test_what_may_be_sent_comes_back_with_time() -> None:
+    inlet = mux._Inlet(SESSION, 0.0)
+    inlet.left = 0
+    assert not inlet.refill(0.5 / mux.MEDIA_PER_SECOND)
+    assert inlet.refill(2.5 / mux.MEDIA_PER_SECOND)
+    assert inlet.left == 2
+    inlet.left = 0
+    assert not inlet.refill(3 / mux.MEDIA_PER_SECOND)
+    assert inlet.refill(1e6)
+    assert inlet.left == mux.MEDIA_AT_ONCE
+
+
+async def test_each_datagram_is_taken_at_its_own_time() -> None:
+    async with running() as (made, handler), udp_endpoint() as client:
+        made.admit(address_of(client), SESSION)
+        made.admit_media(address_of(client))
+        for datagram in (*[MEDIA] * 3, LAST):
+            client.send(datagram, where(made))
+        await handler.until_last()
+        assert len(set(handler.times)) == 3  # of one readiness event, after what the ones before have set off
+
+
 async def test_more_than_a_batch_arrives_in_order() -> None:
     async with running() as (made, handler), udp_endpoint() as client:
         made.admit(address_of(client), SESSION)
@@ -167,6 +209,8 @@ async def full_mux() -> tuple[FullSocket, UdpMux]:
 async def test_what_the_kernel_does_not_take_waits_and_is_sent_in_order() -> None:
     sock, made = await full_mux()
     async with udp_endpoint() as one, udp_endpoint() as other:
+        made.admit(address_of(one), SESSION)
+        made.admit(address_of(other), SESSION)
         for number in range(5):
             made.send(bytes([number]), address_of(one))
             made.send(memoryview(bytes([number])), address_of(other))
@@ -185,6 +229,7 @@ async def test_what_the_kernel_does_not_take_waits_and_is_sent_in_order() -> Non
 async def test_a_queue_is_bounded_and_loses_its_oldest_first() -> None:
     sock, made = await full_mux()
     async with udp_endpoint() as endpoint:
+        made.admit(address_of(endpoint), SESSION)
         for number in range(mux.MAX_QUEUED + 3):
             made.send(number.to_bytes(2), address_of(endpoint))
         assert made.counts[MuxCount.QUEUE_FULL] == 3
@@ -196,7 +241,9 @@ async def test_a_queue_is_bounded_and_loses_its_oldest_first() -> None:
 async def test_so_many_addresses_may_wait_and_no_more() -> None:
     _, made = await full_mux()
     for port in range(1, mux.MAX_WAITING_ADDRESSES + 3):
-        made.send(b"x", TransportAddress.parse("127.0.0.1", port))
+        address = TransportAddress.parse("127.0.0.1", port)
+        made.admit(address, SESSION)
+        made.send(b"x", address)
     assert made.counts[MuxCount.QUEUED] == mux.MAX_WAITING_ADDRESSES
     assert made.counts[MuxCount.QUEUE_FULL] == 2
     made.close()
@@ -215,9 +262,24 @@ async def test_what_waits_for_a_forgotten_address_is_counted() -> None:
 
 async def test_what_cannot_be_sent_at_all_is_counted() -> None:
     async with running() as (made, _):
-        made.send(bytes(70000), TransportAddress.parse("127.0.0.1", 9))
-        made.send(b"no socket of that family", TransportAddress.parse("::1", 9))
-        assert made.counts[MuxCount.SEND_FAILED] == 2
+        address = TransportAddress.parse("127.0.0.1", 9)
+        made.admit(address, SESSION)
+        made.send(bytes(70000), address)
+        assert made.counts[MuxCount.SEND_FAILED] == 1
+
+
+async def test_nothing_is_sent_to_an_address_that_is_not_admitted_or_not_any_more() -> None:
+    async with running() as (made, handler), udp_endpoint() as client:
+        made.send(b"too early", address_of(client))
+        made.admit(address_of(client), SESSION)
+        made.send(b"in time", address_of(client))
+        made.forget(address_of(client))
+        made.send(b"too late", address_of(client))
+        client.send(STUN, where(made))
+        assert await client.receive() == b"in time"
+        assert await client.receive() == STUN
+        assert made.counts[MuxCount.FORGOTTEN] == 2
+        assert handler.media == []
 
 
 async def test_both_families_share_sessions_and_each_answers_through_its_own_socket() -> None:
@@ -237,7 +299,7 @@ async def test_both_families_share_sessions_and_each_answers_through_its_own_soc
 async def test_a_source_that_is_valid_on_one_link_only_is_counted_and_not_served() -> None:
     async with running(bind_udp(loopback("::1"))) as (made, handler):
         (port,) = made._ports.values()
-        assert made._receive_stun(port, 5, ("fe80::1%lo", 9, 0, 1), 0.0) is MuxCount.SCOPED
+        assert made._receive_stun(port, 5, ("fe80::1", 9, 0, 1), 0.0) is MuxCount.SCOPED
         assert handler.stun.empty()
 
 

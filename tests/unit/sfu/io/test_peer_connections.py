@@ -8,7 +8,7 @@ import pytest
 from sfu import ice_lite
 from sfu.ice_lite import IceCount
 from sfu.io import peer_connections
-from sfu.io.dtls import DtlsRole, DtlsState
+from sfu.io.dtls import HANDSHAKE_SECONDS, DtlsRole, DtlsState
 from sfu.io.mux import bind_udp
 from sfu.io.peer_connections import (
     Closed,
@@ -191,7 +191,9 @@ async def test_a_client_hears_when_its_session_is_closed() -> None:
 async def test_a_client_that_never_comes_fails_when_its_time_is_over() -> None:
     async with meeting() as (worker, client):
         session = worker.peers.publish(client.offer()).session
-        worker.peers.sweep(time.monotonic() + ice_lite.CONSENT_SECONDS)
+        began_at = time.monotonic()
+        worker.peers.sweep(began_at + HANDSHAKE_SECONDS)  # there was no handshake that could have been too slow
+        worker.peers.sweep(began_at + ice_lite.CONSENT_SECONDS)
         assert await worker.event() == Failed(session, FailureReason.ICE)
         assert len(worker.peers) == 0
 
@@ -209,9 +211,20 @@ async def test_a_client_that_changes_its_address_keeps_its_session() -> None:
         session, answer = await published(worker, client)
         home, client.endpoint = client.endpoint, elsewhere
         await client.check(answer)
-        assert worker.engine.addresses[session] == [address_of(home), address_of(elsewhere)]
+        await worker.has(lambda: worker.engine.addresses[session] == [address_of(home), address_of(elsewhere)])
         elsewhere.send(client.protect(), worker.where)
         await worker.has(lambda: worker.engine.plain[session] == [RTP])
+
+
+async def test_a_client_cannot_point_what_it_is_sent_at_somebody_who_does_not_answer() -> None:
+    async with meeting() as (worker, client), udp_endpoint() as victim:
+        session, answer = await published(worker, client)
+        home, client.endpoint = client.endpoint, victim
+        for _ in range(3):
+            await client.check(answer, proves=False)
+        client.endpoint = home
+        assert (await client.check(answer, nominate=False)).message_class is MessageClass.SUCCESS
+        assert worker.engine.addresses[session] == [address_of(home)]
 
 
 async def test_a_restart_of_ice_by_the_publisher_keeps_session_and_keys() -> None:
@@ -223,7 +236,7 @@ async def test_a_restart_of_ice_by_the_publisher_keeps_session_and_keys() -> Non
         assert second.answer != first
         client.endpoint = elsewhere
         await client.check(second.answer)
-        assert worker.engine.addresses[session][-1] == address_of(elsewhere)
+        await worker.has(lambda: worker.engine.addresses[session][-1] == address_of(elsewhere))
         assert worker.engine.removed == []
         client.send_check(first)
         await worker.has(lambda: worker.peers.counters()[f"ice_{IceCount.UNKNOWN_USER}"] == 1)
@@ -253,7 +266,7 @@ async def test_a_restart_of_ice_for_a_subscriber_keeps_session_and_keys() -> Non
         worker.peers.answer(session, client.answer(offer))
         client.endpoint = elsewhere
         await client.check(offer)
-        assert worker.engine.addresses[session][-1] == address_of(elsewhere)
+        await worker.has(lambda: worker.engine.addresses[session][-1] == address_of(elsewhere))
         assert worker.engine.removed == []
 
 
@@ -267,14 +280,19 @@ async def test_a_later_description_with_another_certificate_is_refused_and_chang
         assert (await client.check(answer)).message_class is MessageClass.SUCCESS
 
 
-async def test_a_live_session_keeps_the_extensions_that_its_engine_knows() -> None:
+async def test_the_engine_of_a_live_session_hears_of_extensions_that_a_later_offer_adds() -> None:
     async with meeting() as (worker, client):
-        publication = worker.peers.publish(client.offer().replace("a=extmap:12 ", "a=extmap:12 x:"))
+        first = client.offer().replace("a=extmap:12 ", "a=extmap:12 x:")
+        publication = worker.peers.publish(first)
         await client.connect(publication.answer)
         assert await worker.event() == Connected(publication.session)
-        again = worker.peers.publish_again(publication.session, client.offer())
-        assert "dependency-descriptor" in client.offer()
-        assert "dependency-descriptor" not in again.answer
+        before = worker.engine.extensions[publication.session]
+        assert before.dependency_descriptor == 0
+        assert "dependency-descriptor" in worker.peers.publish_again(publication.session, client.offer()).answer
+        assert worker.engine.extensions[publication.session] == before._replace(dependency_descriptor=12)
+        # What was agreed stays, also where a later offer does not name it or gives its identifier away.
+        worker.peers.publish_again(publication.session, first.replace("a=extmap:1 ", "a=extmap:12 "))
+        assert worker.engine.extensions[publication.session] == before._replace(dependency_descriptor=12)
 
 
 async def test_a_publisher_is_no_subscriber() -> None:

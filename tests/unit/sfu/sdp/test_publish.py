@@ -112,10 +112,14 @@ def test_layers_that_packets_could_not_name_are_not_taken() -> None:
     assert "simulcast" not in answer_to(offer)
 
 
-def test_a_session_that_lives_already_gets_no_new_extensions() -> None:
+def test_a_session_that_lives_already_keeps_what_it_agreed_on_and_may_get_more() -> None:
+    whole = read_publish_offer(captured(SIMULCAST)).extensions
     offer = read_publish_offer(captured(SIMULCAST), agreed=Extensions(audio_level=1, mid=4))
-    assert offer.extensions == Extensions(audio_level=1, mid=4)
-    assert offer.tracks[1].announced.rids == ()
+    assert offer.extensions == whole
+    other = read_publish_offer(captured(SIMULCAST), agreed=Extensions(audio_level=whole.rid, mid=14))
+    assert other.extensions == whole._replace(audio_level=whole.rid, mid=14, rid=0)
+    assert other.tracks[1].announced.rids == ()
+    assert "sdes:mid" not in answer_to(other)
 
 
 def test_vp9_is_taken_when_it_is_wanted_and_offered() -> None:

@@ -4,6 +4,7 @@ from sfu.media_engine import Codec, DownTrack, Kind, PayloadTypes
 from sfu.sdp.description import SdpError, parse_description
 from sfu.sdp.media import Setup
 from sfu.sdp.subscribe import MAX_DOWN_TRACKS, OfferedTrack, SubscribeNegotiation
+from signaling.conference_messages import MAX_SDP_CHARACTERS
 from tests.support.sdp import BROWSERS, LOCAL, captured, section_of
 
 OPUS = OfferedTrack(Codec.OPUS, "s1", "a1", "c1", 1001)
@@ -42,6 +43,30 @@ def test_the_answers_of_a_browser_are_understood_over_stopping_and_recycling(bro
     subscriber.offer(LOCAL)
     recycled = subscriber.answer(captured(f"{browser}-subscribe-answer-recycled"))
     assert recycled.tracks == (audio, DownTrack(Kind.VIDEO, "4", PayloadTypes(Codec.VP8, 96, 97), 1022, 1023), vp9)
+
+
+PAGE_TAKES = 60_000  # characters of a description (signaling/web/js/conference/server_messages.js)
+OTHERS = 19  # in the largest room; each with a microphone, a camera and a screen
+PID = "p" * 22
+
+
+@pytest.mark.parametrize("browser", BROWSERS)
+def test_offer_and_answer_of_the_largest_room_fit_the_messages_that_carry_them(browser: str) -> None:
+    subscriber = negotiation()
+    for number in range(OTHERS):
+        for codec, source, group in (
+            (Codec.OPUS, "microphone", PID),
+            (Codec.VP8, "camera", PID),
+            (Codec.VP8, "screen", f"{PID}-screen"),
+        ):
+            ssrc = 4_000_000_000 + number
+            track = f"{PID}-{source}-{ssrc}"
+            subscriber.add(OfferedTrack(codec, group, track, PID, ssrc, ssrc + OTHERS if codec is Codec.VP8 else 0))
+    assert len(subscriber.offer(LOCAL)) <= PAGE_TAKES
+    answer = captured(f"{browser}-subscribe-answer")
+    head, anchor, sound, picture, _ = (len(part) + len("m=") for part in answer.split("m="))
+    mids = OTHERS * 3 * len("57 7")  # in the BUNDLE group and in their sections, one digit more
+    assert head + mids + anchor + OTHERS * (sound + 2 * picture) <= MAX_SDP_CHARACTERS
 
 
 def test_the_stream_is_told_before_its_retransmissions() -> None:
