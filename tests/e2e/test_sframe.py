@@ -560,6 +560,7 @@ def test_a_key_is_taken_only_under_the_index_of_whom_it_came_from(run: Run) -> N
         '{ ...message(512, 7), base: message(512, 7).base + "A" }',
         '{ ...message(512, 7), base: "+".repeat(43) }',
         "{ ...message(512, 7), base: [1, 2] }",
+        '{ ...message(512, 7), base: message(512, 7).base.slice(0, 42) + "d" }',  # as "c", the same 32 bytes
     ],
 )
 def test_what_is_not_to_the_letter_is_no_key(run: Run, value: str) -> None:

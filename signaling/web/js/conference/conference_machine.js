@@ -9,18 +9,19 @@
 import { PASSING_ERRORS } from "../signaling_client.js";
 import { Guesses } from "./guesses.js";
 import { SenderKeys, MAX_HELD_KEYS } from "./sender_keys.js";
-import { isIndex, readConferenceSeat, readServerMessage } from "./server_messages.js";
+import { isIndex, isRole, readConferenceSeat, readServerMessage } from "./server_messages.js";
 import { Side } from "./side.js";
 
 const DEVICES_AT_LATEST_MS = 8_000; // a question of the browser that nobody answers must not keep the others waiting
 const CHECK_EVERY_MS = 50_000; // while no connection would show that the server is gone
 const ANNOUNCED_WITHIN_MS = 2_000; // after `joined`, whoever is still here
-const GONE_AFTER_MS = 30_000; // as long as the server keeps a silent seat
+const GONE_AFTER_MS = 30_000; // without a channel: as long as the server keeps a silent seat
 const AGREEMENT_MS = 10_000; // for a few messages through the server
 const AGREE_AGAIN_MS = { first: 1_000, second: 2_500 }; // after a failure; A begins before B
 const WANT_EVERY_MS = 400; // the server takes four in a second
 const MAX_WANTED = 64;
 const MAX_PEERS = 64;
+const MAX_REMOVED = 256; // who was sent away, and may not come back under the same pid
 
 /** @typedef {import("../signaling_client.js").Seat} Seat */
 /** @typedef {import("../signaling_client.js").Refusal} Refusal */
@@ -61,7 +62,7 @@ const MAX_PEERS = 64;
  * @property {boolean} admitted
  * @property {boolean} here the server says so
  * @property {boolean} stale seen before the last `joined`, not announced since
- * @property {number | null} goneAt when it is taken for gone for good
+ * @property {number | null} goneAt when it is taken for gone for good, unless it has proved itself anew
  * @property {string | null} since UTC instant since which it waits
  * @property {boolean} sealed has the same secret: what it says is sealed, and what is said to it, too
  * @property {boolean} introduced has said hello by the present channel
@@ -112,6 +113,7 @@ export class ConferenceMachine {
   #settled = false;
   /** @type {number | null} */ #settleAt = null;
   /** @type {Map<string, Peer>} */ #peers = new Map();
+  /** @type {Set<string>} pids, the earliest first */ #removed = new Set();
   #guesses = new Guesses();
   /** @type {string[]} */ #speakers = [];
   #publishing = new Side();
@@ -227,7 +229,7 @@ export class ConferenceMachine {
     if (!this.#isOrganiser() || this.#peers.get(pid)?.admitted !== true) return;
     this.#tell({ type: "remove", peer: pid });
     for (const [other, { admitted }] of this.#peers) if (other !== pid && admitted) this.#say(other, { kind: "removed", pid });
-    this.#forget(pid, now);
+    this.#sendAway(pid, now);
   }
 
   /** @param {boolean} locked let nobody else come, or again */
@@ -316,13 +318,14 @@ export class ConferenceMachine {
    */
   joined(seat, now) {
     const place = readConferenceSeat(seat.conference);
-    if (place === null || place.index !== this.#place.index) {
-      // It was a conference before, under this number: whatever this is, its keys are not ours to tell.
+    if (place === null || place.index !== this.#place.index || seat.role !== this.#seat.role) {
+      // It was a conference before, under this number and role: whatever this is, its keys are not ours to tell.
       this.#backToForm({ code: "unexpected", retryAt: null });
       return;
     }
     const first = this.#phase === "joining";
-    const isNewClaim = seat.pid !== this.#seat.pid;
+    // Who is said to wait again looks as if nobody could see or hear it: then it must be so.
+    const isNewClaim = seat.pid !== this.#seat.pid || (this.#place.admitted && !place.admitted);
     this.#seat = seat;
     this.#place = place;
     this.#phase = "room";
@@ -336,8 +339,8 @@ export class ConferenceMachine {
     }
     for (const peer of this.#peers.values()) {
       peer.stale = true;
-      peer.sealed = peer.introduced = false;
       peer.agreeAt = null;
+      this.#unseal(peer, now);
     }
     this.want(this.#lookedAt, now); // the server may not have heard it
     this.#sweepAt = now + ANNOUNCED_WITHIN_MS;
@@ -359,16 +362,22 @@ export class ConferenceMachine {
       this.#absent(pid, now);
       return;
     }
+    if (!isRole(role) || !isIndex(index) || index === this.#place.index || typeof admitted !== "boolean") return;
+    if (this.#removed.has(pid)) {
+      if (this.#isOrganiser()) this.#tell({ type: "remove", peer: pid }); // the server has not heard it
+      return;
+    }
+    // A channel has proved who somebody is in this role; and who is said to wait again must not go on hearing keys unseen.
     const known = this.#peers.get(pid);
-    if (!isIndex(index) || index === this.#place.index || typeof admitted !== "boolean") return;
-    if (known !== undefined && known.index !== index) this.#forget(pid, now);
+    const isAnother = known?.index !== index || known.role !== role || (known.admitted && !admitted);
+    if (known !== undefined && isAnother) this.#forget(pid, now);
     const peer = this.#peers.get(pid) ?? newPeer(role, index);
     if (!this.#peers.has(pid)) {
       if (this.#peers.size >= MAX_PEERS) return;
-      this.#makeWayFor(index, admitted, now);
       this.#peers.set(pid, peer);
     }
-    Object.assign(peer, { role, admitted, since, here: true, stale: false, goneAt: null });
+    if (admitted) this.#makeWayFor(pid, index, now);
+    Object.assign(peer, { admitted, since, here: true, stale: false });
     // Whoever has a new socket begins to agree anew by itself; what is agreed on serves until then.
     if (peer.sealed) this.#hold(pid, peer, now);
     else this.#agree(pid, peer, now);
@@ -472,8 +481,13 @@ export class ConferenceMachine {
   renewed(pid, now) {
     const peer = this.#peers.get(pid);
     if (peer === undefined) return;
-    this.#unseal(peer);
-    peer.agreeAt = now + AGREEMENT_MS;
+    this.#unseal(peer, now);
+    if (this.#guesses.allow(peer.index)) {
+      peer.agreeAt = now + AGREEMENT_MS;
+      return;
+    }
+    peer.agreeAt = null;
+    this.#do({ do: "close_channel", peer: pid });
   }
 
   /**
@@ -486,7 +500,7 @@ export class ConferenceMachine {
     const peer = this.#peers.get(pid);
     if (this.#phase !== "room" || peer === undefined) return;
     this.#do({ do: "paired", peer: pid, ok: false });
-    this.#unseal(peer);
+    this.#unseal(peer, now);
     peer.agreeAt = now + (this.#isA(peer) ? AGREE_AGAIN_MS.first : AGREE_AGAIN_MS.second);
     this.#guessed(pid, peer, "failed");
   }
@@ -522,14 +536,14 @@ export class ConferenceMachine {
         break;
       case "senderkey":
         if (this.#talksTo(peer)) this.#keys.received(from, message, now);
-        else if (peer.early.length < MAX_HELD_KEYS) peer.early.push(message);
+        else peer.early = [...peer.early, message].slice(-MAX_HELD_KEYS);
         this.#drainKeys();
         break;
       case "mute":
         if (peer.role === "organiser" && peer.admitted && this.#sources.microphone) this.#muteAskedBy = peer.name;
         break;
       case "removed":
-        if (peer.role === "organiser" && peer.admitted && message.pid !== from) this.#forget(message.pid, now);
+        if (peer.role === "organiser" && peer.admitted && message.pid !== from) this.#sendAway(message.pid, now);
         break;
       case "bye":
         this.#forget(from, now);
@@ -589,7 +603,7 @@ export class ConferenceMachine {
     if (this.#phase !== "room") return;
     if (isDue(this.#settleAt, now)) this.mediaSettled(now);
     for (const [pid, peer] of [...this.#peers]) {
-      if (isDue(peer.goneAt, now)) this.#forget(pid, now);
+      if (isDue(peer.goneAt, now)) this.#giveUp(pid, peer, now);
       else if (isDue(peer.agreeAt, now)) this.#agree(pid, peer, now);
     }
     for (const name of /** @type {const} */ (["publish", "subscribe"])) {
@@ -655,13 +669,14 @@ export class ConferenceMachine {
   /**
    * A seat has one claim that is admitted. An earlier one that is not here any more has been left behind.
    *
+   * @param {string} admitted pid
    * @param {number} index
-   * @param {boolean} admitted
    * @param {number} now
    */
-  #makeWayFor(index, admitted, now) {
-    if (!admitted) return;
-    for (const [pid, peer] of [...this.#peers]) if (peer.index === index && (!peer.here || peer.stale)) this.#forget(pid, now);
+  #makeWayFor(admitted, index, now) {
+    for (const [pid, peer] of [...this.#peers]) {
+      if (pid !== admitted && peer.index === index && (!peer.here || peer.stale)) this.#forget(pid, now);
+    }
   }
 
   /**
@@ -676,9 +691,36 @@ export class ConferenceMachine {
       return;
     }
     peer.here = peer.stale = false;
-    this.#unseal(peer);
     peer.agreeAt = null;
-    peer.goneAt ??= now + GONE_AFTER_MS;
+    this.#unseal(peer, now);
+  }
+
+  /**
+   * This one has had no channel for too long. That it is here is only the word of the server: it is a stranger from now on.
+   *
+   * @param {string} pid
+   * @param {Peer} peer
+   * @param {number} now
+   */
+  #giveUp(pid, peer, now) {
+    const { role, index, admitted, since, here } = peer;
+    this.#forget(pid, now);
+    if (!here) return;
+    const stranger = { ...newPeer(role, index), admitted, since };
+    this.#peers.set(pid, stranger);
+    this.#agree(pid, stranger, now);
+  }
+
+  /**
+   * Whatever the server says about this one from now on: nobody speaks to it any more.
+   *
+   * @param {string} pid
+   * @param {number} now
+   */
+  #sendAway(pid, now) {
+    this.#removed.add(pid);
+    if (this.#removed.size > MAX_REMOVED) this.#removed.delete(this.#removed.values().next().value);
+    this.#forget(pid, now);
   }
 
   /**
@@ -695,11 +737,17 @@ export class ConferenceMachine {
     this.#speakers = this.#speakers.filter((each) => each !== pid);
   }
 
-  /** @param {Peer} peer */
-  #unseal(peer) {
+  /**
+   * There is no channel any more. Whoever was known keeps its place for a while.
+   *
+   * @param {Peer} peer
+   * @param {number} now
+   */
+  #unseal(peer, now) {
     peer.sealed = peer.introduced = peer.compared = false;
     peer.safetyCode = "";
     peer.early = [];
+    if (peer.epoch !== null) peer.goneAt ??= now + GONE_AFTER_MS;
   }
 
   /**
@@ -708,7 +756,7 @@ export class ConferenceMachine {
    * @param {number} now
    */
   #agree(pid, peer, now) {
-    this.#unseal(peer);
+    this.#unseal(peer, now);
     peer.agreeAt = null;
     if (!peer.here || !this.#guesses.allow(peer.index)) return;
     peer.agreeAt = now + AGREEMENT_MS;
@@ -752,8 +800,10 @@ export class ConferenceMachine {
    * @param {number} now
    */
   #meet(pid, peer, hello, now) {
-    const isNews = !peer.introduced || peer.epoch !== hello.epoch;
+    const isNews = !peer.introduced;
+    if (!isNews && peer.epoch !== hello.epoch) return; // another page would have another channel
     peer.epoch = hello.epoch;
+    peer.goneAt = null;
     peer.name = hello.name;
     peer.sources = sourcesOf(hello);
     peer.introduced = true;

@@ -38,6 +38,14 @@ export function isIndex(value) {
 }
 
 /**
+ * @param {unknown} value
+ * @returns {value is "organiser" | "participant"}
+ */
+export function isRole(value) {
+  return value === "organiser" || value === "participant";
+}
+
+/**
  * @param {unknown} value `conference` of `joined`
  * @returns {ConferenceSeat | null}
  */
