@@ -5,11 +5,13 @@
  *     if (!canSealMedia()) …                                      // this browser cannot take part in a conference
  *     const sealed = new SealedMedia({ unsealed: (line) => … });
  *     for (const action of senderKeys.poll()) if (action.do !== "say") sealed.apply(action);
- *     const camera = await sealed.publish(pc, "video", track);    // and then make the offer
+ *     const camera = await sealed.publish(pc, "camera", track);   // and then make the offer
  *     pc.ontrack = ({ transceiver }) => {                         // at once: nothing may be awaited before
- *       sealed.subscribe(transceiver, index).then((track) => …);  // and only then put it into an element
+ *       sealed.subscribe(transceiver, index, "camera").then((track) => …); // and only then put it into an element
  *     };
  */
+
+import { KIND_OF } from "./sframe.js";
 
 /** Three times, and what it takes to look, are less than a second: a leak begins between two looks, and is seen by two. */
 export const WATCH_EVERY_MS = 250;
@@ -40,6 +42,9 @@ export class SealingFailed extends Error {
 export function canSealMedia() {
   return "RTCRtpScriptTransform" in globalThis && "transform" in RTCRtpSender.prototype && "transform" in RTCRtpReceiver.prototype;
 }
+
+/** @typedef {import("./sframe.js").Source} Source */
+/** @typedef {Pick<import("./media_worker.js").LineOptions, "owner" | "source">} Assignment what a line carries */
 
 /**
  * @typedef {object} WatchedLine one direction of one m-line
@@ -108,24 +113,25 @@ export class SealedMedia {
   }
 
   /**
-   * Add a track of one's own to a connection, encrypted. To be awaited before the offer is made. Other tracks of the kind are put
+   * Add a track of one's own to a connection, encrypted. To be awaited before the offer is made. Other tracks of the source are put
    * in by `transceiver.sender.replaceTrack`, or null for none: the encryption stays.
    *
    * @param {RTCPeerConnection} pc
-   * @param {"audio" | "video"} kind
+   * @param {Source} source
    * @param {MediaStreamTrack | null} track
    * @param {Omit<RTCRtpTransceiverInit, "direction">} [init] streams and layers
    * @returns {Promise<RTCRtpTransceiver>}
    * @throws {SealingFailed} the worker could not be attached: the transceiver is stopped
    * @throws {RangeError} there are more than `MAX_LINES`
    */
-  async publish(pc, kind, track, init = {}) {
+  async publish(pc, source, track, init = {}) {
     this.#makeRoom();
+    const kind = KIND_OF[source];
     // Without the track: Chromium would send what is encoded before the transform is there as it is.
     const transceiver = pc.addTransceiver(kind, { ...init, direction: "sendonly" });
     try {
       preferSealable(transceiver, kind);
-      await this.#attach(transceiver, "send", kind, null);
+      await this.#attach(transceiver, "send", kind, { owner: null, source });
       await transceiver.sender.replaceTrack(track);
     } catch (error) {
       transceiver.stop();
@@ -135,25 +141,27 @@ export class SealedMedia {
   }
 
   /**
-   * Take what comes by a transceiver as sent by one participant. To be called in `ontrack`, before anything is awaited. The same
-   * transceiver may come again for somebody else: from then on only the keys of that one count.
+   * Take what comes by a transceiver as sent by one participant, and as this of its sources. To be called in `ontrack`, before anything
+   * is awaited. The same transceiver may come again for somebody or something else: from then on only the frames of that count.
    *
    * @param {RTCRtpTransceiver} transceiver that the server has offered to send by
    * @param {number} owner index of the participant
+   * @param {Source} source
    * @returns {Promise<MediaStreamTrack>} to be shown when it is there, and not before
    * @throws {SealingFailed} the worker could not be attached, or the transceiver also sends: Chromium then ignores a transform
    * @throws {RangeError} there are more than `MAX_LINES`
    */
-  async subscribe(transceiver, owner) {
+  async subscribe(transceiver, owner, source) {
     const { track } = transceiver.receiver;
     const earlier = this.#receiving.get(transceiver);
     if (earlier !== undefined) {
-      await this.#assign((await earlier).line, owner);
+      await this.#assign((await earlier).line, { owner, source });
       return track;
     }
     if (transceiver.direction.startsWith("send")) throw new SealingFailed("it also sends");
     this.#makeRoom();
-    const attached = this.#attach(transceiver, "receive", /** @type {"audio" | "video"} */ (track.kind), owner);
+    const kind = /** @type {"audio" | "video"} */ (track.kind);
+    const attached = this.#attach(transceiver, "receive", kind, { owner, source });
     this.#receiving.set(transceiver, attached);
     await attached;
     return track;
@@ -167,7 +175,7 @@ export class SealedMedia {
   async unsubscribe(transceiver) {
     const attached = this.#receiving.get(transceiver);
     if (attached === undefined) return;
-    await this.#assign((await attached).line, null);
+    await this.#assign((await attached).line, { owner: null, source: null });
   }
 
   /**
@@ -201,15 +209,15 @@ export class SealedMedia {
    * @param {RTCRtpTransceiver} transceiver
    * @param {"send" | "receive"} direction
    * @param {"audio" | "video"} kind
-   * @param {number | null} owner
+   * @param {Assignment} assignment
    * @returns {Promise<Line>}
    */
-  async #attach(transceiver, direction, kind, owner) {
+  async #attach(transceiver, direction, kind, assignment) {
     this.#drawn += 1;
     const line = this.#drawn;
     const end = direction === "send" ? transceiver.sender : transceiver.receiver;
     const { generatesKeyFrames } = await this.#await(line, () => {
-      end.transform = new RTCRtpScriptTransform(this.#worker, { line, direction, kind, owner });
+      end.transform = new RTCRtpScriptTransform(this.#worker, { line, direction, kind, ...assignment });
     });
     const attached = { line, direction, kind, transceiver, generatesKeyFrames, watch: new SealWatch() };
     this.#lines.set(line, attached);
@@ -283,14 +291,14 @@ export class SealedMedia {
 
   /**
    * @param {number} line
-   * @param {number | null} owner
+   * @param {Assignment} assignment
    */
-  #assign(line, owner) {
-    return this.#ask({ do: "assign", line, owner });
+  #assign(line, assignment) {
+    return this.#ask({ do: "assign", line, ...assignment });
   }
 
   /**
-   * @param {{ do: "count" } | { do: "assign", line: number, owner: number | null }} order
+   * @param {{ do: "count" } | ({ do: "assign", line: number } & Assignment)} order
    * @param {number} [within] ms
    */
   #ask(order, within) {
