@@ -692,6 +692,8 @@ class Lobby:
         """Take down that the claims of a room have changed."""
         if isinstance(room, ConferenceRoom):
             self._desk.settle(room)
+            if not self._draining:  # else everybody has been sent away
+                self._desk.hand_over(room)
         if self._changes is not None:
             self._changes[room.appointment.room_id] = None
 

@@ -385,6 +385,8 @@ def test_a_well_formed_message_is_heard_without_what_does_not_belong_to_it(run: 
     "said",
     [
         "{ type: 'locked' }",
+        "{ type: 'stand_in', pid: '<' }",
+        "{ type: 'stand_in', pid: null }",
         "{ type: 'published', sdp: 'x'.repeat(60_001) }",
         "{ type: 'subscribe', sdp: '', version: 1, tracks: { 0: { pid: '<', source: 'camera' } } }",
         "{ type: 'subscribe', sdp: '', version: 1, tracks: { 0: { pid: 'p', source: 'ear' } } }",
@@ -397,6 +399,91 @@ def test_a_well_formed_message_is_heard_without_what_does_not_belong_to_it(run: 
 )
 def test_what_the_server_says_against_the_protocol_is_not_heard(run: Run, said: str) -> None:
     assert run(f"return readServerMessage({said});") is None
+
+
+# --- who stands in for the organiser ---
+
+
+def test_a_stand_in_decides_as_soon_as_the_organiser_has_taken_leave_and_no_longer_than_until_it_is_back(
+    run: Run,
+) -> None:
+    seen = run("""
+      const m = inside(1);
+      for (const index of [0, 2]) meet(m, index, 0);
+      const decides = () => m.view().conference.organiser;
+      m.server({ type: "stand_in", pid: "me" }, 1);
+      const seen = [decides()]; // the organiser is here: whatever the server says
+      says(m, 0, "bye", 2);
+      seen.push(decides());
+      did(m);
+      meet(m, 3, 3, false);
+      const lobby = m.view().conference.lobby.map(({ name }) => name);
+      did(m);
+      m.admit("p3", true);
+      m.lock(true);
+      m.askToMute("p2");
+      m.remove("p2", 4);
+      const orders = did(m);
+      m.server({ type: "stand_in" }, 5);
+      seen.push(decides());
+      m.admit("p3", true);
+      return [seen, lobby, orders.slice(0, 4), did(m).filter((each) => each.startsWith("admit"))];""")
+    orders = ["admit p3 true", "lock", "mute to p2", "remove p2"]
+    assert seen == [[False, True, False], ["Person 3"], orders, []]
+
+
+def test_the_word_of_a_stand_in_counts_only_without_an_organiser(run: Run) -> None:
+    seen = run("""
+      const m = inside(1);
+      for (const index of [0, 2, 3]) meet(m, index, 0);
+      const asked = () => m.view().conference.muteAskedBy;
+      m.server({ type: "stand_in", pid: "p2" }, 1);
+      says(m, 2, "mute", 1);
+      says(m, 2, "removed", 1, { pid: "p3" });
+      const before = [asked(), people(m).length];
+      says(m, 0, "bye", 2);
+      says(m, 3, "mute", 3); // who does not stand in
+      const stranger = asked();
+      says(m, 2, "mute", 3);
+      says(m, 2, "removed", 3, { pid: "p3" });
+      const roles = m.view().conference.people.map(({ name, role }) => [name, role]);
+      return [before, stranger, asked(), roles];""")
+    assert seen == [[None, 3], None, "Person 2", [["Person 2", "organiser"]]]
+
+
+def test_an_organiser_who_only_falls_silent_is_not_stood_in_for_until_it_is_taken_for_gone(run: Run) -> None:
+    seen = run("""
+      const m = inside(1);
+      meet(m, 0, 0);
+      m.server({ type: "stand_in", pid: "me" }, 1_000);
+      m.peer({ pid: "p0", role: "organiser", present: false }, 1_000);
+      const decides = () => m.view().conference.organiser;
+      run(m, 30_999);
+      const before = decides();
+      run(m, 31_000);
+      const after = decides();
+      meet(m, 0, 32_000);
+      return [before, after, decides()];""")
+    assert seen == [False, True, False]
+
+
+def test_an_organiser_takes_no_word_of_a_stand_in(run: Run) -> None:
+    seen = run("""
+      const m = inside();
+      for (const index of [1, 2]) meet(m, index, 0);
+      m.server({ type: "stand_in", pid: "p1" }, 1);
+      says(m, 1, "mute", 2);
+      says(m, 1, "removed", 2, { pid: "p2" });
+      return [m.view().conference.muteAskedBy, people(m), m.view().conference.organiser];""")
+    assert seen == [None, ["Person 1", "Person 2"], True]
+
+
+def test_who_waits_stands_in_for_nobody(run: Run) -> None:
+    seen = run("""
+      const m = inside(1, false);
+      m.server({ type: "stand_in", pid: "me" }, 1);
+      return m.view().conference.organiser;""")
+    assert seen is False
 
 
 # --- what the server may not do with its word ---

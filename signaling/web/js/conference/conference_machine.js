@@ -77,7 +77,7 @@ const MAX_REMOVED = 256; // who was sent away, and may not come back under the s
  * @typedef {object} Person
  * @property {string} pid
  * @property {number} index
- * @property {string} role
+ * @property {string} role "organiser" also of who stands in for it
  * @property {string} name
  * @property {boolean} here
  * @property {boolean} camera
@@ -89,7 +89,7 @@ const MAX_REMOVED = 256; // who was sent away, and may not come back under the s
  * @property {boolean} isLoudest
  *
  * @typedef {object} ConferenceView
- * @property {boolean} organiser the own role
+ * @property {boolean} organiser this one decides: as the organiser, or in its place
  * @property {number} limit of people
  * @property {boolean} admitted
  * @property {boolean} locked
@@ -115,6 +115,7 @@ export class ConferenceMachine {
   /** @type {Map<string, Peer>} */ #peers = new Map();
   /** @type {Set<string>} pids, the earliest first */ #removed = new Set();
   #guesses = new Guesses();
+  /** Who decides without an organiser, says the server: a pid. @type {string | null} */ #standIn = null;
   /** @type {string[]} */ #speakers = [];
   #publishing = new Side();
   #subscribing = new Side();
@@ -181,7 +182,7 @@ export class ConferenceMachine {
       rival: false,
       signalingAway: this.#awayFromServer,
       conference: {
-        organiser: this.#seat.role === "organiser",
+        organiser: this.#decides(),
         limit: this.#place.limit,
         admitted: this.#place.admitted,
         locked: this.#place.locked,
@@ -215,7 +216,7 @@ export class ConferenceMachine {
    */
   admit(pid, ok) {
     const peer = this.#peers.get(pid);
-    if (!this.#isOrganiser() || peer === undefined || peer.admitted || !peer.sealed || !peer.introduced) return;
+    if (!this.#decides() || peer === undefined || peer.admitted || !peer.sealed || !peer.introduced) return;
     this.#tell({ type: "admit", peer: pid, ok });
   }
 
@@ -226,7 +227,7 @@ export class ConferenceMachine {
    * @param {number} now
    */
   remove(pid, now) {
-    if (!this.#isOrganiser() || this.#peers.get(pid)?.admitted !== true) return;
+    if (!this.#decides() || this.#peers.get(pid)?.admitted !== true) return;
     this.#tell({ type: "remove", peer: pid });
     for (const [other, { admitted }] of this.#peers) if (other !== pid && admitted) this.#say(other, { kind: "removed", pid });
     this.#sendAway(pid, now);
@@ -234,12 +235,12 @@ export class ConferenceMachine {
 
   /** @param {boolean} locked let nobody else come, or again */
   lock(locked) {
-    if (this.#isOrganiser()) this.#tell({ type: "lock", locked });
+    if (this.#decides()) this.#tell({ type: "lock", locked });
   }
 
   /** @param {string} pid who is asked to switch the microphone off; whether it does is its own decision */
   askToMute(pid) {
-    if (this.#isOrganiser()) this.#say(pid, { kind: "mute" });
+    if (this.#decides()) this.#say(pid, { kind: "mute" });
   }
 
   /** The person has read that it is asked to switch the microphone off. */
@@ -331,6 +332,7 @@ export class ConferenceMachine {
     this.#phase = "room";
     this.#problem = null;
     this.#awayFromServer = false;
+    this.#standIn = null; // it is said anew
     this.#toldWanted = "[]";
     if (isNewClaim) {
       // The earlier one was forgotten, and with it the connections; who is here is announced to this one again.
@@ -364,7 +366,7 @@ export class ConferenceMachine {
     }
     if (!isRole(role) || !isIndex(index) || index === this.#place.index || typeof admitted !== "boolean") return;
     if (this.#removed.has(pid)) {
-      if (this.#isOrganiser()) this.#tell({ type: "remove", peer: pid }); // the server has not heard it
+      if (this.#decides()) this.#tell({ type: "remove", peer: pid }); // the server has not heard it
       return;
     }
     // A channel has proved who somebody is in this role; and who is said to wait again must not go on hearing keys unseen.
@@ -399,6 +401,9 @@ export class ConferenceMachine {
         break;
       case "locked":
         this.#place = { ...this.#place, locked: message.locked };
+        break;
+      case "stand_in":
+        this.#standIn = message.pid;
         break;
       case "published":
         this.#do({ do: "take_answer", sdp: message.sdp });
@@ -540,10 +545,10 @@ export class ConferenceMachine {
         this.#drainKeys();
         break;
       case "mute":
-        if (peer.role === "organiser" && peer.admitted && this.#sources.microphone) this.#muteAskedBy = peer.name;
+        if (this.#isInCharge(from, peer) && this.#sources.microphone) this.#muteAskedBy = peer.name;
         break;
       case "removed":
-        if (peer.role === "organiser" && peer.admitted && message.pid !== from) this.#sendAway(message.pid, now);
+        if (this.#isInCharge(from, peer) && message.pid !== from) this.#sendAway(message.pid, now);
         break;
       case "bye":
         this.#forget(from, now);
@@ -645,8 +650,28 @@ export class ConferenceMachine {
     this.#do({ do: "send", to: pid, message: { ...message, epoch: this.#epoch, to: peer.epoch } });
   }
 
-  #isOrganiser() {
-    return this.#phase === "room" && this.#seat.role === "organiser";
+  /** This one decides about the others. */
+  #decides() {
+    return this.#phase === "room" && (this.#seat.role === "organiser" || (this.#place.admitted && this.#standsIn(this.#seat.pid)));
+  }
+
+  /**
+   * @param {string} pid
+   * @param {Peer} peer
+   */
+  #isInCharge(pid, { role, admitted }) {
+    return admitted && (role === "organiser" || this.#standsIn(pid));
+  }
+
+  /**
+   * The server names who stands in, but only a page that has taken leave of the organiser follows it: nobody decides beside one who
+   * is here, or may come back at any moment.
+   *
+   * @param {string} pid
+   */
+  #standsIn(pid) {
+    if (this.#standIn !== pid || this.#seat.role === "organiser") return false;
+    return ![...this.#peers.values()].some(({ role, admitted, epoch }) => role === "organiser" && admitted && epoch !== null);
   }
 
   /** @param {Peer} peer */
@@ -955,13 +980,15 @@ export class ConferenceMachine {
   #people() {
     const known = [...this.#peers].filter(([, { admitted, epoch }]) => admitted && epoch !== null && this.#place.admitted);
     known.sort(([, a], [, b]) => a.index - b.index);
-    return known.map(([pid, { index, role, name, here, sources, safetyCode, compared }]) => {
+    return known.map(([pid, peer]) => {
+      const { index, name, here, sources, safetyCode, compared } = peer;
+      const role = this.#isInCharge(pid, peer) ? "organiser" : "participant";
       return { pid, index, role, name, here, ...sources, safetyCode, compared, ...this.#heard(pid) };
     });
   }
 
   #lobby() {
-    if (this.#seat.role !== "organiser") return [];
+    if (!this.#decides()) return [];
     const waits = ([, { admitted, here, sealed, introduced }]) => !admitted && here && sealed && introduced;
     return [...this.#peers].filter(waits).map(([pid, { name, since }]) => ({ pid, name, since }));
   }
