@@ -66,6 +66,10 @@ class TierMissing(Exception):
     """A conference is planned for an organisation that has not booked them."""
 
 
+class NoConferences(Exception):
+    """There is no media server, or the settings allow only two people to meet."""
+
+
 class Hall(NamedTuple):
     """What the desk asks of the lobby around it."""
 
@@ -112,13 +116,13 @@ class ConferenceDesk:
             opened_at: monotonic instant.
 
         Raises:
-            RoomFull: only two people may meet here.
+            NoConferences: only two people may meet here.
             TierMissing: its organisation has not booked conferences.
         """
         if appointment.tier is not Tier.PLUS:
             raise TierMissing
         if not self._has_media or limit <= TALK_LIMIT:
-            raise RoomFull(TALK_LIMIT)
+            raise NoConferences
         return ConferenceRoom(appointment, claims_per_seat, opened_at, limit=limit)
 
     def settle(self, room: ConferenceRoom) -> None:

@@ -512,7 +512,7 @@ def test_a_conference_of_another_tier_is_refused_at_join() -> None:
 def test_where_there_are_no_conferences_only_two_may_meet(settings: dict[str, Any]) -> None:
     harness = Harness(**settings)
     client = harness.join(harness.plan_conference(1, 2)[0])
-    assert harness.error(client) == {"type": "error", "code": "room_full", "limit": 2}
+    assert harness.error(client) == {"type": "error", "code": "no_conferences"}
     assert not harness.lobby.has_room(ROOM)
 
 
