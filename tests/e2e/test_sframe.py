@@ -41,6 +41,11 @@ self.onrtctransform = ({ transformer }) => {
   attach({ transformer: { options: transformer.options, readable: transformer.readable, writable: replay.writable } });
 };
 """,
+    "late": """
+import "./media_worker.js";
+const post = self.postMessage.bind(self);
+self.postMessage = (news) => (news.told === "counts" ? setTimeout(() => post(news), 400) : post(news));
+""",
     "watched": """
 import "./media_worker.js";
 const attach = self.onrtctransform;
@@ -694,10 +699,19 @@ def test_a_worker_that_does_not_answer_for_a_moment_ends_nothing_and_one_that_ne
     seen = run("""
       const flow = (count) => Array.from({ length: count }, (_, at) => [10 * at + 10]);
       const watch = new media.SealWatch();
-      const busy = flow(3 * media.SILENT_LOOKS).map((each, at) => watch.look(each, at % 5 === 4 ? at : null));
+      const look = (each, at) => (at % 5 === 4 ? watch.look(each, at) : watch.hearNothing(each));
+      const busy = flow(3 * media.SILENT_LOOKS).map(look);
       const gone = new media.SealWatch();
-      return [busy.includes(true), flow(media.SILENT_LOOKS).map((each) => gone.look(each, null)).indexOf(true)];""")
+      return [busy.includes(true), flow(media.SILENT_LOOKS).map((each) => gone.hearNothing(each)).indexOf(true)];""")
     assert seen == [False, 11]
+
+
+def test_an_answer_that_comes_late_shows_a_leak_all_the_same(run: Run) -> None:
+    seen = run("""
+      const watch = new media.SealWatch();
+      const looks = [[[10], 5], [[20]], [[30]], [[40], 5], [[50]], [[60]], [[70], 5]];
+      return looks.map(([flow, handled]) => (handled ? watch.look(flow, handled) : watch.hearNothing(flow)));""")
+    assert seen == [False] * 6 + [True]
 
 
 def test_neither_a_pause_nor_empty_packets_nor_frames_that_wait_for_the_worker_are_taken_for_a_leak(run: Run) -> None:
@@ -791,6 +805,15 @@ def test_a_camera_that_the_server_calls_a_screen_is_not_shown(live: Run) -> None
       scene.close();
       return [framesDecoded, passed, scene.told];""")
     assert seen == [0, 0, []]
+
+
+def test_a_worker_that_always_answers_late_ends_nothing(live: Run) -> None:
+    seen = live("""
+      const scene = await talk({ kinds: ["audio"], workers: { near: "late" } });
+      await until(() => scene.heard("counts") >= 20 || scene.told.length > 0);
+      scene.close();
+      return scene.told;""")
+    assert seen == []
 
 
 def test_before_there_is_a_key_nothing_leaves(live: Run) -> None:

@@ -16,9 +16,9 @@ import { KIND_OF } from "./sframe.js";
 /** Three times, and what it takes to look, are less than a second: a leak begins between two looks, and is seen by two. */
 export const WATCH_EVERY_MS = 250;
 const STRIKES = 2;
-const ANSWER_MS = 150; // of the worker to a question of the watch
 /** Three seconds. A worker, or a page, that has too little time must not end a conference; one that is gone lets nothing pass anyway. */
 export const SILENT_LOOKS = 12;
+const COUNT_MS = 15_000; // for the worker to say what it has counted; by then the watch has stopped what flows
 const READY_MS = 15_000; // for the worker to be loaded, also on a slow line, and attached
 const BROKEN = "the worker could not be loaded, or has failed";
 export const MAX_LINES = 256; // 20 participants with three tracks each, and what is left over by those who have gone
@@ -77,6 +77,8 @@ export class SealedMedia {
   #drawn = 0;
   #timer;
   #looking = false;
+  /** The worker has been asked what it has counted, and has not answered yet. */
+  #counting = false;
   #closed = false;
   #answered = false;
   /** The worker failed before it said anything: nobody needs to wait for it. */
@@ -260,13 +262,9 @@ export class SealedMedia {
     this.#looking = true;
     try {
       const flows = await Promise.all(looked.map(async (line) => flowOf(line, await endOf(line).getStats())));
+      if (this.#counting) looked.forEach((line, at) => line.watch.hearNothing(flows[at]) && this.#stop(line));
       // Only now: whatever the browser has counted has gone through the worker before, if it has gone through it at all.
-      const counts = await this.#ask({ do: "count" }, ANSWER_MS).then((news) => news.counts, () => null);
-      const handled = new Map(counts?.map((each) => [each.line, handledIn(each)]));
-      looked.forEach((line, at) => {
-        // What the worker does not know of any more, because the browser has ended it, it does not handle either.
-        if (line.watch.look(flows[at], counts && (handled.get(line.line) ?? 0))) this.#stop(line);
-      });
+      else void this.#judge(looked, flows);
     } catch (error) {
       // Statistics of a transceiver that has just been stopped: the next look does without it.
       if (!this.#closed) console.warn("sealed media: not looked", error.name);
@@ -276,12 +274,34 @@ export class SealedMedia {
   }
 
   /**
+   * Compare with what the worker has counted, however long its answer takes: until it comes, the looks go on without one.
+   *
+   * @param {Line[]} looked
+   * @param {number[][]} flows
+   */
+  async #judge(looked, flows) {
+    this.#counting = true;
+    try {
+      const { counts } = await this.#ask({ do: "count" }, COUNT_MS);
+      const handled = new Map(counts.map((each) => [each.line, handledIn(each)]));
+      looked.forEach((line, at) => {
+        // What the worker does not know of any more, because the browser has ended it, it does not handle either.
+        if (line.watch.look(flows[at], handled.get(line.line) ?? 0)) this.#stop(line);
+      });
+    } catch (error) {
+      if (!this.#closed) console.warn("sealed media: the worker does not answer", error.name);
+    } finally {
+      this.#counting = false;
+    }
+  }
+
+  /**
    * None of this can be undone: whatever is put into the transceiver afterwards, nothing leaves by it or is shown any more.
    *
    * @param {Line} line
    */
   #stop({ line, direction, kind, transceiver }) {
-    if (this.#closed) return;
+    if (this.#closed || !this.#lines.has(line)) return;
     endOf({ direction, transceiver }).track?.stop();
     transceiver.stop();
     this.#lines.delete(line);
@@ -338,30 +358,45 @@ export class SealedMedia {
  * Whether media goes past the worker on one line: what the browser has sent or received grows, and what the worker has seen does not.
  */
 export class SealWatch {
-  /** @type {number[]} */ #flow = [];
+  /** @type {number[]} when the worker was asked last */ #flow = [];
+  /** @type {number[]} at the last look without an answer */ #unheard = [];
   #handled = 0;
   #strikes = 0;
   #silent = 0;
 
   /**
    * @param {number[]} flow counters of the browser that all grow while media flows
-   * @param {number | null} handled frames that the worker has seen; null if it does not say
-   * @returns {boolean} whether media goes past it: twice, so that one look at a bad moment means nothing; `SILENT_LOOKS` times if
-   *   the worker does not say
+   * @param {number} handled frames that the worker has seen since, or at the latest then
+   * @returns {boolean} whether media goes past it: twice, so that one look at a bad moment means nothing
    */
   look(flow, handled) {
-    const flows = flow.length > 0 && flow.every((count, at) => count > (this.#flow[at] ?? 0));
-    this.#flow = flow;
-    if (handled === null) {
-      if (flows) this.#silent += 1;
-    } else {
-      if (handled > this.#handled) this.#strikes = 0;
-      else if (flows) this.#strikes += 1;
-      this.#handled = handled;
-      this.#silent = 0;
-    }
-    return this.#strikes >= STRIKES || this.#silent >= SILENT_LOOKS;
+    if (handled > this.#handled) this.#strikes = 0;
+    else if (grows(this.#flow, flow)) this.#strikes += 1;
+    this.#flow = this.#unheard = flow;
+    this.#handled = handled;
+    this.#silent = 0;
+    return this.#strikes >= STRIKES;
   }
+
+  /**
+   * The worker has been asked, and says nothing yet.
+   *
+   * @param {number[]} flow
+   * @returns {boolean} whether media has flowed at `SILENT_LOOKS` looks all the same
+   */
+  hearNothing(flow) {
+    if (grows(this.#unheard, flow)) this.#silent += 1;
+    this.#unheard = flow;
+    return this.#silent >= SILENT_LOOKS;
+  }
+}
+
+/**
+ * @param {number[]} before
+ * @param {number[]} flow
+ */
+function grows(before, flow) {
+  return flow.length > 0 && flow.every((count, at) => count > (before[at] ?? 0));
 }
 
 /**
