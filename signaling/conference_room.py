@@ -168,5 +168,10 @@ class ConferenceRoom(Room):
             raise RoomFull(self.limit)
 
     def _may_meet(self, claim: Claim, other: Claim) -> bool:
-        """Admitted people meet each other; who waits meets whoever is in charge, and nobody else."""
-        return (claim.confirmed and other.confirmed) or self.in_charge in (claim, other)
+        """Admitted people meet each other; who waits meets whoever is in charge, and nobody else.
+
+        An organiser who has just been sent away was in charge, too: whoever waits must hear that it has gone.
+        """
+        if claim.confirmed and other.confirmed:
+            return True
+        return any(one is self.in_charge or (one.confirmed and one.role is Role.ORGANISER) for one in (claim, other))

@@ -351,6 +351,19 @@ def test_the_rightful_organiser_sends_somebody_away_who_took_the_seat_meanwhile(
     assert harness.media[-2:] == [Leave(ROOM, conference.pids[stranger]), Enter(ROOM, pid)]
 
 
+def test_of_many_who_took_the_organisers_seat_everybody_hears_that_the_one_in_charge_has_gone(
+    conference: Conference,
+) -> None:
+    harness = conference.harness
+    token = harness.token(conference.organiser)
+    harness.disconnect(conference.organiser)
+    harness.disconnect(conference.join(0, address="192.0.2.8"))
+    stranger = conference.join(0, address="192.0.2.9")
+    waiting = conference.join(1)
+    back = conference.join(0, resume=token)
+    assert harness.inbox[waiting][-2:] == [conference.peer(stranger, 0, present=False), conference.peer(back, 0)]
+
+
 def test_an_admitted_claim_comes_back_after_a_reload_with_all_it_had(conference: Conference) -> None:
     harness, inside = conference.harness, conference.join_and_admit(1)
     other = conference.join_and_admit(2)
