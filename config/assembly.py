@@ -424,9 +424,10 @@ class _Installation:
         return TurnCredentials(self._state.turn_secret, lifetime, self._state.locator_key)
 
     def _relay_ports(self) -> RelayPorts:
-        relay = self._settings.relay
+        relay, sfu = self._settings.relay, self._settings.sfu.udp_ports
+        conferences = PortRange(sfu[0], sfu[-1]) if "sfu" in self._settings.services else None
         has_relay = "relay" in self._settings.services or bool(self._settings.signaling.ice.host)
         if not has_relay:
-            return RelayPorts()
+            return RelayPorts(conferences=conferences)
         relayed = PortRange(relay.port_min, relay.port_max)
-        return RelayPorts(relay.udp_ports, relay.tcp_ports, relay.tls_ports, relayed)
+        return RelayPorts(relay.udp_ports, relay.tcp_ports, relay.tls_ports, relayed, conferences)

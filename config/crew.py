@@ -28,7 +28,7 @@ class Patience(NamedTuple):
     """How long workers are waited for, in seconds."""
 
     start: float = 20.0
-    reply: float = 10.0  # then it hangs, and is replaced
+    reply: float = 10.0  # then it hangs, and is replaced; pings have half of it each, and two come before that
     scrape: float = 1.5  # then its last figures have to do
     stop: float = 4.0  # then it is killed
     between_pings: float = 1.0
@@ -240,7 +240,7 @@ class Crew(ABC, Generic[P]):
         """Ask the worker how it is, until it has ended or says nothing any more."""
         while not process.ended.done():
             try:
-                reply = await process.ask("ping", self._patience.reply)
+                reply = await self._ping(process)
             except WorkerGone:
                 await asyncio.wait([process.ended], timeout=self._patience.stop)  # it has hung up to end by itself
                 return
@@ -254,6 +254,14 @@ class Crew(ABC, Generic[P]):
                     _LOGGER.error("%s %d is killed: it does not say how it is", self._name, place.number)
                     return
             await asyncio.wait([process.ended], timeout=self._patience.between_pings)
+
+    async def _ping(self, process: WorkerProcess) -> Message:
+        """Ask twice: it may have been this process that stood still, and the answer lies there unread."""
+        half = self._patience.reply / 2
+        try:
+            return await process.ask("ping", half)
+        except TimeoutError:
+            return await process.ask("ping", half)
 
 
 class CrewCollector(Collector):

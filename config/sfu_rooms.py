@@ -64,6 +64,7 @@ class _Member:
 class _Room:
     worker: int | None  # None: it waits for one
     members: dict[str, _Member] = field(default_factory=dict)
+    former: set[int] = field(default_factory=set)  # workers that are to end, and forward until everybody has moved
 
 
 class SfuRooms:
@@ -132,24 +133,21 @@ class SfuRooms:
 
     def close(self, worker: int) -> int:
         """A worker has ended: its conferences go to others. Returns how many there were."""
-        self._open.discard(worker)
-        lost = self._rooms_of(worker)
-        for room_id, room in lost:
-            room.worker = None
-            self._place(room_id, room)
-        return len(lost)
+        for room in self._rooms.values():
+            room.former.discard(worker)
+        return self._give_away(worker)
 
     def retire(self, worker: int) -> int | None:
         """A worker is to end: its conferences go to others, and no new one comes to it. Returns how many there were.
 
+        It may forward until everybody has moved: it hears of those who leave meanwhile, and of nothing else.
         None: there is no other one that takes them, and all stays as it is.
         """
         if not self._open - {worker}:
             return None
-        leaving = [Leave(room_id, pid) for room_id, room in self._rooms_of(worker) for pid in room.members]
-        moved = self.close(worker)
-        self._orders.extend(Order(worker, command) for command in leaving)
-        return moved
+        for _, room in self._rooms_of(worker):
+            room.former.add(worker)
+        return self._give_away(worker)
 
     def receive_said(self, worker: int, room_id: bytes, pid: str, message: MediaMessage) -> None:
         """Take what a worker says to somebody; about conferences that it has not, or not any more, it has no say."""
@@ -181,6 +179,7 @@ class SfuRooms:
         if room is None or room.members.pop(pid, None) is None:
             return
         self._order(room, Leave(room_id, pid))
+        self._orders.extend(Order(former, Leave(room_id, pid)) for former in sorted(room.former))
         if not room.members:
             del self._rooms[room_id]
 
@@ -195,6 +194,14 @@ class SfuRooms:
                     return  # to an offer of a worker that has gone
                 command = replace(command, version=version - member.earlier)
         self._order(room, command)
+
+    def _give_away(self, worker: int) -> int:
+        self._open.discard(worker)
+        given = self._rooms_of(worker)
+        for room_id, room in given:
+            room.worker = None
+            self._place(room_id, room)
+        return len(given)
 
     def _place(self, room_id: bytes, room: _Room) -> None:
         """Let a conference go on in another worker; without one it goes on waiting."""

@@ -18,12 +18,13 @@ from config.worker_process import WorkerProcess
 from sfu.rate_limit import RateLimit
 from signaling import conference_media as media
 
-# Who stands still for three seconds is replaced: the conferences are to be back five seconds after it stopped.
-PATIENCE: Final = Patience(reply=2.5, between_pings=0.5)
+# Who stands still for two seconds is replaced: the conferences are to be back five seconds after it stopped.
+PATIENCE: Final = Patience(reply=2.0, between_pings=0.25)
 SAID_PER_SECOND: Final = 5_000.0  # messages of one worker: 500 people hear who speaks 3.3 times a second
 SAID_AT_ONCE: Final = 20_000  # when all of them come at once, each is offered what all of its conference publish
 # systemd tells every process of a service to end, the supervisor among them: then nobody is to move.
 RETIRE_AFTER_SECONDS: Final = 0.5
+LINGER_SECONDS: Final = 5.0  # a worker that is to end forwards for so long, until the pages have made other connections
 
 _LOGGER: Final = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ class SfuWorkers(Crew[Place]):
                 raise ChannelError("an unknown message")
 
     def _retire(self, place: Place, process: WorkerProcess | None) -> None:
-        """Somebody wants this worker to end: let its conferences go to others, and then it."""
+        """Somebody wants this worker to end: let its conferences go to others, and then it end."""
         if process is None or place.process is not process or self._rooms.is_draining:
             return
         moved = self._rooms.retire(place.number)
@@ -151,7 +152,7 @@ class SfuWorkers(Crew[Place]):
         self._moved.labels("retired").inc(moved)
         _LOGGER.info("SFU worker %d ends as it was asked to; %d conferences have moved", place.number, moved)
         self._settle()
-        process.tell_to_stop()
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, process.tell_to_stop)
 
     # What is said
 

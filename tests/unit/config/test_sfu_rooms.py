@@ -118,12 +118,23 @@ def test_a_worker_that_is_to_end_gives_its_conferences_away_and_gets_no_new_one(
     scene = Scene()
     scene.do(Enter(ROOM, "ada"), OFFER)
     assert scene.rooms.retire(0) == 1
-    assert scene.orders() == [Order(1, Enter(ROOM, "ada")), Order(0, Leave(ROOM, "ada"))]
+    assert scene.orders() == [Order(1, Enter(ROOM, "ada"))]
     assert scene.told() == [("ada", said) for said in (*RESET, BEGIN_ANEW)]
     assert scene.do(Enter(OTHER, "ben")) == [Order(1, Enter(OTHER, "ben"))]
     assert scene.rooms.close(0) == 0
     assert scene.rooms.retire(1) is None
     assert (scene.orders(), scene.told()) == ([], [])
+
+
+def test_a_worker_that_is_to_end_hears_of_those_who_leave_and_of_nothing_else() -> None:
+    scene = Scene()
+    scene.do(Enter(ROOM, "ada"), Enter(ROOM, "ben"))
+    scene.rooms.retire(0)
+    scene.orders()
+    assert scene.do(OFFER, Enter(ROOM, "cia")) == [Order(1, OFFER), Order(1, Enter(ROOM, "cia"))]
+    assert scene.do(Leave(ROOM, "ben")) == [Order(1, Leave(ROOM, "ben")), Order(0, Leave(ROOM, "ben"))]
+    scene.rooms.close(0)
+    assert scene.do(Leave(ROOM, "ada")) == [Order(1, Leave(ROOM, "ada"))]
 
 
 def test_draining_lets_no_conference_begin_and_those_that_have_begun_go_on_even_without_their_worker() -> None:
@@ -158,8 +169,8 @@ def test_whatever_happens_everybody_has_entered_in_one_living_worker_or_waits_fo
     actions: list[tuple[str, bytes, str] | tuple[str, int]],
 ) -> None:
     rooms = SfuRooms(3, WorkerBounds(100, 500))
-    living: set[int] = set()
-    entered: dict[int, set[tuple[bytes, str]]] = {worker: set() for worker in range(3)}
+    entered: dict[int, set[tuple[bytes, str]]] = {}  # by worker, as long as it lives
+    retired: set[int] = set()
     wanted: set[tuple[bytes, str]] = set()
     for action in actions:
         match action:
@@ -169,33 +180,30 @@ def test_whatever_happens_everybody_has_entered_in_one_living_worker_or_waits_fo
             case ("leave", bytes(room), str(pid)):
                 rooms.receive_command(Leave(room, pid))
                 wanted.discard((room, pid))
-            case ("open", int(worker)) if worker not in living:
-                living.add(worker)
-                entered[worker].clear()
+            case ("open", int(worker)) if worker not in entered:
+                entered[worker] = set()
                 rooms.open(worker)
-            case ("close", int(worker)) if worker in living:
-                living.discard(worker)
-                entered[worker].clear()
+            case ("close", int(worker)) if worker in entered:
+                del entered[worker]
+                retired.discard(worker)
                 rooms.close(worker)
-            case ("retire", int(worker)):
-                rooms.retire(worker)
+            case ("retire", int(worker)) if worker in entered and rooms.retire(worker) is not None:
+                retired.add(worker)
         for order in iter(rooms.poll_order, None):
             where = (order.command.room, order.command.pid)
-            assert order.worker in living
             if isinstance(order.command, Enter):
+                assert order.worker not in retired
                 assert where not in entered[order.worker]
                 entered[order.worker].add(where)
-            else:
+            elif order.worker not in retired:
                 entered[order.worker].remove(where)
-        places = [where for each in entered.values() for where in each]
-        assert len(places) == len(set(places)) == rooms.members - _waiting(rooms, wanted, set(places))
-        assert set(places) <= wanted and rooms.members == len(wanted)
-
-
-def _waiting(rooms: SfuRooms, wanted: set[tuple[bytes, str]], placed: set[tuple[bytes, str]]) -> int:
-    waiting = wanted - placed
-    assert len({room for room, _ in waiting}) == rooms.waiting
-    return len(waiting)
+            else:
+                entered[order.worker].discard(where)  # it may have come after the worker gave the conference away
+        placed = [where for worker, each in entered.items() if worker not in retired for where in each]
+        assert len(placed) == len(set(placed))
+        assert all(each <= wanted for each in entered.values())
+        waiting = wanted - set(placed)
+        assert (rooms.members, rooms.waiting) == (len(wanted), len({room for room, _ in waiting}))
 
 
 def test_told_names_room_and_participant() -> None:

@@ -404,7 +404,8 @@ export class ConferenceMachine {
         this.#do({ do: "limit_layers", unwanted: message.unwanted });
         break;
       case "media":
-        if (message.state === "failed") this.#lost(message.side, now);
+        if (message.moved) this.#order(message.side, this.#sideOf(message.side).move(now));
+        else if (message.state === "failed") this.#lost(message.side, now);
         break;
     }
     this.#lookAround(now);

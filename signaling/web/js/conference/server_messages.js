@@ -26,7 +26,7 @@ export const RIDS = /** @type {const} */ (["q", "h", "f"]);
  *   | { type: "subscribe", sdp: string, version: number, tracks: Map<string, TrackName> }
  *   | { type: "speakers", pids: string[] }
  *   | { type: "layers", unwanted: string[] }
- *   | { type: "media", side: Side, state: "connected" | "failed" }} ServerMessage
+ *   | { type: "media", side: Side, state: "connected" | "failed", moved: boolean }} ServerMessage moved: to another worker
  */
 
 /**
@@ -71,7 +71,9 @@ export function readServerMessage({ type, ...said }) {
     case "layers":
       return isList(said.unwanted, RIDS.length, (rid) => RIDS.includes(rid)) ? { type, unwanted: said.unwanted } : null;
     case "media":
-      return SIDES.includes(said.side) && STATES.includes(said.state) ? { type, side: said.side, state: said.state } : null;
+      return SIDES.includes(said.side) && STATES.includes(said.state)
+        ? { type, side: said.side, state: said.state, moved: said.reason === "moved" }
+        : null;
     default:
       return null;
   }
