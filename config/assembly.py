@@ -252,6 +252,8 @@ class _Installation:
         sfu, seconds = self._sfu, self._settings.sfu.drain_seconds
         if sfu is not None and seconds:
             sfu.drain()
+            if self._signaling is not None:
+                self._signaling.end_conferences(seconds)
             _LOGGER.info("draining: %d people in conferences may go on for %d s", sfu.members, seconds)
             left.append((begun_at + seconds, lambda: sfu.members))
         while any(count() and time.monotonic() < deadline for deadline, count in left):

@@ -155,4 +155,13 @@ class SideState(Message):
     reason: str | None = None
 
 
-ConferenceNews = Admitted | Locked | PublishAnswer | SubscribeOffer | LoudestSpeakers | UnwantedLayers | SideState
+class ServerEnding(Message):
+    """The server is about to stop: the conference breaks off within so many seconds."""
+
+    type: Literal["ending"] = "ending"
+    seconds: int = Field(ge=0)
+
+
+ConferenceNews = (
+    Admitted | Locked | PublishAnswer | SubscribeOffer | LoudestSpeakers | UnwantedLayers | SideState | ServerEnding
+)

@@ -504,6 +504,14 @@ def test_a_side_that_has_moved_to_another_worker_is_begun_anew_at_once_and_count
     assert late == ["open_publish"]  # what took its place has not come about
 
 
+def test_how_long_the_server_goes_on_is_shown_unless_it_says_nonsense(run: Run) -> None:
+    orders = run("""
+      const m = inside();
+      for (const seconds of [0, 90, 86_400, 86_401, -1, 1.5, "90", null]) m.server({ type: "ending", seconds }, 1);
+      return m.poll().filter((action) => action.do === "show_ending").map((action) => action.seconds);""")
+    assert orders == [0, 90, 86_400]
+
+
 def test_an_attempt_without_an_answer_is_a_failure(run: Run) -> None:
     seen = run("""
       const m = inside();

@@ -146,6 +146,24 @@ def test_everybody_is_back_in_another_worker_with_the_same_identity_and_keys(
     service.await_that(lambda: service.metrics()['redconnect_sfu_worker_up{worker="0"}'] == 1, seconds=60)
 
 
+def test_who_is_in_a_conference_when_the_service_is_to_end_reads_it_and_talks_on(
+    service: Service, people: tuple[Participant, Participant]
+) -> None:
+    known = [person.connections() for person in people]
+    service.reload({"sfu": {"drain_seconds": 600}})
+    service.terminate()
+    for person in people:
+        assert "Der Server wird neu gestartet." in person.text("ending")
+        await_media(person, 0, person.page.evaluate("() => performance.now()"))
+    assert [person.connections() for person in people] == known
+    assert not service.is_ready()
+    service.terminate()  # and once more: nobody is waited for
+    logged = service.await_end()
+    assert "2 people in conferences may go on" in logged
+    for person in people:
+        person.complaints.clear()  # of a server that has gone
+
+
 def await_media(person: Participant, count: int, since: float) -> None:
     """Wait until the page shows picture and sound that came after then, by a connection beyond the first `count`."""
     person.page.wait_for_function(BACK, arg=[count, since], timeout=2 * CONNECT_MS)

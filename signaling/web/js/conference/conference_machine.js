@@ -52,6 +52,7 @@ const MAX_PEERS = 64;
  *   | { do: "take_offer", sdp: string, version: number, tracks: Map<string, TrackName & { index: number }> }
  *   | { do: "close_subscribe" }
  *   | { do: "close_conference" }
+ *   | { do: "show_ending", seconds: number }
  *   | { do: "limit_layers", unwanted: string[] }
  *   | { do: "renew_ice", servers: RTCIceServer[] }} Action
  *
@@ -399,6 +400,9 @@ export class ConferenceMachine {
         break;
       case "speakers":
         this.#speakers = message.pids;
+        break;
+      case "ending":
+        this.#do({ do: "show_ending", seconds: message.seconds });
         break;
       case "layers":
         this.#do({ do: "limit_layers", unwanted: message.unwanted });
