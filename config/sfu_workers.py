@@ -51,6 +51,16 @@ class SfuWorkers(Crew[Place]):
         self._rooms = SfuRooms(settings.sfu.workers, bounds)
         self._said = RateLimit[int](SAID_PER_SECOND, SAID_AT_ONCE, settings.sfu.workers)
         self.media: Final[media.ConferenceMedia] = _Media(self._receive_command)
+        self._moved = Counter(
+            "redconnect_sfu_rooms_moved",
+            "Conferences that went on in another worker, by what became of theirs.",
+            ["cause"],
+            registry=registry,
+        )
+        for cause in ("died", "retired"):
+            self._moved.labels(cause)
+        waiting = Gauge("redconnect_sfu_rooms_waiting", "Conferences without a worker right now.", registry=registry)
+        waiting.set_function(lambda: self._rooms.waiting)
 
     @property
     def ready(self) -> bool:
@@ -74,18 +84,6 @@ class SfuWorkers(Crew[Place]):
             await self.stop()
             raise
         self._registry.register(CrewCollector(self._places, "redconnect_sfu_worker"))
-        self._moved = Counter(
-            "redconnect_sfu_rooms_moved",
-            "Conferences that went on in another worker, by what became of theirs.",
-            ["cause"],
-            registry=self._registry,
-        )
-        for cause in ("died", "retired"):
-            self._moved.labels(cause)
-        waiting = Gauge(
-            "redconnect_sfu_rooms_waiting", "Conferences without a worker right now.", registry=self._registry
-        )
-        waiting.set_function(lambda: self._rooms.waiting)
         _LOGGER.info("SFU ready: %d workers", len(self._places))
 
     async def stop(self) -> None:
