@@ -6,13 +6,14 @@ import { make } from "./make.js";
 
 export class EndingNotice {
   #words = make("p", {});
-  #notice = make("div", { class: "conference-notices" }, make("div", { class: "notice offer", "data-testid": "ending", hidden: true }, this.#words));
+  #notice = make("div", { class: "notice offer", "data-testid": "ending", hidden: true }, this.#words);
+  #place = make("div", { class: "conference-notices" }, this.#notice);
   #announce;
 
   /** @param {(words: string) => void} announce */
   constructor(announce) {
     this.#announce = announce;
-    byId("audio-only-offer").after(this.#notice);
+    byId("audio-only-offer").after(this.#place);
   }
 
   /** @param {number} seconds from now on */
@@ -20,11 +21,10 @@ export class EndingNotice {
     const { time } = germanTime(new Date(Date.now() + seconds * 1000).toISOString());
     this.#words.textContent = text("server_ends", { time });
     this.#announce(this.#words.textContent);
-    const [box] = this.#notice.children;
-    if (box instanceof HTMLElement) box.hidden = false;
+    this.#notice.hidden = false;
   }
 
   close() {
-    this.#notice.remove();
+    this.#place.remove();
   }
 }
