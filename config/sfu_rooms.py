@@ -190,8 +190,8 @@ class SfuRooms:
             case Look():
                 member.look = command
             case Answer(version=version):
-                if version <= member.earlier:
-                    return  # to an offer of a worker that has gone
+                if not member.earlier < version <= member.version:
+                    return  # to an offer of a worker that has gone, or to none at all
                 command = replace(command, version=version - member.earlier)
         self._order(room, command)
 
