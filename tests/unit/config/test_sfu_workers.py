@@ -24,6 +24,8 @@ from signaling.conference_media import (
     Subscribe,
     Wish,
 )
+from signaling.conference_messages import MAX_PIXELS, MAX_SDP_CHARACTERS, MAX_SOURCES, MAX_WISHES
+from signaling.message_base import MAX_ID_CHARACTERS
 from tests.support.peer_client import PeerClient
 from tests.support.service import free_port
 from tests.support.udp_endpoint import udp_endpoint
@@ -181,6 +183,27 @@ async def test_draining_lets_none_begin_and_a_worker_that_is_asked_to_end_stays(
     await scene.told("ada", Subscribe)
     assert scene.sfu.pids == before
     assert scene.sfu.members == 1
+
+
+async def test_nothing_that_a_page_may_say_ends_a_worker(scene: Scene) -> None:
+    media = scene.sfu.media
+    pid = "p" * MAX_ID_CHARACTERS
+    media.enter(ROOM, pid)
+    offer = await scene.told(pid, Subscribe)
+    before = scene.sfu.pids
+    longest = "x" * MAX_SDP_CHARACTERS
+    wish = Wish(pid, Source.SCREEN, visible=True, width=MAX_PIXELS, height=MAX_PIXELS, pinned=True)
+    for version in (0, offer.version + 1, 2**31 - 1):
+        media.subscribed(ROOM, pid, longest, version)
+    media.want(ROOM, pid, [wish] * MAX_WISHES)
+    media.want(ROOM, pid, [])
+    media.publish(ROOM, pid, longest, {f"{mid:016}": Source.CAMERA for mid in range(MAX_SOURCES)})
+    assert (await scene.told(pid, MediaState)).side is Side.PUBLISH
+    media.restart(ROOM, pid)
+    offer = await scene.told(pid, Subscribe)
+    media.subscribed(ROOM, pid, longest, offer.version)
+    assert (await scene.told(pid, MediaState)).side is Side.SUBSCRIBE
+    assert scene.sfu.pids == before
 
 
 async def test_a_worker_that_says_what_no_worker_says_is_not_listened_to(scene: Scene) -> None:
