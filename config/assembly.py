@@ -36,8 +36,8 @@ from signaling.ice_servers import PortRange, RelayPorts
 from stun.credentials import issue_credential
 
 if TYPE_CHECKING:
-    from config.sfu import LocalSfu
     from config.tls import ReloadingContext
+    from signaling.conference_media import ConferenceMedia
     from signaling.io.service import SignalingService
     from signaling.io.store import AppointmentStore
 
@@ -79,6 +79,37 @@ class Relay(Protocol):
 
     async def stop(self) -> None:
         """Close everything."""
+        ...
+
+
+class Sfu(Protocol):
+    """The SFU of this machine, in this process or in many."""
+
+    @property
+    def media(self) -> "ConferenceMedia":
+        """The SFU as the rooms drive it."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether new conferences are welcome."""
+        ...
+
+    @property
+    def members(self) -> int:
+        """People in conferences."""
+        ...
+
+    def drain(self) -> None:
+        """Let no conference begin any more."""
+        ...
+
+    async def reload(self, settings: Settings) -> None:
+        """Take other settings into use, as far as that needs no restart."""
+        ...
+
+    async def stop(self) -> None:
+        """End all connections."""
         ...
 
 
@@ -142,9 +173,9 @@ class _Installation:
         self._checks: dict[str, Check] = {}
         self._relay: Relay | None = None
         self._signaling: SignalingService | None = None
-        self._sfu: LocalSfu | None = None
+        self._sfu: Sfu | None = None
         self._store: AppointmentStore | None = None
-        self._refresh: Refresh | None = None
+        self._refreshes: list[Refresh] = []  # of what other processes have counted
         self._ending = asyncio.Event()
         self._hurry = asyncio.Event()
         self._reloading: asyncio.Task[None] | None = None
@@ -221,6 +252,8 @@ class _Installation:
         sfu, seconds = self._sfu, self._settings.sfu.drain_seconds
         if sfu is not None and seconds:
             sfu.drain()
+            if self._signaling is not None:
+                self._signaling.end_conferences(seconds)
             _LOGGER.info("draining: %d people in conferences may go on for %d s", sfu.members, seconds)
             left.append((begun_at + seconds, lambda: sfu.members))
         while any(count() and time.monotonic() < deadline for deadline, count in left):
@@ -269,6 +302,8 @@ class _Installation:
                 raise ReloadFailed(f"the certificate is not usable: {error}") from error
         if self._relay is not None:
             await self._relay.reload(settings, state)
+        if self._sfu is not None:
+            await self._sfu.reload(settings)
         if take_certificate is not None:
             take_certificate()
         self._settings, self._state = settings, state
@@ -301,14 +336,15 @@ class _Installation:
         self._checks["relay"] = lambda: relay.ready
 
     async def _start_workers(self) -> Relay:
-        from config.supervisor import Supervisor, WorkerFailed
+        from config.crew import WorkerFailed
+        from config.supervisor import Supervisor
 
         supervisor = Supervisor(self._settings, self._state, self._registry)
         try:
             await supervisor.start()
         except WorkerFailed as failure:
             raise CannotStart(str(failure)) from failure
-        self._refresh = supervisor.refresh
+        self._refreshes.append(supervisor.refresh)
         return supervisor
 
     async def _start_signaling(self, stack: AsyncExitStack) -> None:
@@ -347,21 +383,36 @@ class _Installation:
 
     async def _start_sfu(self, stack: AsyncExitStack, signaling: "SignalingService") -> None:
         """Before the signaling starts, and it stops after it: whoever has entered leaves."""
-        from config.sfu import LocalSfu
+        if self._settings.sfu.workers > 1:
+            sfu = self._sfu = await self._start_sfu_workers(signaling)
+        else:
+            from config.sfu import LocalSfu
 
-        settings = self._settings.sfu
-        sfu = self._sfu = LocalSfu(settings, self._registry, signaling.tell)
-        try:
-            await sfu.start()
-        except OSError as error:
-            reason = os.strerror(error.errno or 0)
-            raise CannotStart(
-                f"cannot listen on UDP port {settings.udp_port} for conferences: {reason}; check sfu.udp_port and"
-                " sfu.listen_addresses"
-            ) from error
+            local = LocalSfu(self._settings.sfu, self._registry, signaling.tell)
+            try:
+                await local.start()
+            except OSError as error:
+                raise CannotStart(str(error)) from error
+            sfu = self._sfu = local
         stack.push_async_callback(sfu.stop)
         signaling.use_media(sfu.media)
         self._checks["sfu"] = lambda: sfu.ready
+
+    async def _start_sfu_workers(self, signaling: "SignalingService") -> Sfu:
+        from config.crew import WorkerFailed
+        from config.sfu_workers import SfuWorkers
+
+        workers = SfuWorkers(self._settings, self._registry, signaling.tell)
+        try:
+            await workers.start()
+        except WorkerFailed as failure:
+            raise CannotStart(str(failure)) from failure
+        self._refreshes.append(workers.refresh)
+        return workers
+
+    async def _refresh(self) -> None:
+        """Fetch what other processes have counted."""
+        await asyncio.gather(*(refresh() for refresh in self._refreshes))
 
     def _https(self) -> ssl.SSLContext:
         certificate = self._certificate = self._state.certificate(_HTTP_ALPN)
@@ -375,9 +426,10 @@ class _Installation:
         return TurnCredentials(self._state.turn_secret, lifetime, self._state.locator_key)
 
     def _relay_ports(self) -> RelayPorts:
-        relay = self._settings.relay
+        relay, sfu = self._settings.relay, self._settings.sfu.udp_ports
+        conferences = PortRange(sfu[0], sfu[-1]) if "sfu" in self._settings.services else None
         has_relay = "relay" in self._settings.services or bool(self._settings.signaling.ice.host)
         if not has_relay:
-            return RelayPorts()
+            return RelayPorts(conferences=conferences)
         relayed = PortRange(relay.port_min, relay.port_max)
-        return RelayPorts(relay.udp_ports, relay.tcp_ports, relay.tls_ports, relayed)
+        return RelayPorts(relay.udp_ports, relay.tcp_ports, relay.tls_ports, relayed, conferences)

@@ -10,6 +10,7 @@ import socket
 from typing import Any, Final, Self
 
 MAX_MESSAGE_BYTES: Final = 4 << 20  # settings with many realms; the metrics of a worker have some 50 KiB
+MAX_BACKLOG_BYTES: Final = 16 << 20  # not read yet; a full SFU worker takes 3 MiB to tell another one when it has died
 _LENGTH_BYTES: Final = 4
 
 Message = dict[str, Any]
@@ -59,8 +60,9 @@ class Channel:
             ChannelError: it is too long, or the other side has not read for long.
         """
         data = json.dumps(message, separators=(",", ":")).encode()
-        if len(data) + self._writer.transport.get_write_buffer_size() > MAX_MESSAGE_BYTES:
-            raise ChannelError(f"{len(data)} bytes are too much for the channel")
+        backlog = self._writer.transport.get_write_buffer_size()
+        if len(data) > MAX_MESSAGE_BYTES or len(data) + backlog > MAX_BACKLOG_BYTES:
+            raise ChannelError(f"{len(data)} bytes are too much for the channel, where {backlog} wait")
         if not self._writer.is_closing():
             self._writer.write(len(data).to_bytes(_LENGTH_BYTES) + data)
 

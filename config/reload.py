@@ -38,6 +38,7 @@ _NEEDS_RESTART: Final[frozenset[Key]] = frozenset(
         "relay.behaviour_discovery",
         "relay.quota.total_share_percent",
         "sfu.udp_port",
+        "sfu.workers",
         "sfu.listen_addresses",
         "sfu.external_addresses",
         "sfu.max_rooms",

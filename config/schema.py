@@ -175,13 +175,15 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     def _colliding_udp_ports(self) -> Iterator[Contradiction]:
         if not {"relay", "sfu"} <= set(self.services):
             return
-        port, relay = self.sfu.udp_port, self.relay
-        if relay.port_min <= port <= relay.port_max:
-            reason = f"UDP port {port} is also one of the relayed ports"
+        ports, relay = self.sfu.udp_ports, self.relay
+        relayed = [port for port in ports if relay.port_min <= port <= relay.port_max]
+        if relayed:
+            reason = f"UDP port {relayed[0]} is also one of the relayed ports"
             yield Contradiction("sfu.udp_port", reason, "choose one below relay.port_min")
         for key in ("udp_ports", "dtls_ports"):
-            if port in getattr(relay, key) and _share_an_address(self.sfu.listen_addresses, relay.listen_addresses):
-                reason = f"UDP port {port} is also taken by relay.{key}"
+            taken = [port for port in ports if port in getattr(relay, key)]
+            if taken and _share_an_address(self.sfu.listen_addresses, relay.listen_addresses):
+                reason = f"UDP port {taken[0]} is also taken by relay.{key}"
                 yield Contradiction("sfu.udp_port", reason, "choose different ports")
 
     def _repeated_secret_names(self) -> Iterator[Contradiction]:

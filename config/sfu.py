@@ -2,11 +2,13 @@
 
 import ipaddress
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry
 
+from config.schema import Settings
 from config.sfu_addresses import sfu_addresses
 from sfu import conference_messages as ours
 from sfu.io.service import SfuService
@@ -19,16 +21,17 @@ _LOGGER: Final = logging.getLogger(__name__)
 class LocalSfu:
     """The SFU of this process."""
 
-    def __init__(self, settings: SfuSettings, registry: CollectorRegistry, tell: theirs.Tell) -> None:
+    def __init__(self, settings: SfuSettings, registry: CollectorRegistry, tell: theirs.Tell, worker: int = 0) -> None:
         """Prepare; nothing is opened before `start`.
 
         Args:
             settings: of the SFU.
             registry: where the metrics go.
             tell: hears what participants are to be told.
+            worker: which of `settings.workers` this process is; each has its own port.
         """
         self._tell = tell
-        self._addresses = sfu_addresses(settings)
+        self._addresses = sfu_addresses(settings, worker)
         self._service = SfuService(settings, self._addresses, registry, self._on_said)
         self.media: Final[theirs.ConferenceMedia] = _Media(self._service)
 
@@ -46,9 +49,16 @@ class LocalSfu:
         """Bind the port.
 
         Raises:
-            OSError: it is taken, or an address is not ours.
+            OSError: it is taken, or an address is not ours; the message tells what to look at.
         """
-        await self._service.start()
+        try:
+            await self._service.start()
+        except OSError as error:
+            port = self._addresses[0].bound.port
+            raise OSError(
+                f"cannot listen on UDP port {port} for conferences: {os.strerror(error.errno or 0)};"
+                " check sfu.udp_port and sfu.listen_addresses"
+            ) from error
         told = [ipaddress.ip_address(address.advertised[0].ip) for address in self._addresses]
         if any(each.is_private and not each.is_loopback for each in told):
             _LOGGER.warning(
@@ -59,6 +69,9 @@ class LocalSfu:
     def drain(self) -> None:
         """Let no conference begin any more."""
         self._service.drain()
+
+    async def reload(self, settings: Settings) -> None:
+        """All that this process has of other settings is taken into use elsewhere."""
 
     async def stop(self) -> None:
         """End all connections and close the port."""

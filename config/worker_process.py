@@ -3,22 +3,27 @@
 import asyncio
 import contextlib
 import itertools
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
-from config.__main__ import RELAY_WORKER
 from config.channel import Channel, ChannelError, Message
 from config.native import PURE_VARIABLE
 
+_LOGGER: Final = logging.getLogger(__name__)
 _PACKAGES: Final = str(Path(__file__).resolve().parents[1])
 _OWN_VARIABLES: Final = "REDCONNECT_"
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+
+
+OnSaid = Callable[[Message], None]
 
 
 class WorkerGone(Exception):
@@ -35,7 +40,7 @@ class Usage(NamedTuple):
 class WorkerProcess:
     """A running worker. `ended` is done as soon as the process is, and has been reaped."""
 
-    def __init__(self, process: subprocess.Popen[bytes], channel: Channel) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], channel: Channel, on_said: OnSaid | None) -> None:
         """Watch a process; use `spawn`."""
         loop = asyncio.get_running_loop()
         self.started_at = loop.time()
@@ -43,6 +48,7 @@ class WorkerProcess:
         self.last_usage = Usage(0.0, 0)
         self._process = process
         self._channel = channel
+        self._on_said = on_said
         self._numbers = itertools.count(1)
         self._asked: dict[int, asyncio.Future[Message]] = {}
         self._descriptor = os.pidfd_open(process.pid)
@@ -50,8 +56,14 @@ class WorkerProcess:
         self._reading = loop.create_task(self._read())
 
     @classmethod
-    async def spawn(cls, number: int, descriptors: list[int]) -> Self:
-        """Start a worker that inherits these descriptors; settings follow over the channel.
+    async def spawn(cls, kind: str, number: int, descriptors: list[int], on_said: OnSaid | None = None) -> Self:
+        """Start a worker; settings follow over the channel.
+
+        Args:
+            kind: which, as `config.__main__` names it.
+            number: among those of its kind.
+            descriptors: that it inherits.
+            on_said: hears what it says without having been asked; a `ChannelError` of this ends the worker.
 
         Raises:
             OSError: the system has no room for another process.
@@ -69,7 +81,7 @@ class WorkerProcess:
         with theirs:
             try:
                 process = subprocess.Popen(  # noqa: S603, ASYNC220  # it returns as soon as the program is loaded
-                    [sys.executable, "-P", "-m", "config", RELAY_WORKER, str(number), str(theirs.fileno())],
+                    [sys.executable, "-P", "-m", "config", kind, str(number), str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(), *descriptors),
@@ -78,7 +90,7 @@ class WorkerProcess:
             except OSError:
                 channel.close()
                 raise
-        return cls(process, channel)
+        return cls(process, channel, on_said)
 
     @property
     def pid(self) -> int:
@@ -105,6 +117,14 @@ class WorkerProcess:
             raise WorkerGone from error
         finally:
             del self._asked[number]
+
+    def tell(self, command: str, **fields: Any) -> None:  # noqa: ANN401
+        """Give a command that gets no reply. To one who has ended nothing is said.
+
+        Raises:
+            ChannelError: it has not read for long.
+        """
+        self._channel.send({"command": command, **fields})
 
     def tell_to_stop(self) -> None:
         """Let it end by itself; `ended` says when."""
@@ -137,10 +157,15 @@ class WorkerProcess:
         """Hand replies to those who wait for them, until there is nothing more to come."""
         try:
             while (message := await self._channel.receive()) is not None:
-                reply = self._asked.get(message.get("reply", 0))
+                if self._on_said is not None and "reply" not in message:
+                    self._on_said(message)
+                    continue
+                number = message.get("reply")
+                reply = self._asked.get(number) if isinstance(number, int) else None
                 if reply is not None and not reply.done():  # else it came too late
                     reply.set_result(message)
-        except ChannelError:
+        except ChannelError as error:
+            _LOGGER.error("a worker with PID %d is killed: %s", self.pid, error)  # noqa: TRY400  # it has no traceback
             self.kill()
         finally:
             for reply in self._asked.values():

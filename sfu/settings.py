@@ -1,11 +1,13 @@
 """Settings of the SFU, with the bounds that keep it safe."""
 
 import ipaddress
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, Final, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from stun.address import TransportAddress
+
+_MAX_PORT: Final = 65_535
 
 
 def _is_ip_address(value: str) -> str:
@@ -25,16 +27,27 @@ class SfuAddress(NamedTuple):
 class SfuSettings(BaseModel, frozen=True, extra="forbid"):
     """Bounds of the SFU, which forwards the media of conferences. It runs where `services` names it."""
 
-    udp_port: int = Field(7882, ge=1, le=65535, description="UDP port of all media")
+    udp_port: int = Field(
+        7882,
+        ge=1,
+        le=65535,
+        description="UDP port of all media; with workers the first of as many in a row, one for each",
+    )
+    workers: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="processes that share the conferences, one per CPU core; a conference is in one of them",
+    )
     listen_addresses: tuple[IpAddressText, ...] = Field(
         (), description="IP addresses to listen on, one per family; empty: those of the default route"
     )
     external_addresses: dict[IpAddressText, IpAddressText] = Field(
         default_factory=dict, description="own address to the address that clients see, behind a one-to-one NAT"
     )
-    max_rooms: int = Field(100, ge=1, le=250, description="conferences at a time")
+    max_rooms: int = Field(100, ge=1, le=250, description="conferences at a time, of each worker")
     max_members: int = Field(20, ge=2, le=20, description="people in one conference")
-    max_members_in_all: int = Field(500, ge=2, le=500, description="people in all conferences of this process")
+    max_members_in_all: int = Field(500, ge=2, le=500, description="people in all conferences of a worker")
     audio_places: int = Field(5, ge=3, le=5, description="of how many people the sound is forwarded at a time")
     cameras: int = Field(20, ge=1, le=20, description="of how many people one person gets the picture at most")
     start_bits_per_second: int = Field(
@@ -46,6 +59,17 @@ class SfuSettings(BaseModel, frozen=True, extra="forbid"):
     drain_seconds: int = Field(
         0, ge=0, le=86_400, description="how long conferences may go on after SIGTERM; no new ones begin meanwhile"
     )
+
+    @property
+    def udp_ports(self) -> range:
+        """The ports of all workers, by their number."""
+        return range(self.udp_port, self.udp_port + self.workers)
+
+    @model_validator(mode="after")
+    def _every_worker_has_a_port(self) -> Self:
+        if self.udp_ports[-1] > _MAX_PORT:
+            raise ValueError(f"udp_port: {self.workers} workers need the ports up to {self.udp_ports[-1]}")
+        return self
 
     @model_validator(mode="after")
     def _one_address_per_family(self) -> Self:

@@ -13,6 +13,7 @@ from signaling import events
 from signaling.appointments import Appointment, Role, Tier
 from signaling.conference_media import (
     Answer,
+    Ending,
     Enter,
     Layers,
     Leave,
@@ -43,6 +44,7 @@ from signaling.conference_messages import (
     PublishAnswer,
     Remove,
     Restart,
+    ServerEnding,
     SideState,
     StandIn,
     Subscribed,
@@ -68,6 +70,10 @@ class TierMissing(Exception):
 
 class NoConferences(Exception):
     """There is no media server, or the settings allow only two people to meet."""
+
+
+class ConferencesEnding(Exception):
+    """No conference begins any more, because the server is about to stop."""
 
 
 class Hall(NamedTuple):
@@ -101,6 +107,7 @@ class ConferenceDesk:
         self._has_media = False
         self._entered: dict[bytes, dict[str, _Participant]] = {}  # by room and pid: whom the media server knows
         self._commands: deque[MediaCommand] = deque()
+        self._ending: Ending | None = None  # what everybody is told who comes now
 
     def use_media(self) -> None:
         """Let conferences begin, because there is a media server."""
@@ -118,12 +125,24 @@ class ConferenceDesk:
         Raises:
             NoConferences: only two people may meet here.
             TierMissing: its organisation has not booked conferences.
+            ConferencesEnding: none begins any more.
         """
         if appointment.tier is not Tier.PLUS:
             raise TierMissing
         if not self._has_media or limit <= TALK_LIMIT:
             raise NoConferences
+        if self._ending is not None:
+            raise ConferencesEnding
         return ConferenceRoom(appointment, claims_per_seat, opened_at, limit=limit)
+
+    def announce_end(self, seconds: int) -> list[tuple[bytes, str]]:
+        """Let no conference begin any more; returns room and pid of those who are to be told `Ending`.
+
+        Args:
+            seconds: how long those that have begun may go on.
+        """
+        self._ending = Ending(seconds)
+        return [(room_id, pid) for room_id, entered in self._entered.items() for pid in entered]
 
     def settle(self, room: ConferenceRoom) -> None:
         """Let the media server know whoever is admitted now, and nobody else."""
@@ -135,7 +154,9 @@ class ConferenceDesk:
             self._commands.append(Leave(room_id, pid))
         for claim in room.admitted():
             if claim.pid not in entered:
-                entered[claim.pid] = _Participant()
+                newcomer = entered[claim.pid] = _Participant()
+                if self._ending is not None:
+                    newcomer.said[ServerEnding] = _word(self._ending)
                 self._commands.append(Enter(room_id, claim.pid))
         if not entered:
             del self._entered[room_id]
@@ -177,7 +198,7 @@ class ConferenceDesk:
         if claim is None or known is None:
             return
         news = _word(said)
-        if isinstance(news, SubscribeOffer | LoudestSpeakers | UnwantedLayers):
+        if isinstance(news, SubscribeOffer | LoudestSpeakers | UnwantedLayers | ServerEnding):
             known.said[type(news)] = news
         if claim.client is not None:
             self._hall.send(claim.client, news)
@@ -238,8 +259,8 @@ class ConferenceDesk:
         self._hall.send(waiting.client, Admitted())
         if room.locked:
             self._hall.send(waiting.client, Locked(locked=True))
-        if room.stand_in is not None:
-            self._hall.send(waiting.client, _stand_in(room))
+        for news in self.catch_up(room, claim):
+            self._hall.send(waiting.client, news)
         for other in room.present_beside(claim):
             if other not in known:
                 self._hall.send(waiting.client, announce(room, other, claim))
@@ -312,3 +333,5 @@ def _word(said: MediaMessage) -> ConferenceNews:
             return UnwantedLayers(unwanted=unwanted)
         case MediaState(side=side, state=state, reason=reason):
             return SideState(side=side, state=state, reason=reason)
+        case Ending(seconds=seconds):
+            return ServerEnding(seconds=seconds)

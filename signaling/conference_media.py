@@ -144,6 +144,13 @@ class MediaState:
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """The media server ends within so many seconds, and may do so earlier when everybody has gone."""
+
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Enter:
     """Call `ConferenceMedia.enter`."""
 
@@ -223,7 +230,7 @@ class OfferAgain:
 MediaCommand = Enter | Leave | Offer | Answer | Look | OfferAgain
 """What the room asks its shell to do at the media server, in this order."""
 
-MediaMessage = Published | Subscribe | Speakers | Layers | MediaState
+MediaMessage = Published | Subscribe | Speakers | Layers | MediaState | Ending
 
 Tell = Callable[[bytes, str, MediaMessage], None]
 """Says something to a participant: room id, pid, what. In the event loop of the room, also from within its methods."""

@@ -162,6 +162,21 @@ class SideState(Message):
     reason: str | None = None
 
 
+class ServerEnding(Message):
+    """The server is about to stop: the conference breaks off within so many seconds."""
+
+    type: Literal["ending"] = "ending"
+    seconds: int = Field(ge=0)
+
+
 ConferenceNews = (
-    Admitted | Locked | StandIn | PublishAnswer | SubscribeOffer | LoudestSpeakers | UnwantedLayers | SideState
+    Admitted
+    | Locked
+    | StandIn
+    | PublishAnswer
+    | SubscribeOffer
+    | LoudestSpeakers
+    | UnwantedLayers
+    | SideState
+    | ServerEnding
 )

@@ -210,6 +210,11 @@ class Exchange:
         self._lobby.tell(room_id, pid, said)
         self._route()
 
+    def end_conferences(self, seconds: int) -> None:
+        """Let no conference begin any more; see `Lobby.end_conferences`."""
+        self._lobby.end_conferences(seconds)
+        self._route()
+
     def leave_bus(self) -> None:
         """Keep what is stored of the rooms here as it is: this node is about to stop, and another one has them next."""
         self._leaving = True

@@ -45,6 +45,7 @@ class RelayPorts(NamedTuple):
     tcp: tuple[int, ...] = ()
     tls: tuple[int, ...] = ()
     relayed: PortRange | None = None  # of the relayed transport addresses, over UDP; for those who mind a firewall
+    conferences: PortRange | None = None  # of the media server, over UDP; for the same people
 
 
 class IceServer(BaseModel, frozen=True, extra="forbid"):

@@ -122,8 +122,8 @@ def _udp_ports(ports: RelayPorts) -> str:
     return ", ".join(str(port) for port in sorted(ports.udp))
 
 
-def _relayed(ports: PortRange) -> str:
-    return f"{ports.lowest} - {ports.highest}"
+def _range(ports: PortRange) -> str:
+    return f"{ports.lowest} - {ports.highest}" if ports.lowest < ports.highest else str(ports.lowest)
 
 
 def _firewall_steps(network: Network) -> str:
@@ -150,7 +150,7 @@ def _firewall_steps(network: Network) -> str:
     if ports.relayed is not None:
         parts.append("<h3>Schritt 2: nur wenn nötig</h3>")
         parts.append(
-            f"<p>Wenn dies nicht klappt, bitte noch den UDP-Portbereich {_relayed(ports.relayed)} nach"
+            f"<p>Wenn dies nicht klappt, bitte noch den UDP-Portbereich {_range(ports.relayed)} nach"
             f" {escape(network.relay_host)} freigeben.</p>"
         )
     parts.append(
@@ -174,8 +174,11 @@ def _rows(network: Network) -> list[_Row]:
         rows.append(_Row("Bild und Ton, wenn UDP gesperrt ist (TURN)", relay, "TCP", _joined(ports.tcp)))
     if ports.tls:
         rows.append(_Row("Bild und Ton, wenn nur TLS erlaubt ist (TURN)", relay, "TCP (TLS)", _joined(ports.tls)))
+    if ports.conferences is not None:
+        purpose = "Konferenzen, direkt (sonst auf den Wegen darüber)" if _relay(network) else "Konferenzen"
+        rows.append(_Row(purpose, relay, "UDP", _range(ports.conferences)))
     if _relay(network) and ports.relayed is not None:
-        rows.append(_Row("Zweiter Schritt, nur wenn nötig", relay, "UDP", _relayed(ports.relayed)))
+        rows.append(_Row("Zweiter Schritt, nur wenn nötig", relay, "UDP", _range(ports.relayed)))
     return rows
 
 

@@ -16,8 +16,15 @@ from typing import NamedTuple
 
 from signaling import events
 from signaling.appointments import Appointment, EntryRefused, EntryWindow, Seat
-from signaling.conference_desk import ConferenceDesk, Hall, NoConferences, TierMissing, show_seat
-from signaling.conference_media import MediaCommand, MediaMessage
+from signaling.conference_desk import (
+    ConferenceDesk,
+    ConferencesEnding,
+    Hall,
+    NoConferences,
+    TierMissing,
+    show_seat,
+)
+from signaling.conference_media import Ending, MediaCommand, MediaMessage
 from signaling.conference_messages import ConferenceRequest
 from signaling.conference_room import ConferenceRoom, RoomFull, RoomLocked
 from signaling.guess_limiter import MAX_PENDING, GuessLimiter, TooManyPending
@@ -253,7 +260,15 @@ class Lobby:
         try:
             window.admit(utc)
             record.place = self._take_seat(client, record, seat, now)
-        except (EntryRefused, SeatTaken, RoomFull, RoomLocked, TierMissing, NoConferences) as refusal:
+        except (
+            EntryRefused,
+            SeatTaken,
+            RoomFull,
+            RoomLocked,
+            TierMissing,
+            NoConferences,
+            ConferencesEnding,
+        ) as refusal:
             self._refuse_join(client, explain_refusal(refusal, seat.appointment))
         else:
             self._count_out(record)
@@ -299,6 +314,11 @@ class Lobby:
         room = self._rooms.get(room_id)
         if isinstance(room, ConferenceRoom):
             self._desk.tell(room, pid, said)
+
+    def end_conferences(self, seconds: int) -> None:
+        """Let no conference begin any more, and tell those that have begun how long they may go on."""
+        for room_id, pid in self._desk.announce_end(seconds):
+            self.tell(room_id, pid, Ending(seconds))
 
     def drain(self, now: float) -> None:
         """Send every client away, because the server is about to stop. Nobody is let in again."""

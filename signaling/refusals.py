@@ -1,14 +1,17 @@
 """Why a client is not seated, in the words of the protocol."""
 
 from signaling.appointments import Appointment, EntryRefused, TooEarly
-from signaling.conference_desk import NoConferences, TierMissing
+from signaling.conference_desk import ConferencesEnding, NoConferences, TierMissing
 from signaling.conference_room import RoomFull, RoomLocked
 from signaling.messages import Error, ErrorCode
 from signaling.room import SeatTaken
 
+RESTART_RETRY_SECONDS = 15  # the service that follows may have started by then
+
 
 def explain_refusal(
-    refusal: EntryRefused | SeatTaken | RoomFull | RoomLocked | TierMissing | NoConferences, appointment: Appointment
+    refusal: EntryRefused | SeatTaken | RoomFull | RoomLocked | TierMissing | NoConferences | ConferencesEnding,
+    appointment: Appointment,
 ) -> Error:
     """Say why a seat of this appointment cannot be taken."""
     match refusal:
@@ -26,3 +29,5 @@ def explain_refusal(
             return Error(code=ErrorCode.TIER)
         case NoConferences():
             return Error(code=ErrorCode.NO_CONFERENCES)
+        case ConferencesEnding():
+            return Error(code=ErrorCode.OVERLOAD, retry_after=RESTART_RETRY_SECONDS)

@@ -81,7 +81,7 @@ class SfuService:
         bounds = Bounds(settings.max_rooms, settings.max_members_in_all, room)
         self._conferences = Conferences(self._peers, self._peers.engine, bounds)
         self._observing = self._loop.call_later(OBSERVE_SECONDS, self._observe)
-        _log.info("SFU ready: UDP port %d, %d address families", settings.udp_port, len(self._addresses))
+        _log.info("SFU ready: UDP port %d, %d address families", self._addresses[0].bound.port, len(self._addresses))
 
     async def stop(self) -> None:
         """End all connections, with a farewell, and close the port."""

@@ -112,6 +112,10 @@ class SignalingService:
         """
         self._endpoint.tell(room, pid, said)
 
+    def end_conferences(self, seconds: int) -> None:
+        """Let no conference begin any more, and tell everybody in those that have begun how long they may go on."""
+        self._endpoint.end_conferences(seconds)
+
     @property
     def ready(self) -> bool:
         """Whether new clients are welcome and all that should run runs."""

@@ -146,6 +146,11 @@ class WebSocketEndpoint:
         self._exchange.tell(room, pid, said)
         self._drain()
 
+    def end_conferences(self, seconds: int) -> None:
+        """Let no conference begin any more, and tell those that have begun how long they may go on."""
+        self._exchange.end_conferences(seconds)
+        self._drain()
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one WebSocket from its handshake to its end.
 

@@ -736,6 +736,32 @@ def test_a_side_that_fails_is_begun_anew_and_after_three_times_the_person_is_tol
     assert seen == [[["open_publish"], ["open_publish"], []], "no_path", ["open_publish"], "connecting"]
 
 
+def test_a_side_that_has_moved_to_another_worker_is_begun_anew_at_once_and_counts_as_no_failure(run: Run) -> None:
+    orders, view, late = run("""
+      const m = inside();
+      m.sideChanged("publish", "connected", 100);
+      m.poll();
+      const orders = [];
+      for (let n = 0; n < 5; n += 1) {
+        m.server({ type: "media", side: "publish", state: "failed", reason: "moved" }, 1_000 + n);
+        orders.push(did(m));
+      }
+      const view = m.view().call;
+      run(m, 17_500);
+      return [orders, view, did(m)];""")
+    assert orders == [["open_publish"]] * 5
+    assert view == "connected"
+    assert late == ["open_publish"]  # what took its place has not come about
+
+
+def test_how_long_the_server_goes_on_is_shown_unless_it_says_nonsense(run: Run) -> None:
+    orders = run("""
+      const m = inside();
+      for (const seconds of [0, 90, 86_400, 86_401, -1, 1.5, "90", null]) m.server({ type: "ending", seconds }, 1);
+      return m.poll().filter((action) => action.do === "show_ending").map((action) => action.seconds);""")
+    assert orders == [0, 90, 86_400]
+
+
 def test_an_attempt_without_an_answer_is_a_failure(run: Run) -> None:
     seen = run("""
       const m = inside();

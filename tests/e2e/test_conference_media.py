@@ -113,6 +113,43 @@ def test_publishing_connects_and_a_shared_screen_gets_a_line_of_its_own_that_it_
     assert sources[1:] == [{"0": "microphone", "1": "camera", "2": "screen"}] * 2
 
 
+def test_what_is_published_anew_is_sent_beside_the_earlier_connection_until_it_stands(run: Run) -> None:
+    before, beside, after, muted = run("""
+      const { media, said, end } = opened();
+      const own = { microphone: sound(), camera: null, screen: null };
+      media.replaceTracks(own);
+      const made = window.__connections.length;
+      const open = async (server) => {
+        const told = said.offers.length;
+        media.openPublish([]);
+        await until(() => said.offers.length > told);
+        media.takeAnswer(await answerOf(server, said.offers.at(-1).sdp));
+      };
+      const servers = Array.from({ length: 3 }, () => new RTCPeerConnection());
+      const publishing = () => window.__connections.slice(made).filter((pc) => !servers.includes(pc));
+      const states = () => publishing().map((pc) => pc.connectionState);
+      await open(servers[0]);
+      await until(() => states().includes("connected"));
+      media.openPublish([]);
+      const before = states()[0];
+      await until(() => said.offers.length === 2);
+      media.takeAnswer(await answerOf(servers[1], said.offers[1].sdp));
+      await until(() => states().at(-1) === "connected");
+      const beside = states();
+      await until(() => states()[0] === "closed");
+      const after = states();
+      await open(servers[2]);
+      media.replaceTracks({ ...own, microphone: null });
+      const muted = states();
+      end();
+      for (const server of servers) server.close();
+      return [before, beside, after, muted.slice(0, 2)];""")
+    assert before == "connected"
+    assert beside == ["connected", "connected"]
+    assert after == ["closed", "connected"]
+    assert muted == ["closed", "closed"]  # it would go on sending what was switched off
+
+
 def test_an_answer_that_cannot_be_applied_is_a_failed_side(run: Run) -> None:
     states = run("""
       const { media, said, end } = opened();

@@ -123,6 +123,10 @@ async def test_the_certificate_of_the_pages_follows_the_settings(tmp_path: Path)
             RelayPorts((4000,), (), (443,), PortRange(50000, 50999)),
         ),
         ({"services": ["signaling"]}, RelayPorts()),
+        (
+            {"services": ["signaling", "sfu"], "sfu": {"workers": 4, "udp_port": 7000}},
+            RelayPorts(conferences=PortRange(7000, 7003)),
+        ),
     ],
 )
 def test_the_pages_are_told_the_ports_of_the_configured_relay(

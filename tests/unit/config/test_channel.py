@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.channel import MAX_MESSAGE_BYTES, Channel, ChannelError, Message
+from config.channel import MAX_BACKLOG_BYTES, MAX_MESSAGE_BYTES, Channel, ChannelError, Message
 
 
 @contextlib.asynccontextmanager
@@ -58,9 +58,9 @@ async def test_one_who_does_not_read_fills_no_memory() -> None:
     async with channel() as (ours, _theirs):
         sent = 0
         with contextlib.suppress(ChannelError):
-            for sent in range(1, 101):  # noqa: B007  # looked at below
+            for sent in range(1, 401):  # noqa: B007  # looked at below
                 ours.send({"text": "x" * 100_000})
-        assert 30 < sent < 60
+        assert MAX_BACKLOG_BYTES < 100_000 * sent < 1.5 * MAX_BACKLOG_BYTES
 
 
 @given(st.binary(max_size=40))

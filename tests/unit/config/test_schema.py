@@ -91,6 +91,21 @@ def test_the_sfu_does_not_take_a_port_of_the_relay(port: int, relay: dict[str, o
     Settings.model_validate({"services": ("signaling", "sfu"), "sfu": {"udp_port": port}, "relay": relay})
 
 
+@pytest.mark.parametrize(
+    ("sfu", "relay", "reason"),
+    [
+        ({"udp_port": 49_150, "workers": 4}, {}, "UDP port 49152 is also one of the relayed ports"),
+        ({"udp_port": 3476, "workers": 3}, {}, "UDP port 3478 is also taken by relay.udp_ports"),
+    ],
+)
+def test_no_worker_of_the_sfu_takes_a_port_of_the_relay(
+    sfu: dict[str, int], relay: dict[str, object], reason: str
+) -> None:
+    assert reason in contradiction(services=("relay", "signaling", "sfu"), sfu=sfu, relay=relay)
+    fewer = {**sfu, "workers": 2}
+    Settings.model_validate({"services": ("relay", "signaling", "sfu"), "sfu": fewer, "relay": relay})
+
+
 def test_at_least_one_service_runs() -> None:
     with pytest.raises(ValidationError, match="services"):
         Settings.model_validate({"services": ()})

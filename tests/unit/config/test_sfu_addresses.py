@@ -29,6 +29,19 @@ def test_without_settings_it_listens_where_the_machine_would_send_from() -> None
     assert {bound.port for bound, _ in addresses} == {7882}
 
 
+def test_each_worker_has_a_port_of_its_own_and_the_relay_admits_all_of_them() -> None:
+    sfu = {**NAT, "workers": 2}
+    ((bound, _),) = sfu_addresses(SfuSettings.model_validate(sfu), 1)
+    assert bound == TransportAddress.parse("10.0.0.5", 7001)
+    settings = Settings.model_validate({"services": ("relay", "signaling", "sfu"), "sfu": sfu})
+    assert {(told.port, told.ip[0]) for told in reachable_services(settings)} == {
+        (7000, 192),
+        (7000, 10),
+        (7001, 192),
+        (7001, 10),
+    }
+
+
 def test_the_relay_admits_the_sfu_only_where_it_runs() -> None:
     assert reachable_services(Settings.model_validate({"sfu": NAT})) == []
     services = ("relay", "signaling", "sfu")

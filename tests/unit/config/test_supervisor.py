@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from config.crew import Patience, WorkerFailed
 from config.reload import ReloadFailed
 from config.schema import Settings
 from config.state import State
-from config.supervisor import Patience, Supervisor, WorkerFailed
+from config.supervisor import Supervisor
 from relay.io.listening import BindError
 from stun.attributes import LIFETIME, REQUESTED_TRANSPORT, XOR_RELAYED_ADDRESS
 from stun.registry import Method

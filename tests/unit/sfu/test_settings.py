@@ -23,12 +23,19 @@ def test_the_defaults_are_right_for_one_machine() -> None:
         ({"max_members": 21}, "less than or equal to 20"),
         ({"max_members_in_all": 501}, "less than or equal to 500"),
         ({"udp_port": 0}, "greater than or equal to 1"),
+        ({"workers": 0}, "greater than or equal to 1"),
+        ({"workers": 3, "udp_port": 65534}, "3 workers need the ports up to 65536"),
         ({"recording": True}, "Extra inputs"),
     ],
 )
 def test_what_cannot_work_is_refused(keys: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         SfuSettings.model_validate(keys)
+
+
+def test_each_worker_has_a_port_and_a_single_one_has_the_one_that_is_named() -> None:
+    assert list(SfuSettings(udp_port=7000).udp_ports) == [7000]
+    assert list(SfuSettings(udp_port=65533, workers=3).udp_ports) == [65533, 65534, 65535]
 
 
 def test_both_families_and_a_nat_are_accepted() -> None:

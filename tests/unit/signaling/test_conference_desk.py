@@ -26,6 +26,7 @@ from signaling.conference_media import (
     TrackName,
     Wish,
 )
+from signaling.refusals import RESTART_RETRY_SECONDS
 from tests.unit.signaling.harness import START, Harness
 
 ROOM = bytes([1]) * 16
@@ -482,6 +483,28 @@ def test_what_the_media_server_says_reaches_whom_it_is_for(conference: Conferenc
         {"type": "media", "side": "publish", "state": "failed", "reason": "sdp"},
     ]
     assert conference.take(conference.organiser) == [[]]
+
+
+def test_when_conferences_are_to_end_everybody_in_one_is_told_and_whoever_comes_to_one_later(
+    conference: Conference,
+) -> None:
+    harness, inside = conference.harness, conference.join_and_admit(1)
+    waiting = conference.join(2)
+    ending = {"type": "ending", "seconds": 90}
+    before = {client: len(harness.inbox[client]) for client in (conference.organiser, inside, waiting)}
+    harness.lobby.end_conferences(90)
+    harness.settle()
+    told = [harness.inbox[client][seen:] for client, seen in before.items()]
+    assert told == [[ending], [ending], []]
+    conference.admit(waiting)
+    assert harness.inbox[waiting].count(ending) == 1
+
+
+def test_when_conferences_are_to_end_none_begins_and_the_page_comes_again(conference: Conference) -> None:
+    harness = conference.harness
+    harness.lobby.end_conferences(90)
+    client = harness.join(harness.plan_conference(2, 2)[0])
+    assert harness.error(client) == {"type": "error", "code": "overload", "retry_after": RESTART_RETRY_SECONDS}
 
 
 def test_what_is_said_to_nobody_is_dropped(conference: Conference) -> None:

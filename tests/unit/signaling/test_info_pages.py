@@ -150,6 +150,17 @@ def test_the_table_says_for_each_port_who_what_and_in_which_direction() -> None:
     assert "relay.example.org UDP 49152 - 65535 ausgehend" in text
 
 
+@pytest.mark.parametrize(("ports", "shown"), [(PortRange(7882, 7882), "7882"), (PortRange(7882, 7885), "7882 - 7885")])
+def test_the_table_names_the_ports_of_conferences_where_there_are_any(ports: PortRange, shown: str) -> None:
+    network = Network("video.example.org", 443, "relay.example.org", PORTS._replace(conferences=ports))
+    text = words("/hilfe/firewall", network)
+    assert f"Konferenzen, direkt (sonst auf den Wegen darüber) relay.example.org UDP {shown} ausgehend" in text
+    alone = RelayPorts(conferences=ports)
+    text = words("/hilfe/firewall", Network("video.example.org", 443, "relay.example.org", alone))
+    assert f"Konferenzen relay.example.org UDP {shown} ausgehend" in text
+    assert "Konferenzen" not in words("/hilfe/firewall")
+
+
 def test_without_a_relay_the_firewall_page_names_none() -> None:
     text = words("/hilfe/firewall", Network("video.example.org", 443, "relay.example.org", RelayPorts()))
     assert "keinen eigenen Vermittlungsserver" in text

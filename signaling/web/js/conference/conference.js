@@ -7,6 +7,7 @@ import { ConferenceMachine } from "./conference_machine.js";
 import { ConferenceMedia } from "./conference_media.js";
 import { ConferencePanel } from "./conference_panel.js";
 import { ConferenceView } from "./conference_view.js";
+import { EndingNotice } from "./ending_notice.js";
 import { decodeSealed } from "./sealed_messages.js";
 import { SealedMedia, SealingUnsupported, canSealMedia } from "./sealed_media.js";
 
@@ -52,6 +53,7 @@ export class Conference {
   #media;
   #view;
   #panel;
+  #ending;
   /** @type {import("./conference_media.js").RemoteTrack[]} */ #tracks = [];
 
   /** @param {ConferenceOptions} options */
@@ -82,6 +84,7 @@ export class Conference {
       },
       announce,
     });
+    this.#ending = new EndingNotice(announce);
     this.#panel = new ConferencePanel({
       admit,
       remove: (pid) => this.#act((machine) => machine.remove(pid, now())),
@@ -137,6 +140,9 @@ export class Conference {
       case "close_conference":
         this.#media.close();
         break;
+      case "show_ending":
+        this.#ending.show(action.seconds);
+        break;
       case "limit_layers":
         this.#media.limitLayers(action.unwanted);
         break;
@@ -159,6 +165,7 @@ export class Conference {
     this.#sealed.close();
     this.#view.close();
     this.#panel.close();
+    this.#ending.close();
   }
 
   /** @param {(machine: ConferenceMachine) => void} event */

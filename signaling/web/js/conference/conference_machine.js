@@ -43,6 +43,7 @@ const CHECK_EVERY_MS = 50_000; // while no connection would show that the server
  *   | { do: "take_offer", sdp: string, version: number, tracks: Map<string, TrackName & { index: number }> }
  *   | { do: "close_subscribe" }
  *   | { do: "close_conference" }
+ *   | { do: "show_ending", seconds: number }
  *   | { do: "limit_layers", unwanted: string[] }
  *   | { do: "renew_ice", servers: RTCIceServer[] }} Action
  *
@@ -316,11 +317,15 @@ export class ConferenceMachine {
       case "speakers":
         this.#people.speakers = message.pids;
         break;
+      case "ending":
+        this.#do({ do: "show_ending", seconds: message.seconds });
+        break;
       case "layers":
         this.#do({ do: "limit_layers", unwanted: message.unwanted });
         break;
       case "media":
-        if (message.state === "failed") this.#connections.lost(message.side, now);
+        if (message.moved) this.#connections.moved(message.side, now);
+        else if (message.state === "failed") this.#connections.lost(message.side, now);
         break;
     }
     this.#lookAround(now);

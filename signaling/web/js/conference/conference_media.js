@@ -18,6 +18,8 @@ const LAYERS = [
   { rid: RIDS[1], scaleResolutionDownBy: 2, maxBitrate: 500_000 },
   { rid: RIDS[2], scaleResolutionDownBy: 1, maxBitrate: 1_500_000 },
 ];
+/** How long a connection goes on beside the one that takes its place, so that nobody misses a word: the others change, too. */
+const OVERLAP_MS = 2_000;
 const SCREEN_BITRATE = 1_500_000;
 const ENCODINGS = {
   microphone: [{ maxBitrate: AUDIO_BITRATE, priority: "high", networkPriority: "high" }],
@@ -51,6 +53,10 @@ export class ConferenceMedia {
   /** @type {RTCPeerConnection | null} */ #subscribing = null;
   /** Which session of the server the subscribing connection belongs to. */ #session = "";
   /** @type {Map<string, RemoteTrack>} by mid */ #remote = new Map();
+  /** What goes on until the connection in its place stands. @type {{ pc: RTCPeerConnection | null, timer: number | undefined }} */
+  #formerPublishing = { pc: null, timer: undefined };
+  /** @type {{ pc: RTCPeerConnection | null, timer: number | undefined, remote: RemoteTrack[] }} */
+  #formerSubscribing = { pc: null, timer: undefined, remote: [] };
   /** One after the other, on each side. @type {Record<SideName, Promise<void>>} */
   #turns = { publish: Promise.resolve(), subscribe: Promise.resolve() };
 
@@ -71,7 +77,9 @@ export class ConferenceMedia {
    */
   openPublish(servers) {
     this.#servers = servers;
-    this.#publishing?.close();
+    this.#leavePublishing();
+    if (this.#publishing?.connectionState === "connected") this.#formerPublishing.pc = this.#publishing;
+    else this.#publishing?.close();
     this.#senders = new Map();
     const pc = this.#connect("publish");
     this.#publishing = pc;
@@ -105,6 +113,7 @@ export class ConferenceMedia {
    * @param {OwnTracks} tracks
    */
   replaceTracks(tracks) {
+    if (SOURCES.some((source) => tracks[source] !== this.#own[source])) this.#leavePublishing(); // it would send the old ones
     this.#own = { ...tracks };
     const pc = this.#publishing;
     if (pc === null) return;
@@ -137,7 +146,7 @@ export class ConferenceMedia {
   takeOffer(sdp, version, tracks, servers) {
     this.#servers = servers;
     const session = sessionOf(sdp);
-    if (this.#subscribing !== null && this.#session !== session) this.closeSubscribe(); // the server has begun anew
+    if (this.#subscribing !== null && this.#session !== session) this.#beginSubscribingAnew();
     this.#session = session;
     const pc = (this.#subscribing ??= this.#connect("subscribe"));
     this.#take("subscribe", pc, async () => {
@@ -159,17 +168,18 @@ export class ConferenceMedia {
       this.#handlers.answered(pc.localDescription?.sdp ?? "", version);
       const fault = (await Promise.all(settling.values())).find((error) => error !== null);
       if (this.#subscribing !== pc) return;
-      this.#handlers.tracksChanged([...this.#remote.values()]);
+      this.#tellTracks();
       if (fault) throw fault;
     });
   }
 
   /** The subscribing connection has come to nothing; the next offer begins another one. */
   closeSubscribe() {
+    this.#leaveSubscribing();
     this.#subscribing?.close();
     this.#subscribing = null;
     this.#remote.clear();
-    this.#handlers.tracksChanged([]);
+    this.#tellTracks();
   }
 
   /** @param {RTCIceServer[]} servers for the next restart */
@@ -182,6 +192,7 @@ export class ConferenceMedia {
 
   /** End both connections. */
   close() {
+    this.#leavePublishing();
     this.#publishing?.close();
     this.#publishing = null;
     this.#senders = new Map();
@@ -194,9 +205,59 @@ export class ConferenceMedia {
     pc.onconnectionstatechange = () => {
       const { connectionState: state } = pc;
       if (!this.#isCurrent(side, pc)) return;
+      if (state === "connected") this.#overlap(side);
       if (state === "connected" || state === "disconnected" || state === "failed") this.#handlers.sideChanged(side, state);
     };
     return pc;
+  }
+
+  /** The server has begun anew, perhaps elsewhere: as long as the earlier connection brings something, it is shown. */
+  #beginSubscribingAnew() {
+    this.#leaveSubscribing();
+    if (this.#subscribing?.connectionState === "connected") {
+      this.#formerSubscribing = { pc: this.#subscribing, timer: undefined, remote: [...this.#remote.values()] };
+    } else {
+      this.#subscribing?.close();
+    }
+    this.#subscribing = null;
+    this.#remote.clear();
+    this.#tellTracks();
+  }
+
+  /** @param {SideName} side which stands now: the earlier connection has a moment left */
+  #overlap(side) {
+    const former = side === "publish" ? this.#formerPublishing : this.#formerSubscribing;
+    if (former.pc === null) return;
+    former.timer ??= setTimeout(() => {
+      if (side === "publish") {
+        this.#leavePublishing();
+      } else {
+        this.#leaveSubscribing();
+        this.#tellTracks();
+      }
+    }, OVERLAP_MS);
+  }
+
+  #leavePublishing() {
+    clearTimeout(this.#formerPublishing.timer);
+    this.#formerPublishing.pc?.close();
+    this.#formerPublishing = { pc: null, timer: undefined };
+  }
+
+  #leaveSubscribing() {
+    clearTimeout(this.#formerSubscribing.timer);
+    this.#formerSubscribing.pc?.close();
+    this.#formerSubscribing = { pc: null, timer: undefined, remote: [] };
+  }
+
+  /** Each by the connection that brings it: by the earlier one, until something has come by the one in its place. */
+  #tellTracks() {
+    const { remote: former } = this.#formerSubscribing;
+    const isSame = (/** @type {RemoteTrack} */ a, /** @type {RemoteTrack} */ b) => a.pid === b.pid && a.source === b.source;
+    const present = [...this.#remote.values()];
+    const late = former.filter((track) => present.every((other) => !isSame(track, other) || other.track.muted));
+    const shown = present.filter((track) => late.every((other) => !isSame(track, other)));
+    this.#handlers.tracksChanged([...shown, ...late]);
   }
 
   /**
@@ -274,7 +335,9 @@ export class ConferenceMedia {
     const mid = transceiver.mid ?? "";
     this.#remote.delete(mid); // it is of the earlier owner no longer
     const track = await subscribed;
-    if (this.#subscribing === pc) this.#remote.set(mid, { pid, source, track });
+    if (this.#subscribing !== pc) return;
+    this.#remote.set(mid, { pid, source, track });
+    if (track.muted && this.#formerSubscribing.pc !== null) track.addEventListener("unmute", () => this.#tellTracks(), { once: true });
   }
 
   /** @param {RTCRtpTransceiver} transceiver that nobody sends by any more */

@@ -98,6 +98,16 @@ export class Connections {
   }
 
   /**
+   * The server goes on elsewhere with one side.
+   *
+   * @param {SideName} name
+   * @param {number} now
+   */
+  moved(name, now) {
+    this.#order(name, this.#sides[name].move(now));
+  }
+
+  /**
    * @param {number} now
    * @param {boolean} away the server cannot be reached right now
    */

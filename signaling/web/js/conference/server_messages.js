@@ -6,6 +6,7 @@
 const MAX_INDEX = 255; // eight bits of a KID
 const MAX_SDP_CHARACTERS = 60_000; // as much as a message of the server carries
 const MAX_MIDS = 128;
+const MAX_ENDING_S = 86_400;
 const MAX_SPEAKERS = 3;
 const ID_PATTERN = /^[A-Za-z0-9_-]{1,64}$/;
 const MID_PATTERN = /^[\x21-\x7e]{1,32}$/;
@@ -27,7 +28,8 @@ export const RIDS = /** @type {const} */ (["q", "h", "f"]);
  *   | { type: "subscribe", sdp: string, version: number, tracks: Map<string, TrackName> }
  *   | { type: "speakers", pids: string[] }
  *   | { type: "layers", unwanted: string[] }
- *   | { type: "media", side: Side, state: "connected" | "failed" }} ServerMessage
+ *   | { type: "media", side: Side, state: "connected" | "failed", moved: boolean }
+ *   | { type: "ending", seconds: number }} ServerMessage moved: to another worker
  */
 
 /**
@@ -82,7 +84,11 @@ export function readServerMessage({ type, ...said }) {
     case "layers":
       return isList(said.unwanted, RIDS.length, (rid) => RIDS.includes(rid)) ? { type, unwanted: said.unwanted } : null;
     case "media":
-      return SIDES.includes(said.side) && STATES.includes(said.state) ? { type, side: said.side, state: said.state } : null;
+      return SIDES.includes(said.side) && STATES.includes(said.state)
+        ? { type, side: said.side, state: said.state, moved: said.reason === "moved" }
+        : null;
+    case "ending":
+      return Number.isInteger(said.seconds) && said.seconds >= 0 && said.seconds <= MAX_ENDING_S ? { type, seconds: said.seconds } : null;
     default:
       return null;
   }

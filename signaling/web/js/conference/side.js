@@ -51,6 +51,19 @@ export class Side {
     return "restart";
   }
 
+  /**
+   * The server goes on elsewhere: another connection takes the place of this one, which may stand until then.
+   *
+   * @param {number} now
+   * @returns {Order}
+   */
+  move(now) {
+    if (this.state !== "connected") return this.begin(now);
+    this.#rest();
+    this.#attemptEndsAt = now + ATTEMPT_MS;
+    return "open";
+  }
+
   /** The connection is gone, and not wanted. */
   end() {
     this.#rest();

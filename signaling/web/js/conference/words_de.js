@@ -22,6 +22,7 @@ export const WORDS = {
   screen_of: "Bildschirm von {name}",
   person_away: "Verbindung unterbrochen",
   person_left: "{name} hat das Gespräch verlassen.",
+  server_ends: "Der Server wird neu gestartet. Diese Konferenz wird spätestens um {time} Uhr unterbrochen; danach können Sie mit demselben Zugangscode wieder beitreten.",
   sound_blocked: "Ihr Browser spielt den Ton noch nicht ab.",
 
   participants_of: "Teilnehmer/innen ({count} von {limit})",

@@ -22,6 +22,7 @@ export const WORDS = {
   screen_of: "Screen of {name}",
   person_away: "Connection interrupted",
   person_left: "{name} has left the consultation.",
+  server_ends: "The server is about to restart. This conference will be interrupted at {time} (German time) at the latest; then you can join again with the same access code.",
   sound_blocked: "Your browser is not playing the sound yet.",
 
   participants_of: "Participants ({count} of {limit})",
