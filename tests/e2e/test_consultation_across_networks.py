@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Playwright
+from playwright.sync_api import Browser, Page, Playwright
 
 from tests.support.browser import CHROMIUM, FirefoxInside, Participant, chromium, watch_both
 from tests.support.lab import SERVER_NAME, Lab, open_lab
@@ -148,11 +149,15 @@ def test_firefox_shows_the_partner_without_a_break_while_it_sends_smaller_pictur
         consult(scene, doctor, patient, seconds=2)
         decoded = [fox.figures()["framesDecoded"]]
         for bitrate in (800_000, 600_000, 400_000):
-            fox.do(lambda page, bitrate=bitrate: page.evaluate(SEND_WITH, bitrate))
+            fox.do(partial(send_with, bitrate))
             fox.await_growth("framesDecoded")
             decoded.append(fox.figures()["framesDecoded"])
         assert decoded == sorted(decoded), f"the picture of the partner began anew: {decoded}"
         hang_up(doctor, patient)
+
+
+def send_with(bitrate: int, page: Page) -> None:
+    page.evaluate(SEND_WITH, bitrate)
 
 
 # As the page does on a weak line.
