@@ -104,6 +104,26 @@ class BandwidthEstimator:
         cluster.send(size, now, asked=probe)
         return self._log.send(size, now, cluster.number)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether packets of media that leave now are merely numbered and noted: no probe counts them."""
+        cluster = self._prober.cluster
+        return cluster is None or cluster.is_sent
+
+    def send_many(self, sizes: Sequence[int], instants: Sequence[float]) -> None:
+        """Note packets that have left one after the other, as `send` does while `is_plain`.
+
+        Args:
+            sizes: bytes on the wire of each, without IP and UDP.
+            instants: when each left: monotonic time, in seconds.
+        """
+        log = self._log
+        if instants and not log.awaits_feedback:
+            self._careful_at = instants[0] + self.SILENCE_SECONDS
+        for size, instant in zip(sizes, instants, strict=True):
+            self._limit.send(size)
+            log.send(size, instant)
+
     def poll_probe(self, now: float) -> int | None:
         """The bytes of a packet of padding or retransmission that is to be sent now for a probe; None for nothing."""
         cluster = self._prober.cluster

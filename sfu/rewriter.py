@@ -227,6 +227,17 @@ class Rewriter:
             self._frame_number = frame_number
         return _rewritten((number, timestamp, picture_id, tl0_pic_idx, frame_number))
 
+    def is_steady(self, out: Rewritten, picture: Picture = NO_PICTURE) -> bool:
+        """Whether all that follows in order is moved by as much as this packet was, until a join or an omission.
+
+        Args:
+            out: what `translate` has just given.
+            picture: of that packet, as it came.
+        """
+        if out.sequence_number != self._numbers.highest:
+            return False
+        return not picture.picture_id_bits or (self._pictures.has_joined and out.picture_id == self._pictures.highest)
+
     def drop(self, sequence_number: int, picture: Picture = NO_PICTURE) -> int | None:
         """Leave a packet of a higher temporal layer out.
 
