@@ -106,7 +106,7 @@ class BandwidthEstimator:
 
     @property
     def is_plain(self) -> bool:
-        """Whether packets of media that leave now are merely numbered and noted: no probe counts them."""
+        """Whether no probe is under way: packets that leave now are merely numbered and noted."""
         cluster = self._prober.cluster
         return cluster is None or cluster.is_sent
 
@@ -120,8 +120,8 @@ class BandwidthEstimator:
         log = self._log
         if instants and not log.awaits_feedback:
             self._careful_at = instants[0] + self.SILENCE_SECONDS
+        self._limit.send(sum(sizes))
         for size, instant in zip(sizes, instants, strict=True):
-            self._limit.send(size)
             log.send(size, instant)
 
     def poll_probe(self, now: float) -> int | None:
@@ -149,8 +149,17 @@ class BandwidthEstimator:
 
     def _take(self, results: Sequence[SentPacket], now: float) -> int:
         """Take in what became of each packet; gives how many were received."""
-        arrived = [(result.received_at, result) for result in results if result.received_at is not None]
-        arrived.sort(key=lambda pair: pair[0])
+        arrived: list[tuple[float, SentPacket]] = []
+        newest_at, last_sent_at, is_ordered = float("-inf"), float("-inf"), True
+        for result in results:
+            received_at = result.received_at
+            if received_at is not None:
+                is_ordered = is_ordered and received_at >= newest_at
+                newest_at = received_at
+                last_sent_at = max(last_sent_at, result.sent_at)
+                arrived.append((received_at, result))
+        if not is_ordered:
+            arrived.sort(key=lambda pair: pair[0])
         for received_at, result in arrived:
             self._trend.receive(result.sent_at, received_at)
             self._acknowledged.receive(result.sent_at, received_at, result.size)
@@ -159,7 +168,7 @@ class BandwidthEstimator:
                 if result.cluster:
                     self._prober.receive(result)
         if arrived:
-            self._round_trip = max(now - max(result.sent_at for _, result in arrived), 0.0)
+            self._round_trip = max(now - last_sent_at, 0.0)
         return len(arrived)
 
     def _follow(self, packets: int, lost: int, now: float) -> None:

@@ -29,7 +29,7 @@ class PathEstimator(Protocol):
 
     @property
     def is_plain(self) -> bool:
-        """Whether packets of media are merely numbered and noted now, so that many may be told at once."""
+        """Whether no probe is under way: packets are merely numbered and noted, and many may be told at once."""
 
     def send_many(self, sizes: Sequence[int], instants: Sequence[float], /) -> None:
         """Note packets that left since the last call, each by its bytes and instant, numbered one after the other."""

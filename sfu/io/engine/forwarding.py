@@ -200,7 +200,11 @@ def _pass(down: DownStream, arrived: Arrived, now: float, *, is_first: bool = Fa
     marked = header.marker or (is_first and arrived.layer.kind is Kind.AUDIO)
     session.send_draft(draft, down.payload_type | 0x80 if marked else down.payload_type, down.ssrc, out, now)
     lane = down.lane
-    if lane is not None and down.temporal == down.max_temporal and rewriter.is_steady(out, frame.picture):
+    if (
+        lane is not None
+        and down.temporal == down.max_temporal
+        and rewriter.is_steady(header.sequence_number, frame.picture)
+    ):
         lane.arm(arrived.stream, arrived.numbers(frame), out, down.temporal)
 
 

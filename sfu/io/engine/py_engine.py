@@ -462,8 +462,11 @@ class PyEngine:
     def pump(self, now: float) -> Sequence[MediaEvent]:
         """Do what is due, and tell what happened since."""
         for down in self._downs.values():
-            if down.waits and down.target is not None and down.target.kind is Kind.VIDEO and down.receiver.allow(now):
-                down.target.key_frames.want(now)
+            target = down.target
+            # First what costs least, and is mostly false: this is done for each, a hundred times a second.
+            is_to_change = target is not None and target.stream is not down.stream and target.kind is Kind.VIDEO
+            if target is not None and is_to_change and down.waits and down.receiver.allow(now):
+                target.key_frames.want(now)
             if now - down.reported_at >= REPORT_INTERVAL:
                 self._report_sent(down, now)
         for layers in self._tracks.values():
@@ -509,7 +512,8 @@ class PyEngine:
             if is_due:
                 estimator.handle_timeout(now)
                 state.check_line()
-            self._probe(state, estimator, now)
+            if not estimator.is_plain:
+                self._probe(state, estimator, now)
             estimate = estimator.bits_per_second
             if estimate != state.told:
                 state.told = estimate

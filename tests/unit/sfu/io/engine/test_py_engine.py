@@ -57,7 +57,10 @@ class Estimate:
         self.feedback: list[bytes] = []
         self.probes: deque[int] = deque()
         self.timeouts = 0
-        self.is_plain = True
+
+    @property
+    def is_plain(self) -> bool:
+        return not self.probes
 
     def want(self, bits_per_second: float) -> None:
         self.wanted = bits_per_second
