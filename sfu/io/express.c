@@ -35,6 +35,7 @@
 #define AUTH_TAG 16        /* bytes that SRTP adds, at most: what an estimate counts */
 #define MAX_AHEAD 1024     /* numbers that one packet may lie before the next */
 #define MAX_STEPS 16384    /* numbers between two looks of Python, which extends 16 bits: far less than half of them */
+#define MAX_NUMBER ((int64_t)1 << 60) /* extended, so that nothing added here overflows; nobody lives to see it */
 #define NOTHING (-1)
 
 typedef union {
@@ -599,7 +600,7 @@ static PyObject *Lane_arm(Lane *self, PyObject *const *args, Py_ssize_t count) {
   self->frame_step = (uint16_t)((uint16_t)out[4] - numbers.frame_number);
   self->temporal = (int)Py_MIN(Py_MAX(temporal, 0), 255);
   self->steps = self->picture_steps = 0;
-  self->is_armed = 1;
+  self->is_armed = out[0] >= 0 && out[0] <= MAX_NUMBER && out[2] >= 0 && out[2] <= MAX_NUMBER;
   Py_RETURN_NONE;
 }
 
