@@ -51,6 +51,7 @@ level, at = sys.argv[1], sys.argv.index("--")
 modules = mypycify(sys.argv[2:at], opt_level=level, debug_level="0")
 modules += mypycify(sys.argv[at + 1:], opt_level=level, debug_level="0")  # a library of its own: no room needs another
 modules.append(Extension("relay.io.datapath.datagrams", ["relay/io/datapath/datagrams.c"]))
+modules.append(Extension("sfu.io.express", ["sfu/io/express.c"]))
 words = ["--quiet", "build_ext", "--inplace", "--parallel", "2"]
 setup(name="native", packages=[], ext_modules=modules, script_args=words)
 """

@@ -105,6 +105,26 @@ class BandwidthEstimator:
         cluster.send(size, now, asked=probe)
         return self._log.send(size, now, cluster.number)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether no probe is under way: packets that leave now are merely numbered and noted."""
+        cluster = self._prober.cluster
+        return cluster is None or cluster.is_sent
+
+    def send_many(self, sizes: Sequence[int], instants: Sequence[float]) -> None:
+        """Note packets that have left one after the other, as `send` does while `is_plain`.
+
+        Args:
+            sizes: bytes on the wire of each, without IP and UDP.
+            instants: when each left: monotonic time, in seconds.
+        """
+        log = self._log
+        if instants and not log.awaits_feedback:
+            self._careful_at = instants[0] + self.SILENCE_SECONDS
+        self._limit.send(sum(sizes))
+        for size, instant in zip(sizes, instants, strict=True):
+            log.send(size, instant)
+
     def poll_probe(self, now: float) -> int | None:
         """The bytes of a packet of padding or retransmission that is to be sent now for a probe; None for nothing."""
         cluster = self._prober.cluster
@@ -130,8 +150,17 @@ class BandwidthEstimator:
 
     def _take(self, results: Sequence[SentPacket], now: float) -> int:
         """Take in what became of each packet; gives how many were received."""
-        arrived = [(result.received_at, result) for result in results if result.received_at is not None]
-        arrived.sort(key=lambda pair: pair[0])
+        arrived: list[tuple[float, SentPacket]] = []
+        newest_at, last_sent_at, is_ordered = float("-inf"), float("-inf"), True
+        for result in results:
+            received_at = result.received_at
+            if received_at is not None:
+                is_ordered = is_ordered and received_at >= newest_at
+                newest_at = received_at
+                last_sent_at = max(last_sent_at, result.sent_at)
+                arrived.append((received_at, result))
+        if not is_ordered:
+            arrived.sort(key=lambda pair: pair[0])
         for received_at, result in arrived:
             self._trend.receive(result.sent_at, received_at)
             self._acknowledged.receive(result.sent_at, received_at, result.size)
@@ -140,7 +169,7 @@ class BandwidthEstimator:
                 if result.cluster:
                     self._prober.receive(result)
         if arrived:
-            self._round_trip = max(now - max(result.sent_at for _, result in arrived), 0.0)
+            self._round_trip = max(now - last_sent_at, 0.0)
         return len(arrived)
 
     def _follow(self, packets: int, lost: int, now: float) -> None:

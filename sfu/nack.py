@@ -1,6 +1,6 @@
 """Generic NACK, both sides (RFC 4585 §6.2.1): what to ask a publisher for, and what to give a subscriber that asks."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from sfu.rewriter import Rewritten
@@ -124,9 +124,16 @@ class Sent(NamedTuple):
 class NackResponder:
     """Remembers what went out on a down track, and decides what to repeat."""
 
-    def __init__(self) -> None:
+    def __init__(self, recall: Callable[[int], Sent | None] | None = None) -> None:
+        """Make one that remembers nothing.
+
+        Args:
+            recall: finds by its extended number what went out and was not noted here.
+        """
+        self._recall = recall
         self._sent: list[Sent | None] = [None] * HISTORY_SIZE
-        self._answered_at = [0.0] * HISTORY_SIZE
+        self._answered = [-1] * HISTORY_SIZE  # which packet was repeated last,
+        self._answered_at = [_NEVER] * HISTORY_SIZE  # and when
         self._highest: int | None = None
         self._awaited: set[int] = set()
         self._credit = MAX_CREDIT  # packets that may be repeated
@@ -140,9 +147,7 @@ class NackResponder:
             whether the subscriber has asked for it already: it was missing upstream, and was repaired there.
         """
         number = sent.rewritten.sequence_number
-        slot = number & HISTORY_SIZE - 1
-        self._sent[slot] = sent
-        self._answered_at[slot] = _NEVER
+        self._sent[number & HISTORY_SIZE - 1] = sent
         if self._highest is None or number > self._highest:
             self._highest = number
         if number in self._awaited:
@@ -150,13 +155,23 @@ class NackResponder:
             return True
         return False
 
+    def went_on(self, number: int) -> None:
+        """Learn that up to this extended number packets went out in order that only `recall` knows of."""
+        if self._highest is None or number > self._highest:
+            self._highest = number
+
+    def _find(self, number: int) -> Sent | None:
+        sent = self._sent[number & HISTORY_SIZE - 1]
+        if sent is not None and sent.rewritten.sequence_number == number:
+            return sent
+        return None if self._recall is None else self._recall(number)
+
     def newest(self, count: int) -> list[Sent]:
         """What went out last, the newest first; at most so many packets, below HISTORY_SIZE."""
         highest = self._highest
         if highest is None:
             return []
-        slots = [self._sent[number & HISTORY_SIZE - 1] for number in range(highest, highest - count, -1)]
-        return [sent for sent in slots if sent is not None and sent.rewritten.sequence_number > highest - count]
+        return [sent for number in range(highest, highest - count, -1) if (sent := self._find(number)) is not None]
 
     def answer(self, sequence_numbers: Iterable[int], now: float, round_trip: float = DEFAULT_ROUND_TRIP) -> list[Sent]:
         """What to send again for a NACK: each packet once per round trip (seconds), at most MAX_ANSWERED.
@@ -174,9 +189,11 @@ class NackResponder:
         for sequence_number in sequence_numbers:
             number = extend(sequence_number, self._highest)
             slot = number & HISTORY_SIZE - 1
-            sent = self._sent[slot]
-            if sent is not None and sent.rewritten.sequence_number == number:
-                if now - self._answered_at[slot] >= pause and len(found) < MAX_ANSWERED:
+            sent = self._find(number)
+            if sent is not None:
+                is_due = self._answered[slot] != number or now - self._answered_at[slot] >= pause
+                if is_due and len(found) < MAX_ANSWERED:
+                    self._answered[slot] = number
                     self._answered_at[slot] = now
                     found.append(sent)
             elif self._highest - HISTORY_SIZE < number < self._highest:

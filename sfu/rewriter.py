@@ -57,11 +57,11 @@ class ContinuousNumbers:
             number - highest_in & (half << 1) - 1
         )  # `extend`, without a call: this is done for each packet that leaves
         if ahead >= half:
-            return self._find(highest_in + ahead - (half << 1))
+            return self._give_late(highest_in + ahead - (half << 1))
         start, offset, _ = self._stretches[-1]
         extended = highest_in + ahead
         if not ahead:
-            return extended - offset if extended >= start else self._find(extended)
+            return extended - offset if extended >= start else self._give_late(extended)
         self._highest_in = extended
         self.highest = extended - offset
         return self.highest
@@ -73,7 +73,7 @@ class ContinuousNumbers:
         """
         extended = extend(number, self._highest_in, self._bits)
         if extended <= self._highest_in:
-            return self._find(extended)
+            return self._give_late(extended)
         self._highest_in = extended
         start, offset, dropped = self._stretches[-1]
         if start == extended:
@@ -81,6 +81,18 @@ class ContinuousNumbers:
         else:
             self._stretches.append((extended + 1, offset + 1, 1))
         return None
+
+    def is_newest(self, number: int, bits: int = 16) -> bool:
+        """Whether this number of so many bits is the newest of the source that came in, and was not left out."""
+        if bits != self._bits or not self._stretches or self._stretches[-1][0] > self._highest_in:
+            return False
+        return number == self._highest_in & (1 << bits) - 1
+
+    def _give_late(self, extended: int) -> int | None:
+        number = self._find(extended)
+        if number is not None and number > self.highest:  # all that came before it was left out
+            self.highest = number
+        return number
 
     def _find(self, extended: int) -> int | None:
         for start, offset, dropped in reversed(self._stretches):
@@ -226,6 +238,18 @@ class Rewriter:
             self._tl0_pic_idx = tl0_pic_idx
             self._frame_number = frame_number
         return _rewritten((number, timestamp, picture_id, tl0_pic_idx, frame_number))
+
+    def is_steady(self, sequence_number: int, picture: Picture = NO_PICTURE) -> bool:
+        """Whether all that follows in order is moved by as much as this packet was, until a join or an omission.
+
+        Args:
+            sequence_number: of the packet that was translated last.
+            picture: its picture.
+        """
+        if not self._numbers.is_newest(sequence_number):
+            return False
+        bits = picture.picture_id_bits
+        return not bits or self._pictures.is_newest(picture.picture_id, bits)
 
     def drop(self, sequence_number: int, picture: Picture = NO_PICTURE) -> int | None:
         """Leave a packet of a higher temporal layer out.

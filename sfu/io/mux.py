@@ -72,6 +72,18 @@ class MuxHandler(Protocol):
         """Take a DTLS datagram from an admitted address."""
 
 
+class Gathering(Protocol):
+    """What an engine gathers to send it at once (`sfu.io.express.Outbox`)."""
+
+    is_blocked: bool  # whether it must not send by itself, so that nothing overtakes what waits
+
+    def flush(self) -> None:
+        """Send what was gathered, or hand it to `UdpMux.send`."""
+
+    def close(self) -> None:
+        """Do so for the last time."""
+
+
 MediaReceiver = Callable[[SessionId, memoryview, float], None]
 
 
@@ -102,13 +114,20 @@ class _Route(NamedTuple):
 class UdpMux:
     """The sockets of a worker, at most one for each address family."""
 
-    def __init__(self, sockets: Sequence[socket.socket], handler: MuxHandler, receive_media: MediaReceiver) -> None:
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        handler: MuxHandler,
+        receive_media: MediaReceiver,
+        gathering: Gathering | None = None,
+    ) -> None:
         """Begin to receive; an event loop has to run.
 
         Args:
             sockets: bound and non-blocking; `close` closes them.
             handler: gets STUN and DTLS.
             receive_media: gets SRTP and SRTCP (`MediaEngine.receive`).
+            gathering: is let go after each batch of arrivals.
 
         Raises:
             ValueError: two sockets are of one family.
@@ -118,6 +137,7 @@ class UdpMux:
         self.counts: Final[dict[MuxCount, int]] = dict.fromkeys(MuxCount, 0)
         self._handler = handler
         self._receive_media = receive_media
+        self._gathering = gathering
         self._routes: dict[TransportAddress, _Route] = {}
         self._inlets: dict[SessionId, _Inlet] = {}
         self._buffer = bytearray(_BUFFER_BYTES)
@@ -129,6 +149,9 @@ class UdpMux:
 
     def close(self) -> None:
         """Stop receiving; what still waits is dropped and counted."""
+        self.flush()
+        if self._gathering is not None:
+            self._gathering.close()
         for address in list(self._routes):
             self.forget(address)
         for port in self._ports.values():
@@ -188,7 +211,18 @@ class UdpMux:
         else:
             route.port.send(datagram, route.to)
 
+    def flush(self) -> None:
+        """Let go what was gathered; to be called after whatever makes an engine send."""
+        gathering = self._gathering
+        if gathering is not None:
+            gathering.is_blocked = any(port.waits for port in self._ports.values())
+            gathering.flush()
+
     def _on_ready(self, port: "_Port") -> None:
+        self._receive_batch(port)
+        self.flush()
+
+    def _receive_batch(self, port: "_Port") -> None:
         buffer, view, counts, media, receive, monotonic = (
             self._buffer,
             self._view,
@@ -264,6 +298,11 @@ class _Port:
         for to in list(self._queues):
             self.drop_queue(to)
         self.sock.close()
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything waits to be sent."""
+        return bool(self._queues)
 
     def send(self, datagram: bytes | memoryview, to: SocketAddress) -> None:
         if self._queues:  # nothing overtakes what waits

@@ -33,6 +33,7 @@ from sfu.io.dtls import (
     build_dtls_context,
 )
 from sfu.io.mux import UdpMux
+from sfu.io.optional import EXPRESS
 from sfu.media_engine import Codec, Extensions, MediaEngine, MediaEvent, SessionId
 from sfu.rate_limit import RateLimit
 from sfu.sdp.description import SdpError
@@ -155,7 +156,13 @@ class PeerConnections:
             codecs: what publishers may send, preferred ones first.
             entropy: makes so many random bytes.
         """
-        self.engine: Final = make_engine(self.send)
+        gathering = None
+        if EXPRESS is not None:
+            descriptors = {each.family: each.fileno() for each in sockets}
+            gathering = EXPRESS.Outbox(
+                self.send, descriptors.get(socket.AF_INET, -1), descriptors.get(socket.AF_INET6, -1)
+            )
+        self.engine: Final = make_engine(self.send if gathering is None else gathering)
         self._candidates = tuple(candidates)
         self._on_event = on_event
         self._on_media = on_media
@@ -169,7 +176,7 @@ class PeerConnections:
         self._peers: dict[SessionId, _Peer] = {}
         self._next_session = 1
         self.dropped_dtls = 0  # datagrams beyond the limit, of a wrong length, or too early
-        self._mux = UdpMux(sockets, self, self.engine.receive)
+        self._mux = UdpMux(sockets, self, self.engine.receive, gathering)
         self._loop = asyncio.get_running_loop()
         self._pump_timer: asyncio.TimerHandle | None = None  # without sessions nothing is ever due
         self._sweep_timer: asyncio.TimerHandle | None = None
@@ -448,6 +455,7 @@ class PeerConnections:
     def _on_pump(self) -> None:
         self._pump_timer = self._loop.call_later(PUMP_SECONDS, self._on_pump)
         events = self.engine.pump(time.monotonic())
+        self._mux.flush()
         if events:
             self._on_media(events)
 

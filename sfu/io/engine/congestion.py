@@ -1,5 +1,6 @@
 """Where an engine asks about bandwidth: what arrives is noted for the publisher, what leaves for the estimate."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -25,6 +26,13 @@ class PathEstimator(Protocol):
 
     def send(self, size: int, now: float, /, *, probe: bool = False) -> int:
         """Note a packet that leaves, by its bytes; gives its transport-wide sequence number, 16 bits."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether no probe is under way: packets are merely numbered and noted, and many may be told at once."""
+
+    def send_many(self, sizes: Sequence[int], instants: Sequence[float], /) -> None:
+        """Note packets that left since the last call, each by its bytes and instant, numbered one after the other."""
 
     def poll_probe(self, now: float, /) -> int | None:
         """The bytes of a packet that is to be sent now to probe; to be called until it gives None."""

@@ -1,6 +1,6 @@
 """The way of a packet from a layer to a down track: joined, numbered on, left out, or repeated."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from sfu.errors import RtpParseError
@@ -26,6 +26,12 @@ MIN_DESCRIPTOR: Final = 3  # bytes of a Dependency Descriptor: a shorter one has
 PROBE_CHOICE: Final = 16  # packets of which the largest is repeated to probe
 
 
+# The numbers of a packet as it came: extended; sequence number, timestamp; id of its picture, its bits and TL0PICIDX;
+# frame number, temporal layer, marker.
+Numbers = tuple[int, int, int, int, int, int, int, int, bool]
+# `sfu.io.express.forward`: gives where it did nothing, and how many packets and bytes left, and how many could not.
+Forward = Callable[..., tuple[Sequence[int], int, int, int]]
+
 _BLOCK_HEADER: Final = 4  # bytes: profile and length of the extensions
 _sent: Final = tuple.__new__  # half the price of the constructor
 
@@ -33,7 +39,7 @@ _sent: Final = tuple.__new__  # half the price of the constructor
 class Arrived:
     """A packet of a layer with all that was found out about it, and how it was drafted last."""
 
-    __slots__ = ("agreed", "draft", "frame", "header", "layer", "number", "packet", "stream", "values")
+    __slots__ = ("_agreed", "_draft", "_numbers", "frame", "header", "layer", "number", "packet", "stream", "values")
 
     def __init__(
         self,
@@ -52,8 +58,31 @@ class Arrived:
         self.header = header
         self.values = values  # of its extensions
         self.frame = frame  # None: padding
-        self.agreed: Extensions | None = None  # what `draft` is made for
-        self.draft: Draft | None = None
+        self._agreed: Extensions | None = None  # what the draft is made for
+        self._draft: Draft | None = None
+        self._numbers: Numbers | None = None
+
+    def draft_for(self, frame: Frame, agreed: Extensions, now: float) -> Draft:
+        """The draft for all that agreed on these extensions; the last one is kept."""
+        draft = self._draft
+        if draft is None or (agreed is not self._agreed and agreed != self._agreed):
+            draft = self._draft = _draft(self, frame, agreed, now)
+            self._agreed = agreed
+        return draft
+
+    def numbers(self, frame: Frame) -> Numbers:
+        """What a lane goes by."""
+        numbers = self._numbers
+        if numbers is None:
+            header = self.header
+            number, timestamp, marker = header.sequence_number, header.timestamp, header.marker
+            pictures = frame.picture
+            numbers = self._numbers = (
+                *(self.number, number, timestamp),
+                *(pictures.picture_id, pictures.picture_id_bits, pictures.tl0_pic_idx),
+                *(frame.frame_number, frame.temporal_id, marker),
+            )
+        return numbers
 
 
 def examine(
@@ -71,20 +100,43 @@ def examine(
     return Arrived(layer, stream, number, packet, header, values, frame)
 
 
-def fan_out(arrived: Arrived, now: float) -> list[DownStream]:
+def fan_out(arrived: Arrived, now: float, forward: Forward | None = None) -> list[DownStream]:
     """Send a packet to all that its layer feeds, under the numbers of each, unless it is left out there.
+
+    Args:
+        arrived: the packet.
+        now: monotonic time, in seconds.
+        forward: does that in C for as many as it can.
 
     Returns:
         those that have changed to this layer with it.
     """
     layer, stream = arrived.layer, arrived.stream
     changed = []
-    for down in tuple(layer.downs):
+    downs: Sequence[DownStream] = layer.downs
+    if forward is not None and arrived.frame is not None:
+        downs = _send_ahead(arrived, arrived.frame, now, forward)
+    for down in downs:
         if down.stream is stream:
             _pass(down, arrived, now)
         elif down.target is layer and _join(down, arrived, now):
             changed.append(down)
     return changed
+
+
+def _send_ahead(arrived: Arrived, frame: Frame, now: float, forward: Forward) -> list[DownStream]:
+    """Send a packet in C wherever it is just the next one; gives the down tracks that this was not done for."""
+    rest: list[DownStream] = []
+    counters = arrived.layer.session.counters
+    for agreed, lanes, downs in arrived.layer.groups():
+        draft = arrived.draft_for(frame, agreed, now)
+        numbers = arrived.numbers(frame)
+        left, packets, size, failed = forward(lanes, draft.packet, draft.places(), numbers, arrived.stream, now)
+        counters["packets_out"] += packets
+        counters["bytes_out"] += size
+        counters["dropped_unsendable"] += failed
+        rest += [downs[at] for at in left]
+    return rest
 
 
 def _join(down: DownStream, arrived: Arrived, now: float) -> bool:
@@ -102,7 +154,7 @@ def _join(down: DownStream, arrived: Arrived, now: float) -> bool:
         clock=stream.clock,
     )
     if before is not None and before is not layer:
-        before.downs.remove(down)
+        before.remove(down)
     down.layer, down.stream = layer, stream
     down.temporal = down.max_temporal
     _pass(down, arrived, now, is_first=True)
@@ -141,15 +193,19 @@ def _pass(down: DownStream, arrived: Arrived, now: float, *, is_first: bool = Fa
         session.counters["dropped_late"] += 1
         return
     down.responder.note(_sent(Sent, (arrived.stream, arrived.number, out)))
-    draft = arrived.draft
-    if draft is None or (session.extensions is not arrived.agreed and session.extensions != arrived.agreed):
-        draft = arrived.draft = _draft(arrived, frame, session.extensions, now)
-        arrived.agreed = session.extensions
+    draft = arrived.draft_for(frame, session.extensions, now)
     down.packets += 1
     down.octets += draft.octets
     # The first packet of sound after silence is marked (RFC 3551 §4.1).
     marked = header.marker or (is_first and arrived.layer.kind is Kind.AUDIO)
     session.send_draft(draft, down.payload_type | 0x80 if marked else down.payload_type, down.ssrc, out, now)
+    lane = down.lane
+    if (
+        lane is not None
+        and down.temporal == down.max_temporal
+        and rewriter.is_steady(header.sequence_number, frame.picture)
+    ):
+        lane.arm(arrived.stream, arrived.numbers(frame), out, down.temporal)
 
 
 def _draft(arrived: Arrived, frame: Frame, agreed: Extensions, now: float) -> Draft:

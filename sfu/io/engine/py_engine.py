@@ -2,15 +2,17 @@
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import ModuleType
 from typing import Final
 
 from sfu.errors import RtcpParseError, RtpParseError
 from sfu.frame import AUDIO
 from sfu.io.engine.congestion import Arrivals, PathEstimator
-from sfu.io.engine.forwarding import MAX_FORWARDED, examine, fan_out, probe, repeat
+from sfu.io.engine.forwarding import MAX_FORWARDED, Forward, examine, fan_out, probe, repeat
 from sfu.io.engine.session import COUNTERS, Send, Session
 from sfu.io.engine.srtp import PacketBuffer, SrtpError, SrtpSession
 from sfu.io.engine.streams import DownStream, UpLayer, UpStream, clock_rate_of
+from sfu.io.optional import EXPRESS
 from sfu.layers import Source
 from sfu.media_engine import (
     Bandwidth,
@@ -77,16 +79,20 @@ class PyEngine:
         make_arrivals: Callable[[], Arrivals] | None = None,
         make_estimator: Callable[[], PathEstimator] | None = None,
         random_bits: Callable[[int], int] = secrets.randbits,
+        express: ModuleType | None = EXPRESS,
     ) -> None:
         """Make an engine without sessions.
 
         Args:
-            send: takes each datagram that goes out, and where to.
+            send: takes each datagram that goes out, and where to; an `express.Outbox` gathers them.
             make_arrivals: what notes arrivals and gives feedback for publishers; without it they get none.
             make_estimator: what estimates the path to a subscriber; without it no `Bandwidth` is told.
             random_bits: gives a random number of so many bits, for first sequence numbers and timestamps.
+            express: the last steps of a packet in C (`sfu.io.express`); without it they are Python, too.
         """
-        self._send = send
+        self._express = express
+        self._forward: Forward | None = None if express is None else express.forward
+        self._send = send if express is None or isinstance(send, express.Outbox) else express.Outbox(send)
         self._make_arrivals = make_arrivals
         self._make_estimator = make_estimator
         self._random_bits = random_bits
@@ -107,21 +113,25 @@ class PyEngine:
         if session in self._sessions:
             raise ValueError(f"session {session} exists")
         feedback = extensions.transport_cc
-        self._sessions[session] = Session(
+        srtp = SrtpSession(keys, self._buffer)
+        estimator = self._make_estimator() if feedback and self._make_estimator else None
+        state = self._sessions[session] = Session(
             session,
-            SrtpSession(keys, self._buffer),
+            srtp,
             address,
             extensions,
             self._send,
             self._counters,
             arrivals=self._make_arrivals() if feedback and self._make_arrivals else None,
-            estimator=self._make_estimator() if feedback and self._make_estimator else None,
+            estimator=estimator,
         )
+        if self._express is not None:
+            state.line = self._express.Line(self._send, *srtp.sender(), address, estimator is not None)
         self._ssrcs[session] = {}
 
     def set_address(self, session: SessionId, address: TransportAddress) -> None:
         """Send to another address from now on."""
-        self._sessions[session].address = address
+        self._sessions[session].aim(address)
 
     def remove_session(self, session: SessionId) -> None:
         """End a session with all that it publishes and gets; nothing is sent to it any more."""
@@ -148,7 +158,7 @@ class PyEngine:
         for layer in layers:
             if layer.stream is not None:
                 layer.stream.cache.clear()  # down tracks remember it for as long as they remember what went out
-            for down in list(layer.downs):
+            for down in layer.downs:
                 self._detach(down)
                 self._events.append(Switched(down.id, None))
         self._loudness.pop(track, None)
@@ -164,7 +174,10 @@ class PyEngine:
             raise ValueError(f"more than {MAX_DOWN_TRACKS} down tracks")
         random_bits = self._random_bits
         rewriter = Rewriter(clock_rate_of(announced.kind), random_bits(16), random_bits(32), random_bits(15))
-        down = DownStream(down_track, state, announced, rewriter, random_bits(16))
+        lane = None
+        if self._express is not None:
+            lane = self._express.Lane(state.line, announced.ssrc, announced.payload.primary)
+        down = DownStream(down_track, state, announced, rewriter, random_bits(16), lane)
         self._downs[down_track] = down
         for ssrc in ssrcs:
             taken[ssrc] = down
@@ -197,19 +210,20 @@ class PyEngine:
         target = layers[layer]
         if target.kind is not down.announced.kind:
             raise ValueError(f"a down track of {down.announced.kind} cannot carry {target.kind}")
-        down.max_temporal = max_temporal
+        down.limit_temporal(max_temporal)
         if target is down.target:
             return
         if down.target is not None and down.target is not down.layer:
-            down.target.downs.remove(down)
+            down.target.remove(down)
         down.target = target
         if target is not down.layer:
-            target.downs.append(down)
+            target.add(down)
             down.receiver = type(down.receiver)()  # what the core decides waits for no interval of the receiver
 
     def _detach(self, down: DownStream) -> None:
         for layer in {down.layer, down.target} - {None}:
-            layer.downs.remove(down)  # type: ignore[union-attr]  # None was taken out
+            layer.remove(down)  # type: ignore[union-attr]  # None was taken out
+        down.settle()
         down.layer = down.stream = down.target = None
 
     def receive(self, session: SessionId, datagram: bytes | memoryview, now: float) -> None:
@@ -337,7 +351,7 @@ class PyEngine:
         if frame is AUDIO and len(level := values.get(agreed.audio_level, b"")) == 1:
             decibels = -(level[0] & 0x7F)
             self._loudness[layer.track] = max(decibels, self._loudness.get(layer.track, -127))
-        for down in fan_out(arrived, now):
+        for down in fan_out(arrived, now, self._forward):
             self._events.append(Switched(down.id, layer.index))
 
     def _receive_rtcp(self, state: Session, data: bytes | memoryview, now: float) -> None:
@@ -382,7 +396,7 @@ class PyEngine:
         stream.reception.receive_sender_report(report.ntp_timestamp, now)
         for down in layer.downs:
             if down.stream is stream:
-                down.rewriter.learn_clock(stream.clock)
+                down.learn_clock(stream.clock)
 
     def _receive_reports(self, state: Session, reports: Sequence[ReportBlock], now: float) -> None:
         for block in reports:
@@ -394,10 +408,11 @@ class PyEngine:
         down = self._ssrcs[state.id].get(ssrc)
         if down is None or ssrc != down.announced.ssrc:
             return
-        before = down.responder.unanswerable
-        for sent in down.responder.answer(missing, now, down.round_trip):
+        responder = down.responder
+        before = responder.unanswerable
+        for sent in responder.answer(missing, now, down.round_trip):
             repeat(down, sent, now)
-        self._counters["not_repeated"] += down.responder.unanswerable - before
+        self._counters["not_repeated"] += responder.unanswerable - before
 
     def _receive_key_frame_request(self, state: Session, ssrc: int, now: float) -> None:
         down = self._ssrcs[state.id].get(ssrc)
@@ -413,10 +428,11 @@ class PyEngine:
                 source.heard_at = float("-inf")  # the next pump tells: once, however many of these come in between
 
     def _receive_feedback(self, state: Session, fci: bytes, now: float) -> None:
-        if state.estimator is None:
+        estimator = state.estimator
+        if estimator is None:
             return
         try:
-            state.estimator.receive_feedback(fci, now)
+            estimator.receive_feedback(fci, now)
         except ValueError:
             self._counters["dropped_feedback"] += 1
 
@@ -457,8 +473,11 @@ class PyEngine:
     def pump(self, now: float) -> Sequence[MediaEvent]:
         """Do what is due, and tell what happened since."""
         for down in self._downs.values():
-            if down.waits and down.target is not None and down.target.kind is Kind.VIDEO and down.receiver.allow(now):
-                down.target.key_frames.want(now)
+            target = down.target
+            # First what costs least, and is mostly false: this is done for each, a hundred times a second.
+            is_to_change = target is not None and target.stream is not down.stream and target.kind is Kind.VIDEO
+            if target is not None and is_to_change and down.waits and down.receiver.allow(now):
+                target.key_frames.want(now)
             if now - down.reported_at >= REPORT_INTERVAL:
                 self._report_sent(down, now)
         for layers in self._tracks.values():
@@ -499,25 +518,27 @@ class PyEngine:
         if state.arrivals is not None:
             while (fci := state.arrivals.poll_feedback(now)) is not None:
                 state.send_rtcp(encode_transport_wide(LOCAL_SSRC, 0, fci))
-        if state.estimator is not None:
+        estimator = state.estimator
+        if estimator is not None:
             if is_due:
-                state.estimator.handle_timeout(now)
-            self._probe(state, now)
-            estimate = state.estimator.bits_per_second
+                estimator.handle_timeout(now)
+                state.check_line()
+            if not estimator.is_plain:
+                self._probe(state, estimator, now)
+            estimate = estimator.bits_per_second
             if estimate != state.told:
                 state.told = estimate
                 self._events.append(Bandwidth(session, estimate))
 
-    def _probe(self, state: Session, now: float) -> None:
+    def _probe(self, state: Session, estimator: PathEstimator, now: float) -> None:
         """Send on a retransmission stream what the estimator wants to probe with."""
-        assert state.estimator is not None  # noqa: S101  # only then there is something to probe
         carrier = next(
             (down for down in self._ssrcs[state.id].values() if down.packets and down.announced.rtx_ssrc), None
         )
         if carrier is None:
             return
         for _ in range(MAX_PROBES):
-            size = state.estimator.poll_probe(now)
+            size = estimator.poll_probe(now)
             if size is None:
                 return
             probe(carrier, size, now)
@@ -547,12 +568,13 @@ class PyEngine:
         ntp_timestamp = stream.clock.ntp_timestamp + round(elapsed * (1 << 32)) & 0xFFFFFFFFFFFFFFFF
         down.reports.append((ntp_timestamp >> 16 & 0xFFFFFFFF, now))
         ssrc = down.announced.ssrc
+        packets, octets = down.sent()
         report = SenderReport(
             ssrc,
             ntp_timestamp,
-            down.rewriter.timestamp_at(stream.clock, elapsed),
-            down.packets & 0xFFFFFFFF,
-            down.octets & 0xFFFFFFFF,
+            down.timestamp_at(stream.clock, elapsed),
+            packets & 0xFFFFFFFF,
+            octets & 0xFFFFFFFF,
         )
         # Whoever plays sound and picture of one publisher together knows them by a common name: a number, no more.
         name = f"{self._tracks[stream.source.track][0].session.id}".encode()

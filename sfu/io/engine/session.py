@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sfu.io.engine.congestion import Arrivals, PathEstimator
 from sfu.io.engine.srtp import MAX_RTP, SrtpError, SrtpSession
@@ -11,6 +11,9 @@ from sfu.media_engine import Extensions, SessionId
 from sfu.rewriter import Rewritten
 from sfu.rtp import HEADER_LENGTH, encode_extensions, encode_packet
 from stun.address import TransportAddress
+
+if TYPE_CHECKING:
+    from sfu.io.express import Line
 
 Send = Callable[[bytes | memoryview, TransportAddress], None]  # a memoryview is good until the call returns
 
@@ -68,6 +71,17 @@ class Draft:
         self.picture_bits = 0  # 7 or 15; 0 without a picture id
         self.tl0_pic_idx_at = 0
 
+    def places(self) -> tuple[int, int, int, int, int, int]:
+        """Where its numbers lie, as `sfu.io.express.forward` takes them."""
+        return (
+            self.octets,
+            self.transport_at,
+            self.frame_number_at,
+            self.picture_at,
+            self.picture_bits,
+            self.tl0_pic_idx_at,
+        )
+
 
 def own_elements(agreed: Extensions, now: float) -> list[tuple[int, bytes]]:
     """The extensions that are ours: room for the transport-wide number, which is always the first, and the time."""
@@ -83,14 +97,15 @@ class Session:
     """What an engine knows of one PeerConnection. All sessions of an engine count together."""
 
     __slots__ = (
+        "_address",
+        "_estimator",
         "_send",
-        "address",
         "arrivals",
         "checked_at",
         "counters",
-        "estimator",
         "extensions",
         "id",
+        "line",
         "number",
         "reported_at",
         "srtp",
@@ -112,17 +127,37 @@ class Session:
     ) -> None:
         self.id = session
         self.srtp = srtp
-        self.address = address
+        self.line: Line | None = None  # where packets leave in C; without it all leave here
         self.extensions = extensions
         self.counters = counters
         self.table = LayerTable()
         self.arrivals = arrivals
-        self.estimator = estimator
         self.number = 0  # transport-wide, of the next packet, if nobody estimates
         self.checked_at = float("-inf")
         self.reported_at = float("-inf")
         self.told = estimator.bits_per_second if estimator is not None else 0.0
+        self._address = address
+        self._estimator = estimator
         self._send = send
+
+    def aim(self, address: TransportAddress) -> None:
+        """Send to another address from now on."""
+        self._address = address
+        if self.line is not None:
+            self.line.aim(address)
+
+    @property
+    def estimator(self) -> PathEstimator | None:
+        """What estimates the path, when it has been told of all that left."""
+        estimator, line = self._estimator, self.line
+        if estimator is not None and line is not None and line.departed:
+            estimator.send_many(*line.take_departures())
+        return estimator
+
+    def check_line(self) -> None:
+        """Leave packets to the line only for as long as nothing is probed; to be called when a probe may have begun."""
+        if self.line is not None and self._estimator is not None and not self._estimator.is_plain:
+            self.line.is_open = False  # the next packet that Python sends opens it
 
     def send_rtp(
         self,
@@ -150,7 +185,7 @@ class Session:
         block = encode_extensions((*own_elements(agreed, now), *elements))
         if agreed.transport_cc:
             at = 5 if block[0] == 0xBE else 6  # behind profile, length and the header of the first element
-            size = HEADER_LENGTH + len(block) + len(payload) + padding + AUTH_TAG
+            size = HEADER_LENGTH + len(block) + len(payload) + padding
             block = block[:at] + self._next_number(size, now, probe=probe).to_bytes(2) + block[at + 2 :]
         packet = encode_packet(*numbers, payload, marker=marker, extensions=block, padding=padding)
         size = len(packet)
@@ -175,12 +210,7 @@ class Session:
         view[:size] = draft.packet
         _pack_numbers(view, 1, second, sequence_number & 0xFFFF, timestamp, ssrc)
         if draft.transport_at:
-            estimator = self.estimator
-            if estimator is not None:
-                number = estimator.send(size + AUTH_TAG, now)
-            else:
-                number = self._next_number(size, now, probe=False)
-            _pack_short(view, draft.transport_at, number)
+            _pack_short(view, draft.transport_at, self._next_number(size, now, probe=False))
         if draft.picture_bits == 15:
             _pack_short(view, draft.picture_at, 0x8000 | picture_id & 0x7FFF)
         elif draft.picture_bits:
@@ -200,13 +230,21 @@ class Session:
             return
         counters["packets_out"] += 1
         counters["bytes_out"] += len(datagram)
-        self._send(datagram, self.address)
+        self._send(datagram, self._address)
 
     def _next_number(self, size: int, now: float, *, probe: bool) -> int:
-        if self.estimator is not None:
-            return self.estimator.send(size, now, probe=probe)
-        number = self.number
-        self.number = number + 1 & 0xFFFF
+        """The transport-wide number of a packet of so many bytes in the clear."""
+        estimator, line = self.estimator, self.line
+        if estimator is not None:
+            number = estimator.send(size + AUTH_TAG, now, probe=probe)
+        else:
+            number = self.number if line is None else line.number
+        following = number + 1 & 0xFFFF
+        if line is None:
+            self.number = following
+        else:
+            line.number = following
+            line.is_open = estimator is None or estimator.is_plain
         return number
 
     def send_rtcp(self, packet: bytes) -> None:
@@ -217,4 +255,4 @@ class Session:
             self.counters["dropped_unsendable"] += 1
             return
         self.counters["rtcp_out"] += 1
-        self._send(datagram, self.address)
+        self._send(datagram, self._address)

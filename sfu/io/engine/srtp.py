@@ -73,6 +73,11 @@ class SrtpSession:
         self._known: set[bytes] = set()
         self.buffer: Final = buffer or PacketBuffer()
 
+    def sender(self) -> tuple[object, int, int]:
+        """For C: what keeps the sending context alive, its address, and that of the function that encrypts with it."""
+        function = ffi.addressof(lib, "srtp_protect")
+        return self._outbound, int(ffi.cast("uintptr_t", self._send)), int(ffi.cast("uintptr_t", function))
+
     def unprotect_rtp(self, datagram: bytes | memoryview) -> bytes:
         """Authenticate and decrypt an SRTP packet.
 

@@ -1,18 +1,21 @@
 """What an engine knows of a layer that comes in and of a stream that goes out."""
 
 from collections import deque
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sfu.dependency_descriptor import DependencyReader
 from sfu.io.engine.session import Session
 from sfu.keyframe_requests import LayerKeyFrames, ReceiverKeyFrames
 from sfu.layers import Source
 from sfu.media_engine import DownTrack, DownTrackId, Extensions, Kind, TrackId
-from sfu.nack import DEFAULT_ROUND_TRIP, NackGenerator, NackResponder, Origin
+from sfu.nack import DEFAULT_ROUND_TRIP, NackGenerator, NackResponder, Origin, Sent
 from sfu.packet_cache import PacketCache
 from sfu.rate_meter import RateMeter
 from sfu.reception import Reception
-from sfu.rewriter import Rewriter, SenderClock
+from sfu.rewriter import Picture, Rewriter, Rewritten, SenderClock
+
+if TYPE_CHECKING:
+    from sfu.io.express import Lane
 
 AUDIO_CLOCK: Final = 48_000  # Hz: Opus has no other (RFC 7587 §4.1)
 VIDEO_CLOCK: Final = 90_000
@@ -42,10 +45,18 @@ class UpStream(Origin):
         self.clock_at = 0.0  # when its sender report came
 
 
+class LaneGroup(NamedTuple):
+    """Down tracks of a layer whose sessions agreed on the same header extensions, so that one draft serves all."""
+
+    agreed: Extensions
+    lanes: "tuple[Lane, ...]"  # of each,
+    downs: "tuple[DownStream, ...]"  # of these
+
+
 class UpLayer:
     """A layer of a track, the stream that carries it now, and whom it feeds."""
 
-    __slots__ = ("downs", "index", "key_frames", "kind", "session", "stream", "track")
+    __slots__ = ("_groups", "downs", "index", "key_frames", "kind", "session", "stream", "track")
 
     def __init__(self, session: Session, track: TrackId, index: int, kind: Kind) -> None:
         self.session = session
@@ -53,16 +64,43 @@ class UpLayer:
         self.index = index
         self.kind = kind
         self.stream: UpStream | None = None
-        self.downs: list[DownStream] = []  # which it feeds, or which wait for its next key frame
+        self.downs: tuple[DownStream, ...] = ()  # which it feeds, or which wait for its next key frame
         self.key_frames = LayerKeyFrames()
+        self._groups: list[LaneGroup] | None = None
+
+    def add(self, down: "DownStream") -> None:
+        """Feed a down track, or let it wait for the next key frame."""
+        self.downs = (*self.downs, down)
+        self._groups = None
+
+    def remove(self, down: "DownStream") -> None:
+        """Feed it no more."""
+        self.downs = tuple(each for each in self.downs if each is not down)
+        self._groups = None
+
+    def groups(self) -> list[LaneGroup]:
+        """The down tracks that have a lane."""
+        if self._groups is None:
+            by_agreement: dict[Extensions, list[DownStream]] = {}
+            for down in self.downs:
+                if down.lane is not None:
+                    by_agreement.setdefault(down.session.extensions, []).append(down)
+            self._groups = [
+                LaneGroup(agreed, tuple(down.lane for down in downs if down.lane is not None), tuple(downs))
+                for agreed, downs in by_agreement.items()
+            ]
+        return self._groups
 
 
 class DownStream:
     """One stream to one subscriber."""
 
     __slots__ = (
+        "_responder",
+        "_rewriter",
         "announced",
         "id",
+        "lane",
         "layer",
         "max_temporal",
         "octets",
@@ -71,8 +109,6 @@ class DownStream:
         "receiver",
         "reported_at",
         "reports",
-        "responder",
-        "rewriter",
         "round_trip",
         "rtx_number",
         "session",
@@ -83,16 +119,23 @@ class DownStream:
     )
 
     def __init__(
-        self, down_track: DownTrackId, session: Session, announced: DownTrack, rewriter: Rewriter, rtx_number: int
+        self,
+        down_track: DownTrackId,
+        session: Session,
+        announced: DownTrack,
+        rewriter: Rewriter,
+        rtx_number: int,
+        lane: "Lane | None" = None,
     ) -> None:
         self.id = down_track
         self.session = session
         self.announced = announced
         self.payload_type = announced.payload.primary
         self.ssrc = announced.ssrc
-        self.rewriter = rewriter
+        self.lane = lane  # takes its packets while they come in order
         self.rtx_number = rtx_number  # of the next retransmission, 16 bits
-        self.responder = NackResponder()
+        self._rewriter = rewriter
+        self._responder = NackResponder(None if lane is None else self._recall)
         self.receiver = ReceiverKeyFrames()
         self.layer: UpLayer | None = None  # which feeds it
         self.stream: UpStream | None = None  # of that layer, when it was joined
@@ -104,6 +147,57 @@ class DownStream:
         self.reported_at = float("-inf")
         self.reports: deque[tuple[int, float]] = deque(maxlen=SENDER_REPORTS)
         self.round_trip = DEFAULT_ROUND_TRIP  # seconds
+
+    @property
+    def rewriter(self) -> Rewriter:
+        """Its numbers, to go on with or to change."""
+        self.settle()
+        return self._rewriter
+
+    def settle(self) -> None:
+        """Let the next packet come this way and not by the lane; what went out there is caught up with."""
+        lane = self.lane
+        if lane is not None and lane.is_armed and (taken := lane.disarm()) is not None:
+            sequence_number, timestamp, picture_id, bits, tl0_pic_idx, frame_number, sent_at, number, *counts = taken
+            picture = Picture(picture_id, bits, tl0_pic_idx)
+            out = self._rewriter.translate(sequence_number, timestamp, sent_at, picture, frame_number)
+            assert out is not None and out.sequence_number == number  # noqa: S101, PT018  # both count alike
+            self.packets += counts[0]
+            self.octets += counts[1]
+
+    @property
+    def responder(self) -> NackResponder:
+        """What knows of all that went out."""
+        if self.lane is not None and self.lane.number >= 0:
+            self._responder.went_on(self.lane.number)
+        return self._responder
+
+    def _recall(self, number: int) -> Sent | None:
+        found = None if self.lane is None else self.lane.recall(number)
+        if found is None:
+            return None
+        stream, origin, rewritten = found
+        assert isinstance(stream, UpStream)  # noqa: S101  # the lane was armed with it
+        return Sent(stream, origin, Rewritten(*rewritten))
+
+    def sent(self) -> tuple[int, int]:
+        """Packets that went out, and octets of their payloads."""
+        lane = self.lane
+        return (self.packets, self.octets) if lane is None else (self.packets + lane.packets, self.octets + lane.octets)
+
+    def limit_temporal(self, highest: int) -> None:
+        """Send no temporal layer above this one, from the next frame on."""
+        if highest != self.max_temporal:
+            self.settle()
+            self.max_temporal = highest
+
+    def learn_clock(self, clock: SenderClock) -> None:
+        """Note what its source says of its clock."""
+        self._rewriter.learn_clock(clock)
+
+    def timestamp_at(self, clock: SenderClock, elapsed: float) -> int:
+        """See `Rewriter.timestamp_at`."""
+        return self._rewriter.timestamp_at(clock, elapsed)
 
     @property
     def waits(self) -> bool:

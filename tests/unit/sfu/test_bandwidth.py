@@ -257,3 +257,47 @@ def test_on_a_path_for_sound_alone_the_picture_pauses_and_comes_back() -> None:
     assert course.changed(5, 20) == 0
     assert queued(course.call.between(8, 20), 8 * MTU / 120e3) <= 0.1
     assert course.at(32) != (None,)
+
+
+def test_packets_that_are_told_at_once_count_like_packets_told_one_by_one() -> None:
+    one_by_one, at_once = BandwidthEstimator(), BandwidthEstimator()
+    instants = [0.01 * number for number in range(50)]
+    numbers = [one_by_one.send(1000, instant) for instant in instants]
+    assert at_once.send(1000, instants[0]) == numbers[0]
+    at_once.send_many([1000] * 49, instants[1:])
+    arrivals = tuple((offset, 40 * offset) for offset in range(35))
+    fci = encode_transport_feedback(TransportFeedback(0, 50, 1, 0, arrivals))
+    for estimator in (one_by_one, at_once):
+        estimator.receive_feedback(fci, 0.6)
+    assert one_by_one.send(1000, 0.6) == 50
+    at_once.send_many([1000], [0.6])
+    for estimator in (one_by_one, at_once):
+        for instant in (0.7, 1.7, 3.0):
+            estimator.handle_timeout(instant)
+    assert at_once.bits_per_second == one_by_one.bits_per_second < BandwidthBounds().start
+    assert at_once.acknowledged == one_by_one.acknowledged is not None
+    assert at_once.application_limited == one_by_one.application_limited
+    assert at_once.send(1000, 3.0) == one_by_one.send(1000, 3.0) == 51
+
+
+def test_silence_is_counted_from_the_first_of_the_packets_that_are_told_at_once() -> None:
+    estimator = BandwidthEstimator()
+    estimator.send_many([1000, 1000], [5.0, 5.9])
+    estimator.handle_timeout(5.9)
+    before = estimator.bits_per_second
+    estimator.handle_timeout(6.1)
+    assert estimator.bits_per_second < before
+
+
+def test_while_a_probe_is_sent_packets_are_not_told_at_once() -> None:
+    estimator = BandwidthEstimator()
+    estimator.want(3_000_000)
+    was_plain = estimator.is_plain
+    estimator.handle_timeout(0.0)
+    assert (was_plain, estimator.is_plain) == (True, False)
+    now = 0.0
+    while not estimator.is_plain:
+        while (size := estimator.poll_probe(now)) is not None:
+            estimator.send(size, now, probe=True)
+        now += 0.005
+    assert now < 1.0

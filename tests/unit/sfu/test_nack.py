@@ -259,3 +259,18 @@ def test_what_is_awaited_has_a_bound_and_the_oldest_go_first() -> None:
     responder.answer(range(1, MAX_MISSING + 3), 0.0)
     assert responder.note(_sent(2)) is False
     assert responder.note(_sent(3)) is True
+
+
+def test_what_went_out_elsewhere_is_found_there_and_repeated_once_per_round_trip() -> None:
+    elsewhere = {number: _sent(number) for number in range(3, 10)}
+    responder = NackResponder(elsewhere.get)
+    responder.note(_sent(2))
+    responder.went_on(9)
+    responder.went_on(5)  # no news
+    assert responder.answer([2, 4, 9], 0.0, 0.1) == [_sent(2), _sent(4), _sent(9)]
+    assert responder.answer([4], 0.05, 0.1) == []
+    assert responder.answer([4], 0.1, 0.1) == [_sent(4)]
+    assert responder.newest(3) == [_sent(9), _sent(8), _sent(7)]
+    responder.went_on(4 + HISTORY_SIZE)
+    elsewhere[4 + HISTORY_SIZE] = _sent(4 + HISTORY_SIZE)
+    assert responder.answer([4 + HISTORY_SIZE], 0.11, 0.1) == [_sent(4 + HISTORY_SIZE)]  # in the place of number 4

@@ -228,3 +228,47 @@ def test_timestamps_wrap_on_both_sides(first_out: int, first_in: int, step: int)
     assert out is not None
     assert out.sequence_number == 0x10000
     assert out.timestamp == first_out + step & 0xFFFFFFFF
+
+
+STEP = st.tuples(st.sampled_from(("send", "send", "send", "late", "drop", "join")), st.integers(1, 5), st.booleans())
+
+
+@given(st.integers(0, 0xFFFF), st.sampled_from((0, 7, 15)), st.lists(STEP, max_size=40))
+def test_after_a_steady_packet_the_next_ones_in_order_are_moved_by_as_much(
+    first: int, bits: int, steps: list[tuple[str, int, bool]]
+) -> None:
+    rewriter = Rewriter(VIDEO, 60_000, 0xFFFF_0000, 30)
+    number = picture = first
+    rewriter.join(number, 3000, 0.0, picture=Picture(first & (1 << bits) - 1, bits, 0))
+    moved: list[int] | None = None
+    for action, ahead, new_picture in steps:
+        if action == "join":
+            number = number * 3 + 11
+            rewriter.join(number & 0xFFFF, 5, 0.0, picture=Picture(picture & (1 << bits) - 1, bits, 0))
+        number, picture = number + ahead, picture + new_picture
+        sent = number - 2 * ahead if action == "late" else number
+        come = Picture(picture & (1 << bits) - 1, bits, picture & 0xFF)
+        if action == "drop":
+            rewriter.drop(number & 0xFFFF, come)
+        out = rewriter.translate(sent & 0xFFFF, 3000 * sent & 0xFFFF_FFFF, 0.0, come, sent & 0xFFFF)
+        before, moved = moved, None
+        if out is None:
+            continue
+        steps_now = [
+            out.sequence_number - sent,
+            out.timestamp - 3000 * sent & 0xFFFF_FFFF,
+            out.picture_id - picture if bits else 0,
+            out.tl0_pic_idx - picture & 0xFF,
+            out.frame_number - sent & 0xFFFF,
+        ]
+        if before is not None and action == "send":
+            assert steps_now == before
+        if rewriter.is_steady(sent & 0xFFFF, come):
+            moved = steps_now
+
+
+def test_a_late_number_behind_what_was_left_out_is_not_given_out_again(numbers: ContinuousNumbers) -> None:
+    assert numbers.drop(5001) is None
+    assert numbers.translate(5000) == 100
+    numbers.join(7)
+    assert numbers.translate(7) == 101

@@ -57,10 +57,25 @@ def loopback(ip: str) -> TransportAddress:
     return TransportAddress.parse(ip, 0)
 
 
+class Gathered:
+    """What an engine gathers; says how often it was let go."""
+
+    def __init__(self) -> None:
+        self.is_blocked = False
+        self.flushes: asyncio.Queue[bool] = asyncio.Queue()  # whether it was blocked
+        self.is_closed = False
+
+    def flush(self) -> None:
+        self.flushes.put_nowait(self.is_blocked)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
 @contextlib.asynccontextmanager
-async def running(*sockets: socket.socket) -> AsyncIterator[tuple[UdpMux, Handler]]:
+async def running(*sockets: socket.socket, gathering: Gathered | None = None) -> AsyncIterator[tuple[UdpMux, Handler]]:
     handler = Handler()
-    made = UdpMux(sockets or [bind_udp(loopback("127.0.0.1"))], handler, handler.receive_media)
+    made = UdpMux(sockets or [bind_udp(loopback("127.0.0.1"))], handler, handler.receive_media, gathering)
     try:
         yield made, handler
     finally:
@@ -326,3 +341,30 @@ def test_a_port_that_is_taken_cannot_be_bound() -> None:
     with pytest.raises(OSError, match="in use"):
         bind_udp(TransportAddress.parse(*sock.getsockname()))
     sock.close()
+
+
+async def test_what_was_gathered_is_let_go_after_each_batch_and_at_the_end() -> None:
+    gathering = Gathered()
+    async with running(gathering=gathering) as (made, handler), udp_endpoint() as client:
+        client.send(LAST, where(made))
+        await handler.until_last()
+        async with asyncio.timeout(PATIENCE):
+            assert await gathering.flushes.get() is False
+        was_closed = gathering.is_closed
+    assert (was_closed, gathering.is_closed) == (False, True)
+    assert gathering.flushes.qsize() == 1
+
+
+async def test_what_was_gathered_does_not_overtake_what_waits() -> None:
+    sock, gathering = FullSocket(socket.AF_INET, socket.SOCK_DGRAM), Gathered()
+    sock.bind(("127.0.0.1", 0))
+    sock.setblocking(False)  # noqa: FBT003  # its only argument
+    async with running(sock, gathering=gathering) as (made, _), udp_endpoint() as client:
+        sock.is_full = True
+        made.send(b"waits", address_of(client))
+        made.flush()
+        assert gathering.flushes.get_nowait() is True
+        sock.is_full = False
+        assert await client.receive() == b"waits"
+        made.flush()
+        assert gathering.flushes.get_nowait() is False

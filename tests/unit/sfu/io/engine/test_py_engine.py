@@ -1,4 +1,5 @@
 from collections import deque
+from collections.abc import Sequence
 
 import pytest
 
@@ -57,12 +58,19 @@ class Estimate:
         self.probes: deque[int] = deque()
         self.timeouts = 0
 
+    @property
+    def is_plain(self) -> bool:
+        return not self.probes
+
     def want(self, bits_per_second: float) -> None:
         self.wanted = bits_per_second
 
     def send(self, size: int, now: float, *, probe: bool = False) -> int:  # noqa: ARG002
         self.sent.append((size, probe))
         return 499 + len(self.sent)
+
+    def send_many(self, sizes: Sequence[int], instants: Sequence[float]) -> None:
+        self.sent += [(size, False) for size, _ in zip(sizes, instants, strict=True)]
 
     def poll_probe(self, now: float) -> int | None:  # noqa: ARG002
         return self.probes.popleft() if self.probes else None
