@@ -11,6 +11,7 @@ import { Guesses } from "./guesses.js";
 import { SenderKeys, MAX_HELD_KEYS } from "./sender_keys.js";
 import { isIndex, readConferenceSeat, readServerMessage } from "./server_messages.js";
 import { Side } from "./side.js";
+import { SoundAlone } from "./sound_alone.js";
 
 const DEVICES_AT_LATEST_MS = 8_000; // a question of the browser that nobody answers must not keep the others waiting
 const CHECK_EVERY_MS = 50_000; // while no connection would show that the server is gone
@@ -53,6 +54,7 @@ const MAX_PEERS = 64;
  *   | { do: "close_subscribe" }
  *   | { do: "close_conference" }
  *   | { do: "limit_layers", unwanted: string[] }
+ *   | { do: "hand_over_sources" }
  *   | { do: "renew_ice", servers: RTCIceServer[] }} Action
  *
  * @typedef {object} Peer
@@ -65,6 +67,7 @@ const MAX_PEERS = 64;
  * @property {string | null} since UTC instant since which it waits
  * @property {boolean} sealed has the same secret: what it says is sealed, and what is said to it, too
  * @property {boolean} introduced has said hello by the present channel
+ * @property {boolean} doubted has failed to prove the secret, and not proved it since
  * @property {string} safetyCode of the present channel; empty while there is none
  * @property {boolean} compared the person has compared it
  * @property {number | null} agreeAt when to try again to agree on a key
@@ -96,6 +99,7 @@ const MAX_PEERS = 64;
  * @property {boolean} isLoudest
  * @property {string | null} muteAskedBy name of the organiser who asks to switch the microphone off
  * @property {Person[]} people the others who are admitted and known by name, in the order of their seats
+ * @property {number} strangers of those who are admitted: nameless, with a wrong proof of the secret; they get no key
  * @property {{ pid: string, name: string, since: string | null }[]} lobby who waits and has proved to be of this appointment
  */
 
@@ -119,6 +123,8 @@ export class ConferenceMachine {
   /** @type {number | null} */ #sweepAt = null;
   /** @type {number | null} */ #checkAt = null;
   /** @type {string | null} */ #muteAskedBy = null;
+  /** @type {import("../quality.js").Step | null} */ #quality = null;
+  #soundAlone = new SoundAlone();
   /** @type {Wanted[]} what the view has said last */ #lookedAt = [];
   /** @type {Wanted[] | null} not told yet */ #wanted = null;
   #toldWanted = "[]";
@@ -157,24 +163,25 @@ export class ConferenceMachine {
     if (this.#phase !== "room") return null;
     const ofPeers = Array.from(this.#peers.values(), ({ agreeAt, goneAt }) => [agreeAt, goneAt]).flat();
     const ofSides = [this.#publishing.deadline, this.#subscribing.deadline];
-    const times = [...ofPeers, ...ofSides, this.#keys.deadline, this.#settleAt, this.#sweepAt, this.#checkAt, this.#wantAt];
-    const set = times.filter((time) => time !== null);
+    const own = [this.#keys.deadline, this.#settleAt, this.#sweepAt, this.#checkAt, this.#wantAt, this.#soundAlone.deadline];
+    const set = [...ofPeers, ...ofSides, ...own].filter((time) => time !== null);
     return set.length === 0 ? null : Math.min(...set);
   }
 
   /** @returns {import("../room_machine.js").RoomView & { conference: ConferenceView }} */
   view() {
+    const call = this.#phase === "room" && this.#place.admitted ? this.#mediaState() : "none";
     return {
       phase: this.#phase,
       problem: this.#problem,
       seat: this.#seat,
-      call: this.#phase === "room" && this.#place.admitted ? this.#mediaState() : "none",
+      call,
       partner: null,
       waitingSince: null,
-      quality: null,
-      audioOnly: false,
-      audioOnlyOffered: false,
-      sendsPictures: true,
+      quality: call === "connected" ? this.#quality : null,
+      audioOnly: this.#soundAlone.chosen,
+      audioOnlyOffered: call === "connected" && this.#soundAlone.offered,
+      sendsPictures: !this.#soundAlone.chosen,
       waitingHint: false,
       rival: false,
       signalingAway: this.#awayFromServer,
@@ -186,6 +193,7 @@ export class ConferenceMachine {
         ...this.#heard(this.#seat.pid),
         muteAskedBy: this.#muteAskedBy,
         people: this.#people(),
+        strangers: this.#strangers(),
         lobby: this.#lobby(),
       },
     };
@@ -266,8 +274,21 @@ export class ConferenceMachine {
     for (const side of ["publish", "subscribe"]) if (this.#sideOf(side).state === "failed") this.#order(side, this.#sideOf(side).begin(now));
   }
 
-  /** How many pictures come is decided by what is looked at and what the line carries; nobody gives them up for others. */
-  useAudioOnly() {}
+  /**
+   * Talk without pictures from now on, or with them again: none is asked for, and none is sent. The others decide for themselves.
+   *
+   * @param {boolean} on
+   */
+  useAudioOnly(on) {
+    if (this.#phase !== "room" || on === this.#soundAlone.chosen) return;
+    this.#soundAlone.use(on);
+    this.#do({ do: "hand_over_sources" });
+  }
+
+  /** Not in this conference. */
+  declineAudioOnly() {
+    this.#soundAlone.decline();
+  }
 
   /** The page was hidden: meanwhile its socket may have died without a word. */
   shown() {
@@ -456,7 +477,7 @@ export class ConferenceMachine {
     peer.agreeAt = null;
     // Another channel has other digits: what was compared before says nothing about it.
     peer.safetyCode = safetyCode;
-    peer.compared = false;
+    peer.compared = peer.doubted = false;
     this.#do({ do: "paired", peer: pid, ok: true });
     this.#greet(pid, peer);
     this.#guesses.count(peer.index, "agreed");
@@ -487,6 +508,7 @@ export class ConferenceMachine {
     if (this.#phase !== "room" || peer === undefined) return;
     this.#do({ do: "paired", peer: pid, ok: false });
     this.#unseal(peer);
+    peer.doubted = true;
     peer.agreeAt = now + (this.#isA(peer) ? AGREE_AGAIN_MS.first : AGREE_AGAIN_MS.second);
     this.#guessed(pid, peer, "failed");
   }
@@ -559,6 +581,17 @@ export class ConferenceMachine {
   }
 
   /**
+   * How good the own line is now. A bad one that lasts makes the page offer sound alone.
+   *
+   * @param {import("../quality.js").Step | null} step null while it is not known
+   * @param {number} now
+   */
+  measured(step, now) {
+    this.#quality = step;
+    this.#soundAlone.measured(step, now);
+  }
+
+  /**
    * The own offer is ready to be told.
    *
    * @param {string} sdp
@@ -603,6 +636,7 @@ export class ConferenceMachine {
       this.#checkAt = null;
       this.#do({ do: "probe_signaling" });
     }
+    this.#soundAlone.tick(now);
     this.#tellWanted(now);
     this.#keys.tick(now);
     this.#drainKeys();
@@ -910,6 +944,12 @@ export class ConferenceMachine {
     });
   }
 
+  /** Of those whose names are known, their own line tells it. */
+  #strangers() {
+    const unknown = ({ admitted, here, doubted, epoch }) => admitted && here && doubted && epoch === null;
+    return this.#place.admitted ? [...this.#peers.values()].filter(unknown).length : 0;
+  }
+
   #lobby() {
     if (this.#seat.role !== "organiser") return [];
     const waits = ([, { admitted, here, sealed, introduced }]) => !admitted && here && sealed && introduced;
@@ -933,6 +973,7 @@ function newPeer(role, index) {
     since: null,
     sealed: false,
     introduced: false,
+    doubted: false,
     safetyCode: "",
     compared: false,
     agreeAt: null,

@@ -38,7 +38,7 @@ export function icon(name, label) {
   return svg;
 }
 
-const ICONS_OF_CONFERENCES = new Set(["pin", "next", "previous", "speaking"]);
+const ICONS_OF_CONFERENCES = new Set(["pin", "next", "previous", "speaking", "speaker-view"]);
 
 /**
  * @param {Record<string, string | boolean>} attributes
