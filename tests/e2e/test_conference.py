@@ -31,6 +31,11 @@ LINES = """
     }
   }, 300);
 """
+STANDSTILL = """([kind, still]) => {
+  const grewAt = Object.values(window.__lines).filter((line) => line.kind === kind).map((line) => line.grewAt);
+  return grewAt.every((at) => performance.now() - at > still);
+}"""
+STANDSTILL_MS = 2_000
 FLOW = """([kind, count, since]) => {
   const lines = Object.values(window.__lines).filter((line) => line.kind === kind && line.grewAt > since);
   return lines.length >= count;
@@ -126,6 +131,25 @@ def test_who_is_removed_is_told_and_may_ask_to_be_let_in_again(people: list[Part
     expect(petra.page.locator(".conference-tile")).to_have_count(2, timeout=CONNECT_MS)
     uwe.page.get_by_test_id("join-button").click()
     assert uwe.text("waiting-text") == "Bitte warten – Sie werden gleich eingelassen."
+
+
+def test_who_takes_sound_alone_gets_no_picture_and_sends_none_and_goes_on_to_hear(people: list[Participant]) -> None:
+    doctor, petra, uwe = people
+    for person in people:
+        await_flow(person, 2)
+    petra.page.get_by_test_id("menu-button").click()
+    row = petra.page.get_by_test_id("people").get_by_role("listitem").filter(has_text=UWE)
+    expect(row).to_contain_text("Verbindung ", timeout=CONNECT_MS)  # the statistics of both connections are read
+    petra.page.get_by_test_id("settings-button").click()
+    petra.page.get_by_test_id("audio-only-setting").check()
+    petra.page.wait_for_function(STANDSTILL, arg=["video", STANDSTILL_MS], timeout=CONNECT_MS)
+    for person in (doctor, uwe):
+        expect(person.page.get_by_role("group", name=PETRA, exact=True)).to_contain_text("Kamera aus")
+    since = petra.page.evaluate("() => performance.now()")
+    petra.page.wait_for_function(FLOW, arg=["audio", 2, since], timeout=2 * CONNECT_MS)
+    petra.page.get_by_test_id("camera-button").click()
+    for person in people:
+        await_flow(person, 2)
 
 
 def await_flow(person: Participant, count: int, *, later_ms: float = 0) -> None:

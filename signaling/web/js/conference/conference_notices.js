@@ -4,7 +4,7 @@
 
 import { byId } from "../elements.js";
 import { text } from "../texts.js";
-import { button, make } from "./make.js";
+import { button, make, show } from "./make.js";
 
 /**
  * @typedef {object} NoticeHandlers
@@ -109,16 +109,4 @@ function notice(id, words, buttons) {
   words.id = `${id}-words`;
   const attributes = { class: "notice offer", "data-testid": id, role: "group", "aria-labelledby": words.id, hidden: true };
   return make("div", attributes, words, make("div", { class: "offer-buttons" }, ...buttons));
-}
-
-/**
- * The focus must not get lost with what goes.
- *
- * @param {HTMLElement} element
- * @param {boolean} shown
- */
-function show(element, shown) {
-  const focused = element.contains(document.activeElement);
-  element.hidden = !shown;
-  if (focused && !shown) byId("stage-heading").focus();
 }

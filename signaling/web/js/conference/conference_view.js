@@ -6,7 +6,7 @@ import { isMirrored } from "../devices.js";
 import { byId } from "../elements.js";
 import { fillTexts, text } from "../texts.js";
 import { ConferenceNotices } from "./conference_notices.js";
-import { icon, make } from "./make.js";
+import { icon, make, show } from "./make.js";
 import { Tile } from "./tile.js";
 import { arrange } from "./tile_layout.js";
 import { Voices } from "./voices.js";
@@ -74,7 +74,7 @@ export class ConferenceView {
       });
       return made;
     };
-    this.#pager = make("div", { class: "conference-pager", role: "group", "data-label": "pages", "data-testid": "conference-pager" });
+    this.#pager = make("div", { class: "conference-pager", role: "group", "data-label": "pages", "data-testid": "conference-pager", hidden: true });
     this.#pager.append(arrow("previous", -1), this.#pageWords, arrow("next", 1));
     this.#sharing.append(icon("screen"), make("span", { "data-text": "screen_shared_all" }));
 
@@ -110,13 +110,16 @@ export class ConferenceView {
     const { phase, audioOnly, media, conference } = view;
     const isOpen = phase === "room" && conference.admitted;
     this.#root.hidden = !isOpen;
-    this.#mode.hidden = !isOpen || conference.people.length === 0;
+    show(this.#mode, isOpen && conference.people.length > 0);
     if (phase !== "room") {
       this.#clear();
       return;
     }
     this.#notices.render(view);
-    if (!isOpen) return;
+    if (!isOpen) {
+      show(this.#pager, false);
+      return;
+    }
     this.#audioOnly = audioOnly;
     this.#tellWhoIsHere(conference);
     const trackOf = (pid, source) => tracks.find((each) => each.pid === pid && each.source === source)?.track ?? null;
@@ -147,6 +150,7 @@ export class ConferenceView {
     this.#density?.removeEventListener("change", this.#watchDensity);
     document.removeEventListener("visibilitychange", this.#want);
     this.#notices.close();
+    byId("stage").removeAttribute("data-alone");
     for (const element of [this.#root, this.#mode, this.#pager]) element.remove();
   }
 
@@ -157,7 +161,7 @@ export class ConferenceView {
     this.#notices.clear();
     this.#shown = [];
     this.#people.clear();
-    this.#pager.hidden = true;
+    show(this.#pager, false);
     this.#entered = false;
     this.#saidWanted = "";
   }
@@ -263,8 +267,7 @@ export class ConferenceView {
    * @param {number} pages
    */
   #renderPager(page, pages) {
-    if (pages < 2 && this.#pager.contains(document.activeElement)) byId("stage-heading").focus();
-    this.#pager.hidden = pages < 2;
+    show(this.#pager, pages > 1);
     const words = text("page_of", { page: page + 1, pages });
     if (this.#pageWords.textContent !== words) this.#pageWords.textContent = words;
     const [previous, next] = this.#pager.querySelectorAll("button");

@@ -121,11 +121,12 @@ function arrangeFocus({ count, width, height, focus, ratio, alone, page: wantedP
   const first = page * perPage;
   const shown = Math.min(perPage, others - first);
   rects[focus] = inMiddle(room, ratio);
+  const each = Math.ceil(shown / Math.ceil(shown / perLine)); // lines of about the same number
   for (let place = 0; place < shown; place += 1) {
     const other = first + place;
-    const line = Math.floor(place / perLine);
-    const inLine = Math.min(perLine, shown - line * perLine);
-    rects[other < focus ? other : other + 1] = rounded({ ...at(line, place % perLine, inLine), ...tile });
+    const line = Math.floor(place / each);
+    const inLine = Math.min(each, shown - line * each);
+    rects[other < focus ? other : other + 1] = rounded({ ...at(line, place % each, inLine), ...tile });
   }
   return { rects, page, pages };
 }
