@@ -290,7 +290,9 @@ def test_somebody_who_is_let_in_and_has_another_secret_is_told_of(enter: Enter) 
     expect(stage.page.get_by_test_id("strangers")).to_be_hidden()  # it may prove it at any moment
     stage.page.evaluate("() => window.machine.unverified('p9', performance.now())")
     stage.show()
-    expect(stage.page.get_by_test_id("strangers")).to_contain_text("Eine Person im Raum konnte nicht verifiziert werden.")
+    expect(stage.page.get_by_test_id("strangers")).to_contain_text(
+        "Eine Person im Raum konnte nicht verifiziert werden."
+    )
 
 
 def test_the_line_of_each_is_told_in_words_where_it_is_poor_and_in_the_panel_always(enter: Enter) -> None:

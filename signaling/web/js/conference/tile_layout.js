@@ -199,7 +199,8 @@ function startOf(length, size, count) {
  * @param {number | null} ratio
  */
 function inMiddle(room, ratio) {
-  const { width, height } = pictureSize(room, ratio, "contain");
+  const picture = pictureSize(room, ratio, "contain");
+  const { width, height } = picture.width < LEAST_WIDTH ? room : picture; // a low place leaves no room for the name
   return rounded({ left: (room.width - width) / 2, top: (room.height - height) / 2, width, height });
 }
 
