@@ -519,6 +519,7 @@ def test_a_talk_of_two_fetches_nothing_of_conferences(patient: Participant, code
 # Barriers and layout
 
 
+@pytest.mark.timeout(500)  # thirty states, each looked at by axe-core
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE, ACROSS], ids=["desktop", "phone", "across"])
 def test_no_state_of_a_conference_has_a_barrier(
     invite: Callable[..., Participant], codes: Codes, viewport: tuple[int, int]
