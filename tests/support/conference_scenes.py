@@ -1,6 +1,7 @@
 """The states of a conference, each brought about in a page, to be photographed."""
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from playwright.sync_api import expect
 
@@ -10,6 +11,8 @@ from tests.support.fake_devices import SCREEN
 from tests.support.service import Codes
 
 Invite = Callable[..., Participant]
+PAINTED: Final = """() => [...document.querySelectorAll(".conference-tile:not([hidden]) video")].every(
+  (video) => video.srcObject === null || video.getVideoPlaybackQuality().totalVideoFrames > 1)"""
 
 
 class ConferenceScenes:
@@ -28,7 +31,9 @@ class ConferenceScenes:
     def play(self) -> Iterator[tuple[str, Participant]]:
         """Every state by its name, and whose page shows it."""
         for scene in (self._lobby, self._people, self._talk, self._screens, self._panel, self._line, self._refusals):
-            yield from scene()
+            for state, visitor in scene():
+                visitor.page.wait_for_function(PAINTED)
+                yield state, visitor
 
     def _enter(self, index: int = 0, *, admitted: bool = True, script: str = "") -> Stage:
         stage = Stage(self._invite(script), self._codes, index, admitted=admitted)
