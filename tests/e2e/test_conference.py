@@ -31,6 +31,11 @@ LINES = """
     }
   }, 300);
 """
+STANDSTILL = """([kind, still]) => {
+  const grewAt = Object.values(window.__lines).filter((line) => line.kind === kind).map((line) => line.grewAt);
+  return grewAt.every((at) => performance.now() - at > still);
+}"""
+STANDSTILL_MS = 2_000
 FLOW = """([kind, count, since]) => {
   const lines = Object.values(window.__lines).filter((line) => line.kind === kind && line.grewAt > since);
   return lines.length >= count;
@@ -144,6 +149,25 @@ def test_when_the_organiser_has_gone_a_participant_lets_in_who_waits_and_the_org
     expect(doctor.page.locator(".conference-tile")).to_have_count(3, timeout=CONNECT_MS)
     petra.page.get_by_test_id("menu-button").click()
     expect(petra.page.get_by_test_id("lock-button")).to_be_hidden()
+
+
+def test_who_takes_sound_alone_gets_no_picture_and_sends_none_and_goes_on_to_hear(people: list[Participant]) -> None:
+    doctor, petra, uwe = people
+    for person in people:
+        await_flow(person, 2)
+    petra.page.get_by_test_id("menu-button").click()
+    row = petra.page.get_by_test_id("people").get_by_role("listitem").filter(has_text=UWE)
+    expect(row).to_contain_text("Verbindung ", timeout=CONNECT_MS)  # the statistics of both connections are read
+    petra.page.get_by_test_id("settings-button").click()
+    petra.page.get_by_test_id("audio-only-setting").check()
+    petra.page.wait_for_function(STANDSTILL, arg=["video", STANDSTILL_MS], timeout=CONNECT_MS)
+    for person in (doctor, uwe):
+        expect(person.page.get_by_role("group", name=PETRA, exact=True)).to_contain_text("Kamera aus")
+    since = petra.page.evaluate("() => performance.now()")
+    petra.page.wait_for_function(FLOW, arg=["audio", 2, since], timeout=2 * CONNECT_MS)
+    petra.page.get_by_test_id("camera-button").click()
+    for person in people:
+        await_flow(person, 2)
 
 
 def remove(doctor: Participant, name: str) -> None:

@@ -16,7 +16,9 @@ from playwright.sync_api import Browser, expect, sync_playwright
 from signaling.codes import LOCATOR_BITS, SECRET_BITS, AccessCode, locator_from, secret_from
 from signaling.info_pages import PAGES
 from tests.support.browser import CONNECT_MS, Participant, chromium
+from tests.support.conference_scenes import ConferenceScenes
 from tests.support.fake_devices import BAD_WAY, MEASURED, NO_MICROPHONE, SCREEN
+from tests.support.portraits import PORTRAITS
 from tests.support.service import Codes, Service, free_port, run_service
 
 SIZES: Final = {"desktop": (1280, 800), "phone": (360, 740)}
@@ -24,31 +26,13 @@ DOCTOR, PATIENT = "Dr. Anna Beispiel", "Petra Muster"
 JPEG_QUALITY: Final = 72
 
 # What a fake camera shows is a test pattern. A face it cannot show either, but the outline of one on a calm wall.
-PORTRAIT: Final = """
+PORTRAIT: Final = (
+    PORTRAITS
+    + """
   MediaDevices.prototype.getUserMedia = ((ask) => async function (constraints) {
     const stream = await ask.call(this, constraints);
     if (!constraints.video || stream.getVideoTracks().length === 0) return stream;
-    const canvas = Object.assign(document.createElement("canvas"), { width: 640, height: 480 });
-    const context = canvas.getContext("2d");
-    const [wall, coat, skin, hair] = window.__colours ?? ["#c9d6d2", "#f4f6f6", "#c99e82", "#4a3a30"];
-    const draw = () => {
-      const sway = 4 * Math.sin(performance.now() / 900);
-      const ellipse = (colour, x, y, width, height) => {
-        context.fillStyle = colour;
-        context.beginPath();
-        context.ellipse(x + sway, y, width, height, 0, 0, 7);
-        context.fill();
-      };
-      context.fillStyle = wall;
-      context.fillRect(0, 0, 640, 480);
-      ellipse(hair, 320, 190, 98, 122);
-      ellipse(coat, 320, 500, 210, 150);
-      ellipse(skin, 320, 330, 38, 60);
-      ellipse(skin, 320, 215, 80, 100);
-    };
-    draw();
-    setInterval(draw, 100);
-    const track = canvas.captureStream(10).getVideoTracks()[0];
+    const track = window.__portrait(window.__looks[window.__look ?? 0], 640, 480);
     const [camera] = stream.getVideoTracks();
     track.getSettings = () => camera.getSettings();
     const stop = track.stop.bind(track);
@@ -58,7 +42,8 @@ PORTRAIT: Final = """
     return stream;
   })(MediaDevices.prototype.getUserMedia);
 """
-OF_PATIENT: Final = 'window.__colours = ["#d9cfc0", "#5b7a99", "#d8b49a", "#8a6a4a"];'
+)
+OF_PATIENT: Final = "window.__look = 1;"
 NOWHERE: Final = {"relayOnly": True, "scheme": "turns:", "suffix": "through no port"}
 
 
@@ -85,6 +70,7 @@ class Photographer:
             self._sharing,
             self._bad_line,
             self._no_path,
+            self._conference,
         ):
             with self._stack:
                 yield from scene()
@@ -213,6 +199,11 @@ class Photographer:
             doctor.page.clock.fast_forward(16_000)
         doctor.text("error-text")
         yield self._take(doctor, "no-path")
+
+    def _conference(self) -> Iterator[str]:
+        for state, person in ConferenceScenes(self._person, self._codes()).play():
+            person.page.mouse.move(0, 0)
+            yield self._take(person, state)
 
     @property
     def _address(self) -> str:

@@ -39,7 +39,7 @@ export function openConsultation({ preferences, entryView, announcer }) {
     preferences,
     openConference: async (parts) => {
       const { openConference } = await import("./conference/conference.js");
-      return openConference({ ...parts, announce });
+      return openConference({ ...parts, toggleFullScreen: () => fullScreen.toggle(), announce });
     },
     changed: (view) => {
       if (view.phase !== "room") fullScreen.leave();

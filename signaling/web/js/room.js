@@ -71,7 +71,7 @@ export class Room {
    * @param {object} options
    * @param {import("./preferences.js").Preferences} options.preferences
    * @param {(view: PageView) => void} options.changed
-   * @param {(options: Omit<ConferenceOptions, "announce">) => Promise<Conference>} options.openConference fetches what only they need
+   * @param {(options: Omit<ConferenceOptions, "announce" | "toggleFullScreen">) => Promise<Conference>} options.openConference fetches what only they need
    */
   constructor({ preferences, changed, openConference }) {
     this.#changed = changed;
@@ -406,6 +406,7 @@ export class Room {
       settle: () => this.#settle(),
       media: () => this.#media,
       switchMicrophone: () => void this.#media?.toggle("microphone"),
+      useAudioOnly: (on) => this.useAudioOnly(on),
     }).catch((error) => {
       console.warn("room: no conference", error.name);
       if (error.name === "SealingUnsupported") problem = "unsealable";

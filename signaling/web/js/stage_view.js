@@ -158,7 +158,7 @@ export class StageView {
   }
 
   /** @param {import("./room.js").PageView} view */
-  #renderLocal({ media, name, mayShareScreen, preferences, handheld, audioOnly, sendsPictures }) {
+  #renderLocal({ media, name, mayShareScreen, preferences, handheld, audioOnly, sendsPictures, conference }) {
     const keys = preferences.shortcuts && !handheld;
     nameKey(byId("full-screen-button"), KEYS.full_screen, keys);
     const camera = media?.track("camera") ?? null;
@@ -172,7 +172,8 @@ export class StageView {
     const on = { camera: media?.isOn("camera") === true && !audioOnly, microphone: media?.isOn("microphone") ?? false };
     byId("local-placeholder").hidden = sendsPictures && (on.camera || screen !== null);
     byId("local-label").textContent = text(!sendsPictures ? "audio_only" : screen === null ? "you" : "your_screen");
-    this.#renderScreen(screen !== null, mayShareScreen, sendsPictures);
+    const seen = !sendsPictures ? "screen_withheld" : conference ? "screen_shared_all" : "screen_shared";
+    this.#renderScreen(screen !== null, mayShareScreen, seen);
     byId("local-initials").textContent = initials(name);
     byId("local-microphone-off").toggleAttribute("hidden", on.microphone);
     for (const device of DEVICES) {
@@ -186,9 +187,9 @@ export class StageView {
   /**
    * @param {boolean} sharing
    * @param {boolean} mayShare
-   * @param {boolean} sends pictures at all
+   * @param {string} seen key of what is said while it is shared
    */
-  #renderScreen(sharing, mayShare, sends) {
+  #renderScreen(sharing, mayShare, seen) {
     const button = byId("screen-button");
     button.hidden = !mayShare;
     button.setAttribute("aria-pressed", String(sharing));
@@ -196,7 +197,7 @@ export class StageView {
     showIcon(button, `screen${sharing ? "-stop" : ""}`);
     this.#stage.toggleAttribute("data-sharing", sharing);
     byId("sharing-note").hidden = !sharing;
-    const words = !sharing ? "" : text(sends ? "screen_shared" : "screen_withheld");
+    const words = sharing ? text(seen) : "";
     if (words !== this.#sharing) this.#handlers.announce(words || text("screen_stopped"));
     if (words !== "") byId("sharing-words").textContent = words;
     this.#sharing = words;

@@ -8,10 +8,12 @@ import { ConferenceMedia } from "./conference_media.js";
 import { ConferencePanel } from "./conference_panel.js";
 import { ConferenceView } from "./conference_view.js";
 import { EndingNotice } from "./ending_notice.js";
+import { LineWatch } from "./line_watch.js";
 import { decodeSealed } from "./sealed_messages.js";
 import { SealedMedia, SealingUnsupported, canSealMedia } from "./sealed_media.js";
 
 const STYLES = "/css/conference.css";
+const LOOK_MS = 2_000; // at how good the line is
 
 /**
  * @typedef {object} ConferenceOptions
@@ -22,6 +24,8 @@ const STYLES = "/css/conference.css";
  * @property {() => void} settle something has happened: do what follows from it, and show it
  * @property {() => import("../media.js").Media | null} media the own devices
  * @property {() => void} switchMicrophone
+ * @property {(on: boolean) => void} useAudioOnly
+ * @property {() => void} toggleFullScreen
  * @property {(words: string) => void} announce
  */
 
@@ -55,10 +59,13 @@ export class Conference {
   #panel;
   #ending;
   /** @type {import("./conference_media.js").RemoteTrack[]} */ #tracks = [];
+  #watch = new LineWatch();
+  #lookTimer = 0;
+  /** Whose camera is looked at. @type {Set<string>} */ #lookedAt = new Set();
 
   /** @param {ConferenceOptions} options */
   constructor(options) {
-    const { seat, name, drawEpoch, now, announce } = options;
+    const { seat, name, drawEpoch, now, useAudioOnly, toggleFullScreen, announce } = options;
     this.#options = options;
     this.machine = new ConferenceMachine({ seat, name, drawEpoch });
     this.#sealed = new SealedMedia({ unsealed: () => this.#act((machine) => machine.unsealed()) });
@@ -77,11 +84,17 @@ export class Conference {
     const admit = (/** @type {string} */ pid, /** @type {boolean} */ ok) => this.#act((machine) => machine.admit(pid, ok));
     this.#view = new ConferenceView({
       admit,
-      want: (tracks) => this.#act((machine) => machine.want(tracks, now())),
+      want: (tracks) => {
+        const cameras = tracks.filter(({ source, visible }) => source === "camera" && visible);
+        this.#lookedAt = new Set(cameras.map(({ pid }) => pid));
+        this.#act((machine) => machine.want(tracks, now()));
+      },
       answerMute: (mute) => {
         if (mute) options.switchMicrophone();
         this.#act((machine) => machine.answerMute());
       },
+      endAudioOnly: () => useAudioOnly(false),
+      toggleFullScreen,
       announce,
     });
     this.#ending = new EndingNotice(announce);
@@ -93,8 +106,10 @@ export class Conference {
         this.#act((machine) => machine.askToMute(pid));
       },
       compare: (pid, compared) => this.#act((machine) => machine.compare(pid, compared)),
+      useAudioOnly,
       announce,
     });
+    this.#look();
   }
 
   /** @type {typeof decodeSealed} what comes by the sealed channels */
@@ -105,10 +120,11 @@ export class Conference {
   /** The own devices have changed. */
   mediaChanged() {
     const media = this.#options.media();
+    const pictures = !this.machine.view().audioOnly;
     const tracks = {
       microphone: media?.track("microphone") ?? null,
-      camera: media?.isOn("camera") ? media.track("camera") : null,
-      screen: media?.screen?.getVideoTracks()[0] ?? null,
+      camera: pictures && media?.isOn("camera") ? media.track("camera") : null,
+      screen: pictures ? (media?.screen?.getVideoTracks()[0] ?? null) : null,
     };
     this.#media.replaceTracks(tracks);
     const { camera, screen } = tracks;
@@ -146,6 +162,9 @@ export class Conference {
       case "limit_layers":
         this.#media.limitLayers(action.unwanted);
         break;
+      case "hand_over_sources":
+        this.mediaChanged();
+        break;
       case "renew_ice":
         this.#media.renewIce(action.servers);
         break;
@@ -155,17 +174,34 @@ export class Conference {
   /** @param {import("../room.js").PageView & ReturnType<ConferenceMachine["view"]>} view */
   render(view) {
     if (view.phase !== "room") this.#sealed.close(); // no key outlives the talk
-    this.#view.render(view, this.#tracks);
-    this.#panel.render(view);
+    this.#view.render(view, this.#tracks, this.#watch.lines);
+    this.#panel.render(view, this.#watch.lines);
   }
 
   /** It is over, and nothing of it stays on the page. */
   close() {
+    clearTimeout(this.#lookTimer);
+    this.#lookTimer = 0;
     this.#media.close();
     this.#sealed.close();
     this.#view.close();
     this.#panel.close();
     this.#ending.close();
+  }
+
+  /** Look at how good the line is, again and again while it stands. */
+  #look() {
+    const timer = setTimeout(async () => {
+      const { now } = this.#options;
+      const statistics = await this.#media.statistics().catch(() => null); // a connection may be closed while it is asked
+      const { phase } = this.machine.view();
+      if (this.#lookTimer !== timer || phase === "ended" || phase === "form") return;
+      if (this.machine.view().call !== "connected") this.#watch = new LineWatch(); // the next path may be another one
+      else if (statistics !== null) this.#watch.add(statistics, this.#lookedAt, now());
+      this.#act((machine) => machine.measured(this.#watch.step, now()));
+      this.#look();
+    }, LOOK_MS);
+    this.#lookTimer = timer;
   }
 
   /** @param {(machine: ConferenceMachine) => void} event */

@@ -10,6 +10,7 @@ import { PASSING_ERRORS } from "../signaling_client.js";
 import { Connections } from "./connections.js";
 import { People } from "./people.js";
 import { readConferenceSeat, readServerMessage } from "./server_messages.js";
+import { SoundAlone } from "./sound_alone.js";
 import { WantedTracks } from "./wanted.js";
 
 const DEVICES_AT_LATEST_MS = 8_000; // a question of the browser that nobody answers must not keep the others waiting
@@ -45,6 +46,7 @@ const CHECK_EVERY_MS = 50_000; // while no connection would show that the server
  *   | { do: "close_conference" }
  *   | { do: "show_ending", seconds: number }
  *   | { do: "limit_layers", unwanted: string[] }
+ *   | { do: "hand_over_sources" }
  *   | { do: "renew_ice", servers: RTCIceServer[] }} Action
  *
  * @typedef {object} ConferenceView
@@ -56,6 +58,7 @@ const CHECK_EVERY_MS = 50_000; // while no connection would show that the server
  * @property {boolean} isLoudest
  * @property {string | null} muteAskedBy name of the organiser who asks to switch the microphone off
  * @property {Person[]} people the others who are admitted and known by name, in the order of their seats
+ * @property {number} strangers of those who are admitted: nameless, with a wrong proof of the secret; they get no key
  * @property {{ pid: string, name: string, since: string | null }[]} lobby who waits and has proved to be of this appointment
  */
 
@@ -71,6 +74,8 @@ export class ConferenceMachine {
   #connections = new Connections((action) => this.#do(action));
   #wanted = new WantedTracks();
   /** @type {number | null} */ #checkAt = null;
+  /** @type {import("../quality.js").Step | null} */ #quality = null;
+  #soundAlone = new SoundAlone();
   /** @type {Action[]} */ #actions = [];
 
   /**
@@ -106,24 +111,26 @@ export class ConferenceMachine {
   /** @returns {number | null} call `tick` then */
   get deadline() {
     if (this.#phase !== "room") return null;
-    const times = [this.#people.deadline, this.#connections.deadline, this.#wanted.deadline, this.#settleAt, this.#checkAt];
+    const parts = [this.#people, this.#connections, this.#wanted, this.#soundAlone];
+    const times = [...parts.map(({ deadline }) => deadline), this.#settleAt, this.#checkAt];
     const set = times.filter((time) => time !== null);
     return set.length === 0 ? null : Math.min(...set);
   }
 
   /** @returns {import("../room_machine.js").RoomView & { conference: ConferenceView }} */
   view() {
+    const call = this.#phase === "room" && this.#place.admitted ? this.#connections.state : "none";
     return {
       phase: this.#phase,
       problem: this.#problem,
       seat: this.#seat,
-      call: this.#phase === "room" && this.#place.admitted ? this.#connections.state : "none",
+      call,
       partner: null,
       waitingSince: null,
-      quality: null,
-      audioOnly: false,
-      audioOnlyOffered: false,
-      sendsPictures: true,
+      quality: call === "connected" ? this.#quality : null,
+      audioOnly: this.#soundAlone.chosen,
+      audioOnlyOffered: call === "connected" && this.#soundAlone.offered,
+      sendsPictures: !this.#soundAlone.chosen,
       waitingHint: false,
       rival: false,
       signalingAway: this.#awayFromServer,
@@ -135,6 +142,7 @@ export class ConferenceMachine {
         ...this.#people.heard(this.#seat.pid),
         muteAskedBy: this.#people.muteAskedBy,
         people: this.#people.list(),
+        strangers: this.#people.strangers,
         lobby: this.#phase === "room" ? this.#people.lobby() : [],
       },
     };
@@ -209,8 +217,21 @@ export class ConferenceMachine {
     if (this.#phase === "room" && this.#place.admitted) this.#connections.tryAgain(now);
   }
 
-  /** How many pictures come is decided by what is looked at and what the line carries; nobody gives them up for others. */
-  useAudioOnly() {}
+  /**
+   * Talk without pictures from now on, or with them again: none is asked for, and none is sent. The others decide for themselves.
+   *
+   * @param {boolean} on
+   */
+  useAudioOnly(on) {
+    if (this.#phase !== "room" || on === this.#soundAlone.chosen) return;
+    this.#soundAlone.use(on);
+    this.#do({ do: "hand_over_sources" });
+  }
+
+  /** Not in this conference. */
+  declineAudioOnly() {
+    this.#soundAlone.decline();
+  }
 
   /** The page was hidden: meanwhile its socket may have died without a word. */
   shown() {
@@ -434,6 +455,17 @@ export class ConferenceMachine {
   }
 
   /**
+   * How good the own line is now. A bad one that lasts makes the page offer sound alone.
+   *
+   * @param {import("../quality.js").Step | null} step null while it is not known
+   * @param {number} now
+   */
+  measured(step, now) {
+    this.#quality = step;
+    this.#soundAlone.measured(step, now);
+  }
+
+  /**
    * The own offer is ready to be told.
    *
    * @param {string} sdp
@@ -469,6 +501,7 @@ export class ConferenceMachine {
       this.#checkAt = null;
       this.#do({ do: "probe_signaling" });
     }
+    this.#soundAlone.tick(now);
     this.#tellWanted(now);
     this.#lookAround(now);
   }

@@ -190,6 +190,16 @@ export class ConferenceMedia {
     }
   }
 
+  /**
+   * What the browser says of both connections.
+   *
+   * @returns {Promise<import("./line_watch.js").Statistics>}
+   */
+  async statistics() {
+    const [publish, subscribe] = await Promise.all([this.#publishing, this.#subscribing].map(async (pc) => pc?.getStats() ?? new Map()));
+    return { publish, subscribe, owners: this.#remote };
+  }
+
   /** End both connections. */
   close() {
     this.#leavePublishing();

@@ -13,6 +13,7 @@ import { button, icon, make } from "./make.js";
  * @property {(locked: boolean) => void} lock
  * @property {(pid: string) => void} askToMute
  * @property {(pid: string, compared: boolean) => void} compare
+ * @property {(on: boolean) => void} useAudioOnly
  * @property {(words: string) => void} announce
  */
 
@@ -25,6 +26,9 @@ export class ConferencePanel {
   #people = make("ul", { class: "participants", "data-testid": "people" });
   #self = make("li", { class: "person" });
   #hint = make("p", { class: "safety-hint", "data-text": "safety_hint" });
+  #strangers = make("p", { class: "settings-problem", "data-testid": "strangers", hidden: true });
+  #audioOnly = /** @type {HTMLInputElement} */ (make("input", { type: "checkbox", "data-testid": "audio-only-setting" }));
+  #audioOnlySetting = make("label", { class: "check-setting" }, this.#audioOnly, make("span", { "data-text": "audio_only_setting" }));
   #lock;
   #lockHint = make("p", { class: "safety-hint", "data-text": "locked_hint" });
   /** @type {Map<string, Row>} */ #rows = new Map();
@@ -42,20 +46,28 @@ export class ConferencePanel {
     this.#lobby.append(make("h3", { "data-text": "lobby" }), this.#waiting);
     const protection = make("section", { class: "protection" });
     protection.append(make("h3", {}, icon("lock"), make("span", { "data-text": "end_to_end" })), this.#hint);
-    this.#root.append(this.#lobby, this.#count, this.#people, this.#lock, this.#lockHint, protection);
+    this.#root.append(this.#lobby, protection, this.#count, this.#strangers, this.#people, this.#lock, this.#lockHint);
     for (const element of this.#ofTwo) element.toggleAttribute("hidden", true);
     byId("panel-overview").prepend(this.#root);
-    fillTexts(this.#root);
+    this.#audioOnly.addEventListener("change", () => handlers.useAudioOnly(this.#audioOnly.checked));
+    byId("own-hidden").closest("label")?.after(this.#audioOnlySetting);
+    for (const part of [this.#root, this.#audioOnlySetting]) fillTexts(part);
   }
 
-  /** @param {import("../room.js").PageView & { conference: import("./conference_machine.js").ConferenceView }} view */
-  render({ phase, name, conference }) {
+  /**
+   * @param {import("../room.js").PageView & { conference: import("./conference_machine.js").ConferenceView }} view
+   * @param {Map<string, import("./line_watch.js").Line>} lines by participant
+   */
+  render({ phase, name, audioOnly, conference }, lines) {
     if (phase !== "room") return;
-    const { people, lobby, limit, organiser, locked } = conference;
+    const { people, lobby, limit, organiser, locked, strangers } = conference;
+    this.#audioOnly.checked = audioOnly;
+    this.#strangers.hidden = strangers === 0;
+    this.#strangers.textContent = text(strangers === 1 ? "strangers_one" : "strangers", { count: strangers });
     this.#count.textContent = text("participants_of", { count: people.length + 1, limit });
-    this.#self.replaceChildren(personLine(text("participant_self", { name }), organiser, null));
+    this.#self.replaceChildren(personLine(text("participant_self", { name }), organiser, []));
     this.#renderLobby(lobby);
-    this.#renderPeople(people, organiser);
+    this.#renderPeople(people, organiser, lines);
     this.#lock.hidden = !organiser;
     this.#lockHint.hidden = !locked;
     this.#lock.setAttribute("aria-pressed", String(locked));
@@ -67,6 +79,7 @@ export class ConferencePanel {
 
   close() {
     this.#root.remove();
+    this.#audioOnlySetting.remove();
     for (const element of this.#ofTwo) element.toggleAttribute("hidden", false);
   }
 
@@ -103,8 +116,9 @@ export class ConferencePanel {
   /**
    * @param {import("./conference_machine.js").Person[]} people
    * @param {boolean} organiser
+   * @param {Map<string, import("./line_watch.js").Line>} lines
    */
-  #renderPeople(people, organiser) {
+  #renderPeople(people, organiser, lines) {
     for (const [pid, row] of this.#rows) {
       if (people.some((each) => each.pid === pid)) continue;
       if (row.element.contains(document.activeElement)) byId("panel-close").focus();
@@ -120,7 +134,7 @@ export class ConferencePanel {
         const next = people.slice(people.indexOf(person) + 1).map(({ pid }) => this.#rows.get(pid)?.element).find((element) => element);
         this.#people.insertBefore(row.element, next ?? null);
       }
-      row.render(person, organiser);
+      row.render(person, organiser, lines.get(person.pid)?.step ?? null);
     }
   }
 }
@@ -139,6 +153,7 @@ class Row {
   element;
   #line = make("div", {});
   #code = make("output", { class: "safety-code" });
+  /** Asked to mute, and has not done so yet. */ #asked = false;
   #safety;
   #compared = /** @type {HTMLInputElement} */ (make("input", { type: "checkbox" }));
   #comparedLabel = make("span", {});
@@ -153,12 +168,13 @@ class Row {
    */
   constructor(pid, handlers) {
     this.#compared.addEventListener("change", () => handlers.compare(pid, this.#compared.checked));
-    const check = make("label", { class: "check-setting" }, this.#compared, make("span", { "data-text": "compared" }), this.#comparedLabel);
     this.#comparedLabel.className = "visually-hidden";
-    const words = make("p", { class: "safety" }, make("span", { "data-text": "safety_code" }), " ", this.#code);
-    this.#safety = make("div", { class: "person-safety" }, words, check);
+    const check = make("label", { class: "check-setting" }, this.#compared, make("span", { "data-text": "compared" }), this.#comparedLabel);
+    const code = make("p", { class: "safety" }, make("span", { class: "visually-hidden", "data-text": "safety_code" }), " ", this.#code);
+    this.#safety = make("div", { class: "person-safety" }, check, code);
     this.#mute = button({ class: "button button-quiet", "data-testid": "ask-mute" }, "ask_mute", () => {
       handlers.askToMute(pid);
+      this.#asked = true;
       handlers.announce(text("mute_was_asked"));
     });
     this.#remove = button({ class: "button button-quiet", "data-testid": "remove" }, "remove", () => this.#ask(true));
@@ -184,9 +200,13 @@ class Row {
   /**
    * @param {import("./conference_machine.js").Person} person
    * @param {boolean} organiser the own role
+   * @param {import("../quality.js").Step | null} quality of its line
    */
-  render({ name, role, here, microphone, safetyCode, compared }, organiser) {
-    this.#line.replaceChildren(personLine(name, role === "organiser", here ? (microphone ? null : "microphone_off") : "person_away"));
+  render({ name, role, here, microphone, safetyCode, compared }, organiser, quality) {
+    if (!microphone) this.#asked = false;
+    const notes = !here ? ["person_away"] : [safetyCode === "" && "person_unverified", !microphone && "microphone_off", quality && `line_${quality}`];
+    if (here && this.#asked) notes.push("mute_was_asked");
+    this.#line.replaceChildren(personLine(name, role === "organiser", notes.filter((note) => typeof note === "string")));
     this.#safety.hidden = safetyCode === "";
     this.#code.textContent = safetyCode.replace(/^(...)/, "$1 ");
     this.#compared.checked = compared;
@@ -202,11 +222,11 @@ class Row {
 /**
  * @param {string} name
  * @param {boolean} organiser
- * @param {string | null} note key of a text
+ * @param {string[]} notes keys of texts
  */
-function personLine(name, organiser, note) {
-  const notes = [organiser ? text("organiser") : "", note === null ? "" : text(note)].filter((words) => words !== "");
+function personLine(name, organiser, notes) {
+  const words = [...(organiser ? ["organiser"] : []), ...notes].map((key) => text(key));
   const line = make("p", { class: "person-line" }, make("bdi", {}, name));
-  if (notes.length > 0) line.append(make("span", { class: "person-note" }, notes.join(" · ")));
+  if (words.length > 0) line.append(make("span", { class: "person-note" }, words.join(" · ")));
   return line;
 }

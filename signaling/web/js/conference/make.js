@@ -2,6 +2,8 @@
  * Elements that are made by scripts: a two-party visit shall not fetch what it never shows.
  */
 
+import { byId } from "../elements.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
@@ -38,7 +40,19 @@ export function icon(name, label) {
   return svg;
 }
 
-const ICONS_OF_CONFERENCES = new Set(["pin", "next", "previous", "speaking"]);
+const ICONS_OF_CONFERENCES = new Set(["pin", "next", "previous", "speaking", "speaker-view"]);
+
+/**
+ * The focus must not get lost with what goes.
+ *
+ * @param {HTMLElement} element of the stage
+ * @param {boolean} shown
+ */
+export function show(element, shown) {
+  const focused = element.contains(document.activeElement);
+  element.hidden = !shown;
+  if (focused && !shown) byId("stage-heading").focus();
+}
 
 /**
  * @param {Record<string, string | boolean>} attributes

@@ -114,6 +114,12 @@ export class People {
     });
   }
 
+  /** @returns {number} of those who are let in and have failed to prove the secret; of who is known by name, its own line tells it */
+  get strangers() {
+    const isStrange = ({ admitted, here, doubted, epoch }) => admitted && here && doubted && epoch === null;
+    return this.#own.admitted ? [...this.#peers.values()].filter(isStrange).length : 0;
+  }
+
   /** @returns {{ pid: string, name: string, since: string | null }[]} who waits, for who decides */
   lobby() {
     if (!this.decides) return [];
@@ -257,7 +263,7 @@ export class People {
     peer.agreeAt = null;
     // Another channel has other digits: what was compared before says nothing about it.
     peer.safetyCode = safetyCode;
-    peer.compared = false;
+    peer.compared = peer.doubted = false;
     this.#do({ do: "paired", peer: pid, ok: true });
     this.#greet(pid, peer);
     this.#guesses.count(peer.index, "agreed");
@@ -292,6 +298,7 @@ export class People {
     if (peer === undefined) return;
     this.#do({ do: "paired", peer: pid, ok: false });
     this.#unseal(peer, now);
+    peer.doubted = true;
     peer.agreeAt = now + (this.#isA(peer) ? AGREE_AGAIN_MS.first : AGREE_AGAIN_MS.second);
     this.#guessed(pid, peer, "failed");
   }
