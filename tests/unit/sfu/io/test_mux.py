@@ -360,6 +360,7 @@ async def test_what_was_gathered_does_not_overtake_what_waits() -> None:
     sock.bind(("127.0.0.1", 0))
     sock.setblocking(False)  # noqa: FBT003  # its only argument
     async with running(sock, gathering=gathering) as (made, _), udp_endpoint() as client:
+        made.admit(address_of(client), SESSION)
         sock.is_full = True
         made.send(b"waits", address_of(client))
         made.flush()
