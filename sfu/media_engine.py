@@ -158,8 +158,8 @@ class MediaEngine(Protocol):
     ) -> None:
         """Begin a session: one PeerConnection whose DTLS handshake is done."""
 
-    def set_address(self, session: SessionId, address: TransportAddress) -> None:
-        """Send to another address from now on: the session has nominated it."""
+    def set_address(self, session: SessionId, address: TransportAddress | None) -> None:
+        """Send to another address from now on, which the session has nominated; None: to nobody, until there is one."""
 
     def set_extensions(self, session: SessionId, extensions: Extensions) -> None:
         """Know more header extensions of a session: a later negotiation adds some, and changes and takes away none."""

@@ -425,6 +425,8 @@ class PeerConnections:
                     peer.addresses.discard(event.address)
                     if peer.chosen == event.address:
                         peer.chosen = None
+                        if peer.is_connected:
+                            self.engine.set_address(peer.session, None)
             case AddressChosen() if peer is not None:
                 peer.chosen = event.address
                 if peer.is_connected:

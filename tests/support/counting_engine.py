@@ -37,7 +37,7 @@ class CountingEngine:
         self.send = send
         self.counts: Counter[str] = Counter()
         self.keys: dict[SessionId, SrtpKeys] = {}
-        self.addresses: dict[SessionId, list[TransportAddress]] = {}
+        self.addresses: dict[SessionId, list[TransportAddress | None]] = {}
         self.extensions: dict[SessionId, Extensions] = {}
         self.removed: list[SessionId] = []
         self.plain: dict[SessionId, list[bytes]] = {}
@@ -53,7 +53,7 @@ class CountingEngine:
         self.plain[session] = []
         self._inbound[session] = srtp(keys.profile, keys.inbound, pylibsrtp.Policy.SSRC_ANY_INBOUND)
 
-    def set_address(self, session: SessionId, address: TransportAddress) -> None:
+    def set_address(self, session: SessionId, address: TransportAddress | None) -> None:
         self.addresses[session].append(address)
 
     def set_extensions(self, session: SessionId, extensions: Extensions) -> None:

@@ -905,6 +905,19 @@ class EngineContract(ABC):
         Camera(stage).send(key=True)
         assert len(stage.bob.rtp) == 1
 
+    def test_nothing_leaves_for_a_session_whose_address_is_gone_until_there_is_another_one(self, stage: Stage) -> None:
+        stage.publish_camera()
+        stage.show_camera()
+        camera = Camera(stage)
+        camera.send(key=True)
+        stage.engine.set_address(BOB, None)
+        camera.send()
+        camera.send()
+        assert len(stage.bob.rtp) == 1
+        stage.engine.set_address(BOB, stage.bob.address)
+        camera.send()
+        assert len(stage.bob.rtp) == 2
+
     def test_extensions_that_a_later_negotiation_adds_are_understood_from_then_on(self, stage: Stage) -> None:
         carol = stage.join(SessionId(3), Extensions(mid=GIVEN.mid))
         stage.engine.add_up_track(carol.session, MICROPHONE, UpTrack(Kind.AUDIO, "1", (OPUS_UP,)))

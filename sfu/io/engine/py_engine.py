@@ -129,8 +129,8 @@ class PyEngine:
             state.line = self._express.Line(self._send, *srtp.sender(), address, estimator is not None)
         self._ssrcs[session] = {}
 
-    def set_address(self, session: SessionId, address: TransportAddress) -> None:
-        """Send to another address from now on."""
+    def set_address(self, session: SessionId, address: TransportAddress | None) -> None:
+        """Send to another address from now on; None: to nobody."""
         self._sessions[session].aim(address)
 
     def remove_session(self, session: SessionId) -> None:

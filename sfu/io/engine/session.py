@@ -136,14 +136,18 @@ class Session:
         self.checked_at = float("-inf")
         self.reported_at = float("-inf")
         self.told = estimator.bits_per_second if estimator is not None else 0.0
-        self._address = address
+        self._address: TransportAddress | None = address
         self._estimator = estimator
         self._send = send
 
-    def aim(self, address: TransportAddress) -> None:
-        """Send to another address from now on."""
+    def aim(self, address: TransportAddress | None) -> None:
+        """Send to another address from now on; None: to nobody."""
         self._address = address
-        if self.line is not None:
+        if self.line is None:
+            return
+        if address is None:
+            self.line.is_open = False  # all packets come here, and stay
+        else:
             self.line.aim(address)
 
     @property
@@ -228,6 +232,9 @@ class Session:
         except SrtpError:
             counters["dropped_unsendable"] += 1
             return
+        if self._address is None:
+            counters["dropped_unsendable"] += 1
+            return
         counters["packets_out"] += 1
         counters["bytes_out"] += len(datagram)
         self._send(datagram, self._address)
@@ -244,7 +251,7 @@ class Session:
             self.number = following
         else:
             line.number = following
-            line.is_open = estimator is None or estimator.is_plain
+            line.is_open = self._address is not None and (estimator is None or estimator.is_plain)
         return number
 
     def send_rtcp(self, packet: bytes) -> None:
@@ -252,6 +259,9 @@ class Session:
         try:
             datagram = self.srtp.protect_rtcp(packet)
         except SrtpError:
+            self.counters["dropped_unsendable"] += 1
+            return
+        if self._address is None:
             self.counters["dropped_unsendable"] += 1
             return
         self.counters["rtcp_out"] += 1

@@ -101,7 +101,9 @@ async def test_a_publisher_connects_and_its_packets_are_authentic(ip: str) -> No
 async def test_what_the_engine_sends_reaches_the_client() -> None:
     async with meeting() as (worker, client):
         session, _ = await published(worker, client)
-        worker.engine.send(b"\x80 from the engine", worker.engine.addresses[session][-1])
+        address = worker.engine.addresses[session][-1]
+        assert address is not None
+        worker.engine.send(b"\x80 from the engine", address)
         while (datagram := await client.endpoint.receive())[0] != 0x80:
             pass
         assert datagram == b"\x80 from the engine"
