@@ -133,6 +133,9 @@ _NAMES: Final = """() => {
   const note = () => { if (read() !== shown.at(-1)) shown.push(read()); };
   new MutationObserver(note).observe(tiles, { subtree: true, childList: true, characterData: true });
 }"""
+_PEOPLE: Final = """() => Object.fromEntries(
+  [...document.querySelectorAll("[data-testid=people] > li:has(output)")].map((row) =>
+    [row.querySelector("bdi").textContent, row.querySelector("output").textContent]))"""
 _WEIGHT: Final = """() => {
   const open = window.__connections.filter(({ connectionState }) => connectionState !== "closed");
   const lines = ({ localDescription }) => localDescription?.sdp.match(/^m=/gm)?.length ?? 0;
@@ -179,6 +182,7 @@ class Attendee(Participant):
         """Open a tab with a small camera; `script` runs before any script of the page."""
         super().__init__(browser, viewport=VIEWPORT, script=_WITNESS + SMALL_CAMERA + script)
         self.name = name
+        self.page.set_default_timeout(PATIENCE_MS)
 
     @property
     def pid(self) -> str:
@@ -255,10 +259,9 @@ class Attendee(Participant):
             raise AssertionError(f"{self.name}: not {arg}: {state} {self.complaints}") from None
 
     def people(self) -> dict[str, str]:
-        """The safety codes that the panel shows, by the names of the others."""
-        self.open_panel()
-        rows = self.page.get_by_test_id("people").get_by_role("listitem").filter(has=self.page.locator("output"))
-        return {row.locator("bdi").inner_text(): row.locator("output").inner_text() for row in rows.all()}
+        """The safety codes that the panel shows, or would show if it were open, by the names of the others."""
+        read: dict[str, str] = self.page.evaluate(_PEOPLE)
+        return read
 
     def row_of(self, other: "Attendee") -> Locator:
         """Somebody else in the panel."""
@@ -347,7 +350,11 @@ class Meeting:
             visitor = self.visit(name, script=script)
             if self.people:
                 assert visitor.text("waiting-text") == LOBBY
-                self.organiser.let_in(name)
+                try:
+                    self.organiser.let_in(name)
+                except AssertionError as error:
+                    states = [(each.name, each.page.evaluate(_STATE), each.complaints) for each in self._visitors]
+                    raise AssertionError(f"{name} is not let in: {states}") from error
             visitor.page.get_by_test_id("conference").wait_for(state="visible", timeout=PATIENCE_MS)
             self.people.append(visitor)
         return self.people[-len(names) :]
@@ -380,6 +387,9 @@ def meeting(browser: Browser, service: Service, participants: int) -> Iterator[M
     begun = Meeting(browser, service, participants)
     try:
         yield begun
+    except BaseException as error:
+        error.add_note(f"the pages complained: {begun.complaints}")
+        raise
     finally:
         begun.close()
-    assert begun.complaints == []
+    assert not begun.complaints, begun.complaints

@@ -109,7 +109,10 @@ _JUDGE: Final = """async ([kind, frames]) => {
   return verdict;
 }"""
 _OPEN: Final = """async ([kind, frames, keys]) => {
-  const { FrameOpener, clearPrefixLength, decodeHeader } = await import("/js/conference/sframe.js");
+  const { FrameOpener, clearPrefixLength, decodeHeader, metadataOf } = await import("/js/conference/sframe.js");
+  const source = kind === "audio" ? "microphone" : "camera";
+  // A format that names the source of a frame authenticates it, too.
+  const metadata = (clear) => metadataOf?.(source, clear) ?? clear;
   const bytes = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
   const text = (data) => btoa(String.fromCharCode(...data));
   const key = (base) => Uint8Array.from(base.match(/../g), (digits) => parseInt(digits, 16));
@@ -123,7 +126,7 @@ _OPEN: Final = """async ([kind, frames, keys]) => {
     const header = decodeHeader(sealed);
     for (const [kid, opener] of openers) {
       if (kid !== header.kid) continue;
-      const plain = await opener.open(header, sealed, clear).catch((error) => {
+      const plain = await opener.open(header, sealed, metadata(clear), source).catch((error) => {
         if (error.fault !== "forged") throw error;
         return null;
       });
