@@ -91,6 +91,8 @@ class LocalBook:
         limit = self._signaling.conference_limit
         if participants > 1 and tier is not Tier.PLUS:
             raise BookError("more than one participant needs the tier plus")
+        if participants > 1 and (reason := self._signaling.why_no_conferences) is not None:
+            raise BookError(f"no conferences here: {reason}")
         if participants >= limit:
             raise BookError(f"at most {limit} people may meet, the organiser included (signaling.max_participants)")
         try:

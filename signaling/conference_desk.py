@@ -1,4 +1,4 @@
-"""The desk of the conferences of a lobby: organisers decide at it, and everybody admitted asks for media at it.
+"""The desk of the conferences of a lobby: who is in charge decides at it, and everybody admitted asks for media at it.
 
 It decides nothing that `ConferenceRoom` does not; it turns what clients say into calls of the room, what comes of them
 into messages, and keeps the media server up to date about who is admitted (docs/conferences.md).
@@ -44,6 +44,7 @@ from signaling.conference_messages import (
     Remove,
     Restart,
     SideState,
+    StandIn,
     Subscribed,
     SubscribeOffer,
     Track,
@@ -63,6 +64,10 @@ TALK_LIMIT = 2  # people who may meet where there are no conferences
 
 class TierMissing(Exception):
     """A conference is planned for an organisation that has not booked them."""
+
+
+class NoConferences(Exception):
+    """There is no media server, or the settings allow only two people to meet."""
 
 
 class Hall(NamedTuple):
@@ -111,13 +116,13 @@ class ConferenceDesk:
             opened_at: monotonic instant.
 
         Raises:
-            RoomFull: only two people may meet here.
+            NoConferences: only two people may meet here.
             TierMissing: its organisation has not booked conferences.
         """
         if appointment.tier is not Tier.PLUS:
             raise TierMissing
         if not self._has_media or limit <= TALK_LIMIT:
-            raise RoomFull(TALK_LIMIT)
+            raise NoConferences
         return ConferenceRoom(appointment, claims_per_seat, opened_at, limit=limit)
 
     def settle(self, room: ConferenceRoom) -> None:
@@ -134,6 +139,25 @@ class ConferenceDesk:
                 self._commands.append(Enter(room_id, claim.pid))
         if not entered:
             del self._entered[room_id]
+
+    def hand_over(self, room: ConferenceRoom) -> None:
+        """Tell everybody whom it concerns that somebody else is in charge, if that is so.
+
+        An organiser who takes the seat is not told anything here: it has not even heard `joined` yet.
+        """
+        change = room.pass_charge()
+        if change is None:
+            return
+        before, after = change
+        if any(claim is not None and claim.role is Role.PARTICIPANT for claim in change):
+            for claim in room.admitted():
+                if claim.client is not None and claim.role is Role.PARTICIPANT:
+                    self._hall.send(claim.client, _stand_in(room))
+        for waiting in [claim for claim in room.claims() if not claim.confirmed]:
+            if before is not None and before.role is Role.PARTICIPANT and before.pid in room:
+                self._introduce(room, before, waiting, present=False)
+            if after is not None and after.role is Role.PARTICIPANT:
+                self._introduce(room, after, waiting, present=True)
 
     def receive(self, room: ConferenceRoom, claim: Claim, message: ConferenceRequest, now: float) -> None:
         """Take what a client says to its conference.
@@ -164,17 +188,23 @@ class ConferenceDesk:
         An answer to `publish` is not among it: whoever did not get it makes the offer anew.
         """
         known = self._entered.get(room.appointment.room_id, {}).get(claim.pid)
-        return iter(known.said.values() if known is not None else ())
+        if known is None:
+            return
+        if room.stand_in is not None:
+            yield _stand_in(room)
+        yield from known.said.values()
 
     def poll_command(self) -> MediaCommand | None:
         """Return the next thing to do at the media server."""
         return self._commands.popleft() if self._commands else None
 
-    # --- what organisers decide ---
+    # --- what is decided by whom is in charge ---
 
     def _decide(self, room: ConferenceRoom, claim: Claim, message: OrganiserRequest, now: float) -> None:
-        if claim.role is not Role.ORGANISER:
-            raise MessageError(MessageFault.UNEXPECTED, "not from a participant")
+        if not claim.confirmed:
+            raise MessageError(MessageFault.UNEXPECTED, "not before admission")
+        if room.in_charge is not claim:
+            return  # it may just have been
         match message:
             case Admit(peer=peer, ok=True):
                 self._admit(room, peer, now)
@@ -208,11 +238,19 @@ class ConferenceDesk:
         self._hall.send(waiting.client, Admitted())
         if room.locked:
             self._hall.send(waiting.client, Locked(locked=True))
+        if room.stand_in is not None:
+            self._hall.send(waiting.client, _stand_in(room))
         for other in room.present_beside(claim):
             if other not in known:
                 self._hall.send(waiting.client, announce(room, other, claim))
             if other.client is not None:
                 self._hall.send(other.client, announce(room, claim, other))
+
+    def _introduce(self, room: ConferenceRoom, one: Claim, other: Claim, *, present: bool) -> None:
+        """Tell two of each other, as long as both have a socket: who comes back hears of the others anyway."""
+        if one.client is not None and other.client is not None:
+            self._hall.send(one.client, announce(room, other, one, present=present))
+            self._hall.send(other.client, announce(room, one, other, present=present))
 
     def _send_away(self, room: ConferenceRoom, claim: Claim | None, code: ErrorCode, now: float) -> None:
         if claim is None:
@@ -255,6 +293,10 @@ class ConferenceDesk:
 def show_seat(room: ConferenceRoom, claim: Claim) -> ConferenceSeat:
     """Say what `joined` tells of a seat in a conference."""
     return ConferenceSeat(index=claim.number, limit=room.limit, admitted=claim.confirmed, locked=room.locked)
+
+
+def _stand_in(room: ConferenceRoom) -> StandIn:
+    return StandIn(pid=room.stand_in.pid if room.stand_in is not None else None)
 
 
 def _word(said: MediaMessage) -> ConferenceNews:

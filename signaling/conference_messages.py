@@ -20,7 +20,7 @@ Pixels = Annotated[int, Field(ge=0, le=MAX_PIXELS)]
 
 
 class Admit(Message):
-    """Let somebody in who waits, or send it away; from an organiser."""
+    """Let somebody in who waits, or send it away; from who is in charge."""
 
     type: Literal["admit"] = "admit"
     peer: OpaqueId
@@ -28,14 +28,14 @@ class Admit(Message):
 
 
 class Remove(Message):
-    """Send a participant away, who may come back into the lobby; from an organiser."""
+    """Send a participant away, who may come back into the lobby; from who is in charge."""
 
     type: Literal["remove"] = "remove"
     peer: OpaqueId
 
 
 class Lock(Message):
-    """Let nobody else come, or again; from an organiser."""
+    """Let nobody else come, or again; from who is in charge."""
 
     type: Literal["lock"] = "lock"
     locked: bool
@@ -109,6 +109,13 @@ class Locked(Message):
     locked: bool
 
 
+class StandIn(Message):
+    """A participant decides in place of the organiser; without `pid` nobody does any more."""
+
+    type: Literal["stand_in"] = "stand_in"
+    pid: OpaqueId | None = None
+
+
 class PublishAnswer(Message):
     """The answer to `publish`."""
 
@@ -155,4 +162,6 @@ class SideState(Message):
     reason: str | None = None
 
 
-ConferenceNews = Admitted | Locked | PublishAnswer | SubscribeOffer | LoudestSpeakers | UnwantedLayers | SideState
+ConferenceNews = (
+    Admitted | Locked | StandIn | PublishAnswer | SubscribeOffer | LoudestSpeakers | UnwantedLayers | SideState
+)

@@ -32,12 +32,16 @@ class ConferenceRoom(Room):
     Attributes:
         limit: people who may meet, the organiser included.
         locked: no participant can come who has no claim.
+        in_charge: who decides about the others, and whom those who wait may meet: the organiser, or who stands in.
+            It may have gone, until `pass_charge` was called.
     """
 
     def __init__(self, appointment: Appointment, claims_per_seat: int, opened_at: float, *, limit: int) -> None:
         super().__init__(appointment, claims_per_seat, opened_at)
         self.limit = min(limit, appointment.participants + 1)
         self.locked = False
+        self.in_charge: Claim | None = None
+        self._was_in_charge: Claim | None = None  # at the last `pass_charge`
 
     def add(self, claim: Claim) -> Claim | None:
         """Put a new claim on its seat. An organiser is admitted by that; an earlier one without a socket no longer is.
@@ -97,6 +101,26 @@ class ConferenceRoom(Room):
         claim.waiting_since = None
         return claim, self._evict_rivals(claim)
 
+    def pass_charge(self) -> tuple[Claim | None, Claim | None] | None:
+        """Give the charge to the organiser, and without one to a participant: of those admitted to the lowest number.
+
+        Who is in charge stays so without a socket, for as long as it has its claim; and no participant who is let in
+        later takes the charge from another one.
+
+        Returns:
+            Who was in charge at the last call and who is now, if these are two.
+        """
+        first = min(self.admitted(), key=lambda claim: claim.number, default=None)
+        if self.stand_in is None or self.stand_in.pid not in self or (first and first.role is Role.ORGANISER):
+            self.in_charge = first
+        before, self._was_in_charge = self._was_in_charge, self.in_charge
+        return None if before is self.in_charge else (before, self.in_charge)
+
+    @property
+    def stand_in(self) -> Claim | None:
+        """Who decides in place of the organiser, if somebody does."""
+        return self.in_charge if self.in_charge is not None and self.in_charge.role is Role.PARTICIPANT else None
+
     def find(self, pid: str) -> Claim | None:
         """Find a claim, whoever has it, with a socket or without."""
         return self._claims.get(pid)
@@ -118,13 +142,13 @@ class ConferenceRoom(Room):
     def reachable(self, claim: Claim, peer: str) -> Claim | None:
         """Find the client that `claim` may speak to under this id: present, and not hidden from it."""
         other = self._claims.get(peer)
-        if other is None or other is claim or other.client is None or not _may_meet(claim, other):
+        if other is None or other is claim or other.client is None or not self._may_meet(claim, other):
             return None
         return other
 
     def present_beside(self, claim: Claim) -> Iterator[Claim]:
         """List the other claims that have a socket and hear of this one, as it does of them."""
-        return (other for other in super().present_beside(claim) if _may_meet(claim, other))
+        return (other for other in super().present_beside(claim) if self._may_meet(claim, other))
 
     def trusts(self, claim: Claim) -> bool:
         """Tell whether an organiser has let the claim in. An organiser itself has shown no more than a locator."""
@@ -136,15 +160,13 @@ class ConferenceRoom(Room):
     def _put_in_charge(self, claim: Claim) -> None:
         for other in self._seat(claim.role, claim.number):
             other.confirmed = other is claim
+        self.in_charge = claim
 
     def _check_place(self, claim: Claim) -> None:
         taken = {other.number for other in self.admitted() if other.role is Role.PARTICIPANT}
         if len(taken - {claim.number}) >= self.limit - 1:
             raise RoomFull(self.limit)
 
-
-def _may_meet(claim: Claim, other: Claim) -> bool:
-    """Admitted people meet each other; who waits meets organisers in charge, who are admitted, and nobody else."""
-    if claim.confirmed and other.confirmed:
-        return True
-    return any(one.confirmed and one.role is Role.ORGANISER for one in (claim, other))
+    def _may_meet(self, claim: Claim, other: Claim) -> bool:
+        """Admitted people meet each other; who waits meets whoever is in charge, and nobody else."""
+        return (claim.confirmed and other.confirmed) or self.in_charge in (claim, other)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from signaling import events
 from signaling.appointments import Appointment, EntryRefused, EntryWindow, Seat
-from signaling.conference_desk import ConferenceDesk, Hall, TierMissing, show_seat
+from signaling.conference_desk import ConferenceDesk, Hall, NoConferences, TierMissing, show_seat
 from signaling.conference_media import MediaCommand, MediaMessage
 from signaling.conference_messages import ConferenceRequest
 from signaling.conference_room import ConferenceRoom, RoomFull, RoomLocked
@@ -253,7 +253,7 @@ class Lobby:
         try:
             window.admit(utc)
             record.place = self._take_seat(client, record, seat, now)
-        except (EntryRefused, SeatTaken, RoomFull, RoomLocked, TierMissing) as refusal:
+        except (EntryRefused, SeatTaken, RoomFull, RoomLocked, TierMissing, NoConferences) as refusal:
             self._refuse_join(client, explain_refusal(refusal, seat.appointment))
         else:
             self._count_out(record)
@@ -692,6 +692,8 @@ class Lobby:
         """Take down that the claims of a room have changed."""
         if isinstance(room, ConferenceRoom):
             self._desk.settle(room)
+            if not self._draining:  # else everybody has been sent away
+                self._desk.hand_over(room)
         if self._changes is not None:
             self._changes[room.appointment.room_id] = None
 

@@ -25,6 +25,7 @@ class ErrorCode(StrEnum):
     RATE_LIMITED = "rate_limited"
     OVERLOAD = "overload"
     TIER = "tier"
+    NO_CONFERENCES = "no_conferences"
     ROOM_FULL = "room_full"
     LOCKED = "locked"
     REFUSED = "refused"

@@ -1,14 +1,14 @@
 """Why a client is not seated, in the words of the protocol."""
 
 from signaling.appointments import Appointment, EntryRefused, TooEarly
-from signaling.conference_desk import TierMissing
+from signaling.conference_desk import NoConferences, TierMissing
 from signaling.conference_room import RoomFull, RoomLocked
 from signaling.messages import Error, ErrorCode
 from signaling.room import SeatTaken
 
 
 def explain_refusal(
-    refusal: EntryRefused | SeatTaken | RoomFull | RoomLocked | TierMissing, appointment: Appointment
+    refusal: EntryRefused | SeatTaken | RoomFull | RoomLocked | TierMissing | NoConferences, appointment: Appointment
 ) -> Error:
     """Say why a seat of this appointment cannot be taken."""
     match refusal:
@@ -24,3 +24,5 @@ def explain_refusal(
             return Error(code=ErrorCode.LOCKED)
         case TierMissing():
             return Error(code=ErrorCode.TIER)
+        case NoConferences():
+            return Error(code=ErrorCode.NO_CONFERENCES)

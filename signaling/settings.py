@@ -198,6 +198,13 @@ class SignalingSettings(BaseModel, frozen=True, extra="forbid"):
         """People in a conference, the organiser included; 2 where there are no conferences."""
         return 2 if self.redis_url.get_secret_value() else self.max_participants
 
+    @property
+    def why_no_conferences(self) -> str | None:
+        """What in these settings keeps more than two people from meeting; None where nothing does."""
+        if self.redis_url.get_secret_value():
+            return "nodes that share their rooms (signaling.redis_url) have none yet"
+        return "signaling.max_participants is 2" if self.max_participants <= 2 else None
+
     @model_validator(mode="after")
     def _conferences_are_at_one_node(self) -> Self:
         if (

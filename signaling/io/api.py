@@ -187,9 +187,14 @@ class AppointmentApi:
         return start
 
     def _check_participants(self, participants: int, tier: Tier) -> None:
-        limit = self._settings.conference_limit if self._has_media else 2
-        if participants > 1 and tier is not Tier.PLUS:
+        if participants == 1:
+            return
+        if tier is not Tier.PLUS:
             raise ApiRefused(ApiFault.TIER, "more than one participant needs the tier plus")
+        no_media = None if self._has_media else "there is no sfu among the services"
+        if (reason := self._settings.why_no_conferences or no_media) is not None:
+            raise ApiRefused(ApiFault.TOO_MANY_PARTICIPANTS, f"participants: no conferences here, {reason}")
+        limit = self._settings.conference_limit
         if participants >= limit:
             raise ApiRefused(ApiFault.TOO_MANY_PARTICIPANTS, f"participants: at most {limit} people may meet here")
 

@@ -118,14 +118,40 @@ def test_an_organiser_who_reloads_is_back_without_asking_and_everybody_is_seen_a
 
 def test_who_is_removed_is_told_and_may_ask_to_be_let_in_again(people: list[Participant]) -> None:
     doctor, petra, uwe = people
-    doctor.page.get_by_test_id("menu-button").click()
-    row = doctor.page.get_by_test_id("people").get_by_role("listitem").filter(has_text=UWE)
-    row.get_by_test_id("remove").click()
-    row.get_by_test_id("remove-confirm").click()
+    remove(doctor, UWE)
     assert "entfernt" in uwe.text("error-text")
     expect(petra.page.locator(".conference-tile")).to_have_count(2, timeout=CONNECT_MS)
     uwe.page.get_by_test_id("join-button").click()
     assert uwe.text("waiting-text") == "Bitte warten – Sie werden gleich eingelassen."
+
+
+def test_when_the_organiser_has_gone_a_participant_lets_in_who_waits_and_the_organiser_may_come_back(
+    people: list[Participant],
+) -> None:
+    doctor, petra, uwe = people
+    remove(doctor, UWE)
+    assert "entfernt" in uwe.text("error-text")
+    uwe.page.get_by_test_id("join-button").click()
+    assert uwe.text("waiting-text") == "Bitte warten – Sie werden gleich eingelassen."
+    doctor.hang_up()
+    doctor.text("ended-text")
+    expect(petra.page.get_by_test_id("knock")).to_contain_text(f"{UWE} möchte teilnehmen.", timeout=CONNECT_MS)
+    petra.page.get_by_test_id("knock-admit").click()
+    for person in (petra, uwe):
+        expect(person.page.locator(".conference-tile")).to_have_count(2, timeout=CONNECT_MS)
+        await_flow(person, 1)
+    doctor.page.get_by_test_id("rejoin-button").click()
+    expect(doctor.page.locator(".conference-tile")).to_have_count(3, timeout=CONNECT_MS)
+    petra.page.get_by_test_id("menu-button").click()
+    expect(petra.page.get_by_test_id("lock-button")).to_be_hidden()
+
+
+def remove(doctor: Participant, name: str) -> None:
+    """Send somebody away by the panel."""
+    doctor.page.get_by_test_id("menu-button").click()
+    row = doctor.page.get_by_test_id("people").get_by_role("listitem").filter(has_text=name)
+    row.get_by_test_id("remove").click()
+    row.get_by_test_id("remove-confirm").click()
 
 
 def await_flow(person: Participant, count: int, *, later_ms: float = 0) -> None:

@@ -385,6 +385,8 @@ def test_a_well_formed_message_is_heard_without_what_does_not_belong_to_it(run: 
     "said",
     [
         "{ type: 'locked' }",
+        "{ type: 'stand_in', pid: '<' }",
+        "{ type: 'stand_in', pid: null }",
         "{ type: 'published', sdp: 'x'.repeat(60_001) }",
         "{ type: 'subscribe', sdp: '', version: 1, tracks: { 0: { pid: '<', source: 'camera' } } }",
         "{ type: 'subscribe', sdp: '', version: 1, tracks: { 0: { pid: 'p', source: 'ear' } } }",
@@ -397,6 +399,242 @@ def test_a_well_formed_message_is_heard_without_what_does_not_belong_to_it(run: 
 )
 def test_what_the_server_says_against_the_protocol_is_not_heard(run: Run, said: str) -> None:
     assert run(f"return readServerMessage({said});") is None
+
+
+# --- who stands in for the organiser ---
+
+
+def test_a_stand_in_decides_as_soon_as_the_organiser_has_taken_leave_and_no_longer_than_until_it_is_back(
+    run: Run,
+) -> None:
+    seen = run("""
+      const m = inside(1);
+      for (const index of [0, 2]) meet(m, index, 0);
+      const decides = () => m.view().conference.organiser;
+      m.server({ type: "stand_in", pid: "me" }, 1);
+      const seen = [decides()]; // the organiser is here: whatever the server says
+      says(m, 0, "bye", 2);
+      seen.push(decides());
+      did(m);
+      meet(m, 3, 3, false);
+      const lobby = m.view().conference.lobby.map(({ name }) => name);
+      did(m);
+      m.admit("p3", true);
+      m.lock(true);
+      m.askToMute("p2");
+      m.remove("p2", 4);
+      const orders = did(m);
+      m.server({ type: "stand_in" }, 5);
+      seen.push(decides());
+      m.admit("p3", true);
+      return [seen, lobby, orders.slice(0, 4), did(m).filter((each) => each.startsWith("admit"))];""")
+    orders = ["admit p3 true", "lock", "mute to p2", "remove p2"]
+    assert seen == [[False, True, False], ["Person 3"], orders, []]
+
+
+def test_the_word_of_a_stand_in_counts_only_without_an_organiser(run: Run) -> None:
+    seen = run("""
+      const m = inside(1);
+      for (const index of [0, 2, 3]) meet(m, index, 0);
+      const asked = () => m.view().conference.muteAskedBy;
+      m.server({ type: "stand_in", pid: "p2" }, 1);
+      says(m, 2, "mute", 1);
+      says(m, 2, "removed", 1, { pid: "p3" });
+      const before = [asked(), people(m).length];
+      says(m, 0, "bye", 2);
+      says(m, 3, "mute", 3); // who does not stand in
+      const stranger = asked();
+      says(m, 2, "mute", 3);
+      says(m, 2, "removed", 3, { pid: "p3" });
+      const roles = m.view().conference.people.map(({ name, role }) => [name, role]);
+      return [before, stranger, asked(), roles];""")
+    assert seen == [[None, 3], None, "Person 2", [["Person 2", "organiser"]]]
+
+
+def test_an_organiser_who_only_falls_silent_is_not_stood_in_for_until_it_is_taken_for_gone(run: Run) -> None:
+    seen = run("""
+      const m = inside(1);
+      meet(m, 0, 0);
+      m.server({ type: "stand_in", pid: "me" }, 1_000);
+      m.peer({ pid: "p0", role: "organiser", present: false }, 1_000);
+      const decides = () => m.view().conference.organiser;
+      run(m, 30_999);
+      const before = decides();
+      run(m, 31_000);
+      const after = decides();
+      meet(m, 0, 32_000);
+      return [before, after, decides()];""")
+    assert seen == [False, True, False]
+
+
+def test_an_organiser_takes_no_word_of_a_stand_in(run: Run) -> None:
+    seen = run("""
+      const m = inside();
+      for (const index of [1, 2]) meet(m, index, 0);
+      m.server({ type: "stand_in", pid: "p1" }, 1);
+      says(m, 1, "mute", 2);
+      says(m, 1, "removed", 2, { pid: "p2" });
+      return [m.view().conference.muteAskedBy, people(m), m.view().conference.organiser];""")
+    assert seen == [None, ["Person 1", "Person 2"], True]
+
+
+def test_who_waits_stands_in_for_nobody(run: Run) -> None:
+    seen = run("""
+      const m = inside(1, false);
+      m.server({ type: "stand_in", pid: "me" }, 1);
+      return m.view().conference.organiser;""")
+    assert seen is False
+
+
+# --- what the server may not do with its word ---
+
+
+def test_who_is_said_to_wait_again_hears_no_further_key_and_is_listed_in_the_lobby_only(run: Run) -> None:
+    seen = run("""
+      const m = inside();
+      meet(m, 1, 0);
+      meet(m, 2, 0);
+      run(m, 5_000);
+      did(m);
+      announce(m, 1, 5_000, false);
+      m.verified("p1", "123456", 5_000);
+      m.message("p1", hello(1), 5_000);
+      run(m, 8_000);
+      const orders = did(m);
+      return [people(m), orders.filter((each) => each.startsWith("senderkey")), orders.includes("send_with")];""")
+    assert seen == [["Person 2"], ["senderkey to p2"], True]
+
+
+def test_who_is_told_to_wait_again_sends_nothing_any_more_and_tells_no_key(run: Run) -> None:
+    seen = run("""
+      const m = inside(1);
+      meet(m, 0, 0);
+      meet(m, 2, 0);
+      m.sideChanged("publish", "connected", 0);
+      did(m);
+      m.joined(seat(1, false), 5_000);
+      const orders = did(m);
+      run(m, 8_000);
+      return [orders, people(m), did(m).filter((each) => each.startsWith("senderkey"))];""")
+    assert seen == [["close_conference", "close_channel p0", "close_channel p2"], [], []]
+
+
+def test_who_gets_another_role_from_the_server_has_to_prove_itself_in_it(run: Run) -> None:
+    seen = run("""
+      const m = inside(1);
+      meet(m, 2, 0);
+      meet(m, 3, 0);
+      did(m);
+      m.peer({ pid: "p2", role: "organiser", present: true, index: 2, admitted: true }, 1);
+      says(m, 2, "mute", 2);
+      says(m, 2, "removed", 2, { pid: "p3" });
+      return [m.view().conference.muteAskedBy, people(m), did(m).slice(0, 1)];""")
+    assert seen == [None, ["Person 3"], ["close_channel p2"]]
+
+
+def test_a_page_whose_own_role_changes_goes_no_further(run: Run) -> None:
+    seen = run("""
+      const m = inside(1);
+      m.joined({ ...seat(1, true), role: "organiser" }, 5);
+      return [m.view().phase, m.view().problem.code];""")
+    assert seen == ["form", "unexpected"]
+
+
+@pytest.mark.parametrize("role", ["organise", "participantx", ""])
+def test_nobody_has_a_role_that_there_is_not(run: Run, role: str) -> None:
+    assert (
+        run(f"""
+      const m = inside();
+      m.peer({{ pid: "p1", role: "{role}", present: true, index: 1, admitted: true }}, 0);
+      return did(m);""")
+        == []
+    )
+
+
+def test_a_name_without_a_channel_is_given_up_after_thirty_seconds_whatever_the_server_says(run: Run) -> None:
+    seen = run("""
+      const m = inside();
+      meet(m, 1, 0);
+      meet(m, 2, 0);
+      run(m, 5_000);
+      m.renewed("p1", 5_000);
+      for (let at = 6_000; at < 35_000; at += 1_000) announce(m, 1, at); // here, the server says again and again
+      run(m, 34_999);
+      const before = people(m);
+      did(m);
+      run(m, 38_000);
+      return [before, people(m), did(m).filter((each) => each.startsWith("senderkey"))];""")
+    assert seen == [["Person 1", "Person 2"], ["Person 2"], ["senderkey to p2"]]
+
+
+def test_who_was_given_up_is_known_again_once_it_has_proved_itself(run: Run) -> None:
+    seen = run("""
+      const m = inside();
+      meet(m, 1, 0);
+      m.renewed("p1", 5_000);
+      run(m, 36_000);
+      const without = people(m);
+      did(m);
+      m.verified("p1", "123456", 36_001);
+      m.message("p1", hello(1), 36_001);
+      run(m, 39_000);
+      return [without, people(m), did(m).includes("senderkey to p1")];""")
+    assert seen == [[], ["Person 1"], True]
+
+
+def test_who_was_removed_does_not_come_back_by_the_word_of_the_server(run: Run) -> None:
+    seen = run("""
+      const organiser = inside();
+      for (const index of [1, 2]) meet(organiser, index, 0);
+      organiser.remove("p1", 1);
+      did(organiser);
+      announce(organiser, 1, 2);
+      const participant = inside(2);
+      for (const index of [0, 1]) meet(participant, index, 0);
+      says(participant, 0, "removed", 1, { pid: "p1" });
+      did(participant);
+      announce(participant, 1, 2);
+      return [did(organiser), people(organiser), did(participant), people(participant)];""")
+    assert seen == [["remove p1"], ["Person 2"], [], ["Person 0"]]
+
+
+def test_who_takes_the_seat_of_somebody_who_is_away_gets_keys_as_soon_as_it_is_admitted(run: Run) -> None:
+    seen = run("""
+      const m = inside();
+      meet(m, 1, 0);
+      run(m, 5_000);
+      m.peer({ pid: "p1", role: "participant", present: false }, 5_000);
+      announce(m, 1, 6_000, false, "again");
+      m.verified("again", "654321", 6_000);
+      m.message("again", { ...hello(1), epoch: theirs(9) }, 6_000);
+      did(m);
+      announce(m, 1, 7_000, true, "again");
+      run(m, 9_000);
+      return [people(m), did(m).includes("senderkey to again")];""")
+    assert seen == [["Person 1"], True]
+
+
+def test_hellos_of_ever_new_pages_by_one_channel_make_no_new_keys(run: Run) -> None:
+    seen = run("""
+      const m = inside();
+      meet(m, 1, 0);
+      run(m, 5_000);
+      did(m);
+      for (let n = 0; n < 5; n += 1) m.message("p1", { ...hello(1), epoch: theirs(`f${n}`), name: "Else" }, 5_000 + n);
+      run(m, 9_000);
+      return [people(m), did(m)];""")
+    assert seen == [["Person 1"], []]
+
+
+def test_of_keys_that_come_before_the_admission_is_known_the_newest_are_kept(run: Run) -> None:
+    seen = run("""
+      const m = inside();
+      meet(m, 1, 0, false);
+      for (let generation = 0; generation < 6; generation += 1) says(m, 1, "senderkey", 1, key(1, generation));
+      m.poll();
+      announce(m, 1, 2);
+      return m.poll().filter(({ action }) => action?.do === "receive_with").map(({ action }) => action.kid);""")
+    assert seen == [258, 259, 260, 261]
 
 
 # --- safety codes ---
@@ -455,6 +693,18 @@ def test_sixty_guesses_at_all_seats_together_end_all_agreeing(run: Run) -> None:
       announce(m, 30, 5, false);
       return [orders.filter((each) => each === "agree_no_more").length > 0, did(m), people(m)];""")
     assert seen == [True, [], ["Person 1"]]
+
+
+def test_agreements_that_the_other_side_begins_are_bounded_too(run: Run) -> None:
+    seen = run("""
+      const m = inside();
+      announce(m, 1, 0);
+      for (let n = 0; n < 999; n += 1) { m.verified("p1", "123456", n); m.renewed("p1", n); }
+      const before = did(m).includes("close_channel p1");
+      m.verified("p1", "123456", 1_000);
+      m.renewed("p1", 1_000);
+      return [before, did(m).at(-1)];""")
+    assert seen == [False, "close_channel p1"]
 
 
 # --- connections ---

@@ -231,6 +231,7 @@ def test_the_organiser_lets_in_who_knocks_and_sends_away_whom_it_does_not_know(e
         ("removed", "entfernt"),
         ("room_full", "Dieser Termin ist auf 8 Teilnehmer beschränkt."),
         ("tier", "Konferenzen sind Teil von plus."),
+        ("no_conferences", "Konferenzen sind hier zurzeit nicht möglich."),
     ],
 )
 def test_who_is_sent_away_reads_why(enter: Enter, code: str, words: str) -> None:

@@ -51,6 +51,7 @@ export const WORDS = {
   error_expired: "Dieser Zugangscode ist abgelaufen.",
   error_too_early: "Ihr Termin beginnt am {date} um {time} (deutsche Zeit).",
   error_room_full: "Dieser Termin ist auf {limit} Teilnehmer beschränkt.",
+  error_no_conferences: "Konferenzen sind hier zurzeit nicht möglich. Bitte wenden Sie sich an die Organisation Ihres Termins.",
   error_tier: "Konferenzen sind Teil von plus.",
   error_rate_limited: "Zu viele Versuche. Bitte in {seconds} Sekunden erneut.",
   error_rate_limited_waiting: "Zu viele Versuche.",

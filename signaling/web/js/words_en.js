@@ -49,6 +49,7 @@ export const WORDS = {
   error_expired: "This access code has expired.",
   error_too_early: "Your appointment begins on {date} at {time} (German time).",
   error_room_full: "This appointment is limited to {limit} participants.",
+  error_no_conferences: "Conferences are not possible here at the moment. Please contact the organiser of your appointment.",
   error_tier: "Conferences are part of plus.",
   error_rate_limited: "Too many attempts. Please try again in {seconds} seconds.",
   error_rate_limited_waiting: "Too many attempts.",

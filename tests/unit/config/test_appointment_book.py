@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from pydantic import SecretStr
 
 from config import appointment_book
 from config.appointment_book import AppointmentBook, BookError, LocalBook, RemoteBook, check_server, read_token
@@ -14,6 +15,7 @@ from signaling.appointments import Role, Tier
 from signaling.io.app import WEB_ROOT
 from signaling.io.store import AppointmentStore
 from signaling.organisations import hash_token
+from signaling.settings import SignalingSettings
 from tests.unit.signaling.io.bench import KEY, Bench
 
 TOKEN = "t" * 43
@@ -67,9 +69,25 @@ async def test_both_books_make_list_move_and_cancel(book: AppointmentBook, store
 async def test_neither_book_makes_a_conference_that_nobody_could_hold(book: AppointmentBook) -> None:
     with pytest.raises(BookError, match="needs the tier plus"):
         await book.create(soon(), Tier.BASIS, 2)
-    with pytest.raises(BookError, match=r"at most \d people may meet"):
+    with pytest.raises(BookError, match=r"at most 8 people may meet|no conferences here, there is no sfu"):
         await book.create(soon(), Tier.PLUS, 8)
     assert await book.list_planned() == []
+
+
+@pytest.mark.parametrize(
+    ("signaling", "reason"),
+    [
+        (SignalingSettings(redis_url=SecretStr("redis://localhost")), "signaling.redis_url"),
+        (SignalingSettings(max_participants=2), "max_participants is 2"),
+    ],
+)
+async def test_where_the_settings_allow_no_conferences_the_book_says_why(
+    store: AppointmentStore, signaling: SignalingSettings, reason: str
+) -> None:
+    book = LocalBook(store, Settings().model_copy(update={"signaling": signaling}))
+    with pytest.raises(BookError, match=f"no conferences here: .*{reason}"):
+        await book.create(soon(), Tier.PLUS, 2)
+    assert (await book.create(soon(), Tier.PLUS)).tier is Tier.PLUS
 
 
 @pytest.mark.parametrize("appointment_id", ["0" * 32, "x"])

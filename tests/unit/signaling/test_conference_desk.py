@@ -129,7 +129,9 @@ def test_nobody_is_admitted_by_an_arrival_or_by_what_participants_say(conference
     conference.harness.send(conference.organiser, type="paired", peer=conference.harness.pid(waiting), ok=True)
     assert not of(conference.harness.inbox[waiting], "admitted")
     conference.harness.send(inside, type="admit", peer=conference.harness.pid(waiting), ok=True)
-    assert conference.harness.error(inside) == {"type": "error", "code": "bad_message"}
+    assert inside not in conference.harness.closed
+    conference.harness.send(waiting, type="admit", peer=conference.harness.pid(waiting), ok=True)
+    assert conference.harness.error(waiting) == {"type": "error", "code": "bad_message"}
     assert not of(conference.harness.inbox[waiting], "admitted")
     assert conference.harness.media == [
         Enter(ROOM, conference.pids[conference.organiser]),
@@ -244,6 +246,93 @@ def test_the_conference_goes_on_when_the_organiser_goes_and_comes_back(conferenc
     harness.send(back, type="leave")
     assert waiting not in harness.closed
     assert Leave(ROOM, pid) in harness.media
+
+
+def test_when_the_organiser_has_gone_the_lowest_number_stands_in_and_meets_who_waits(conference: Conference) -> None:
+    harness = conference.harness
+    second, first, waiting = conference.join_and_admit(2), conference.join_and_admit(1), conference.join(3)
+    conference.take(first, second, waiting)
+    gone = conference.peer(conference.organiser, 0, present=False)
+    harness.send(conference.organiser, type="leave")
+    stand_in = {"type": "stand_in", "pid": conference.pids[first]}
+    seen = conference.take(first, second, waiting)
+    assert seen == [
+        [gone, stand_in, conference.peer(waiting, 3, admitted=False)],
+        [gone, stand_in],
+        [gone, conference.peer(first, 1)],
+    ]
+    harness.send(first, type="relay", to=conference.pids[waiting], blob="ke1")
+    harness.send(first, type="admit", peer=conference.pids[waiting], ok=True)
+    assert of(harness.inbox[waiting], "admitted", "stand_in", "relay")[-2:] == [{"type": "admitted"}, stand_in]
+    harness.send(first, type="lock", locked=True)
+    harness.send(first, type="remove", peer=conference.pids[second])
+    assert of(harness.inbox[waiting], "locked") == [{"type": "locked", "locked": True}]
+    assert harness.error(second) == {"type": "error", "code": "removed"}
+
+
+def test_an_organiser_who_only_falls_silent_is_in_charge_until_its_claim_has_ended(conference: Conference) -> None:
+    harness = conference.harness
+    inside, waiting = conference.join_and_admit(1), conference.join(2)
+    harness.disconnect(conference.organiser)
+    conference.take(inside)
+    harness.send(inside, type="admit", peer=conference.pids[waiting], ok=True)
+    assert conference.take(inside) == [[]]
+    harness.advance(30)
+    assert of(harness.inbox[inside], "stand_in") == [{"type": "stand_in", "pid": conference.pids[inside]}]
+    harness.send(inside, type="admit", peer=conference.pids[waiting], ok=True)
+    assert of(harness.inbox[waiting], "admitted")
+
+
+def test_an_organiser_who_comes_back_is_in_charge_at_once(conference: Conference) -> None:
+    harness = conference.harness
+    inside, waiting = conference.join_and_admit(1), conference.join(2)
+    harness.send(conference.organiser, type="leave")
+    conference.take(inside, waiting)
+    back = conference.join(0)
+    own, other = conference.take(inside, waiting)
+    here, unseen = conference.peer(back, 0), conference.peer(waiting, 2, present=False, admitted=False)
+    assert own == [{"type": "stand_in"}, unseen, here]
+    assert other == [conference.peer(inside, 1, present=False), here]
+    assert harness.inbox[back][0]["type"] == "joined"
+    assert not of(harness.inbox[back], "stand_in")
+    harness.send(inside, type="admit", peer=conference.pids[waiting], ok=True)
+    harness.send(inside, type="lock", locked=True)
+    assert not of(harness.inbox[waiting], "admitted")
+    assert not of(harness.inbox[back], "locked")
+    assert inside not in harness.closed
+    harness.send(back, type="admit", peer=conference.pids[waiting], ok=True)
+    assert of(harness.inbox[waiting], "admitted")
+
+
+def test_nobody_who_is_let_in_takes_the_charge_from_who_stands_in(conference: Conference) -> None:
+    harness = conference.harness
+    second, first = conference.join_and_admit(2), conference.join(1)
+    harness.send(conference.organiser, type="leave")
+    conference.take(second)
+    harness.send(second, type="admit", peer=conference.pids[first], ok=True)
+    assert not of(conference.take(second)[0], "stand_in")
+    harness.send(second, type="leave")
+    assert of(harness.inbox[first], "stand_in")[-1] == {"type": "stand_in", "pid": conference.pids[first]}
+
+
+def test_who_comes_back_hears_who_stands_in(conference: Conference) -> None:
+    harness = conference.harness
+    first, second = conference.join_and_admit(1), conference.join_and_admit(2)
+    token = harness.token(second)
+    harness.disconnect(second)
+    harness.send(conference.organiser, type="leave")
+    back = conference.join(2, resume=token)
+    assert of(harness.inbox[back], "stand_in") == [{"type": "stand_in", "pid": conference.pids[first]}]
+
+
+def test_without_anybody_admitted_nobody_is_in_charge_until_the_organiser_comes(conference: Conference) -> None:
+    harness = conference.harness
+    waiting = conference.join(1)
+    harness.send(conference.organiser, type="leave")
+    assert not of(harness.inbox[waiting], "stand_in")
+    back = conference.join(0)
+    harness.send(back, type="admit", peer=conference.pids[waiting], ok=True)
+    assert of(harness.inbox[waiting], "admitted")
 
 
 def test_the_rightful_organiser_sends_somebody_away_who_took_the_seat_meanwhile(conference: Conference) -> None:
@@ -423,7 +512,7 @@ def test_a_conference_of_another_tier_is_refused_at_join() -> None:
 def test_where_there_are_no_conferences_only_two_may_meet(settings: dict[str, Any]) -> None:
     harness = Harness(**settings)
     client = harness.join(harness.plan_conference(1, 2)[0])
-    assert harness.error(client) == {"type": "error", "code": "room_full", "limit": 2}
+    assert harness.error(client) == {"type": "error", "code": "no_conferences"}
     assert not harness.lobby.has_room(ROOM)
 
 

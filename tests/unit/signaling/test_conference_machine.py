@@ -6,7 +6,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from signaling.appointments import Role
 from signaling.conference_media import Enter, Leave, Published
+from signaling.conference_room import ConferenceRoom
 from tests.unit.signaling.harness import Harness
 
 PARTICIPANTS = 4
@@ -46,11 +48,22 @@ class ConferenceMachine(RuleBasedStateMachine):
         inbox = self.harness.inbox[client]
         return bool(inbox[0]["conference"]["admitted"]) or any(message["type"] == "admitted" for message in inbox)
 
+    @property
+    def in_charge(self) -> str | None:
+        """The pid of who decides."""
+        room = next(iter(self.harness.lobby._rooms.values()), None)
+        return room.in_charge.pid if isinstance(room, ConferenceRoom) and room.in_charge is not None else None
+
+    @property
+    def deciders(self) -> list[int]:
+        """Who decides, unless it has no socket."""
+        return [client for client in self.seated if self.identity[client][0] == self.in_charge]
+
     def may_meet(self, client: int, other: int) -> bool:
         if client == other:
             return False
         both = self.is_admitted(client) and self.is_admitted(other)
-        return both or self.is_organiser(client) or self.is_organiser(other)
+        return both or self.in_charge in (self.identity[client][0], self.identity[other][0])
 
     def known_peers(self, client: int) -> dict[str, dict[str, Any]]:
         known: dict[str, dict[str, Any]] = {}
@@ -94,15 +107,15 @@ class ConferenceMachine(RuleBasedStateMachine):
     def decide(self, data: st.DataObject, ok: bool) -> None:  # noqa: FBT001
         client, peer = data.draw(st.sampled_from(self.seated)), self.draw_peer(data)
         pid = self.identity[peer][0]
-        if ok and self.is_organiser(client):
+        if ok and client in self.deciders:
             self.let_in.add(pid)
         self.harness.send(client, type="admit", peer=pid, ok=ok)
-        assert self.is_organiser(client) or client in self.harness.closed
+        assert self.is_admitted(client) or client in self.harness.closed
 
-    @precondition(lambda self: any(map(self.is_organiser, self.seated)))
+    @precondition(lambda self: self.deciders)
     @rule(data=st.data())
     def let_all_in(self, data: st.DataObject) -> None:
-        organiser = next(filter(self.is_organiser, self.seated))
+        (organiser,) = self.deciders
         for client in data.draw(st.permutations([client for client in self.seated if not self.is_organiser(client)])):
             if client in self.open:
                 self.let_in.add(self.identity[client][0])
@@ -113,15 +126,16 @@ class ConferenceMachine(RuleBasedStateMachine):
     def remove(self, data: st.DataObject) -> None:
         client, peer = data.draw(st.sampled_from(self.seated)), self.draw_peer(data)
         pid = self.identity[peer][0]
+        decides = client in self.deciders
         self.harness.send(client, type="remove", peer=pid)
-        if self.is_organiser(client) and not self.is_organiser(peer):
+        if decides and not self.is_organiser(peer):
             assert pid not in self.claims(), "a removed claim is still there"
             self.let_in.discard(pid)
 
-    @precondition(lambda self: any(map(self.is_organiser, self.seated)))
+    @precondition(lambda self: self.deciders)
     @rule(locked=st.booleans())
     def lock(self, locked: bool) -> None:  # noqa: FBT001
-        self.harness.send(next(filter(self.is_organiser, self.seated)), type="lock", locked=locked)
+        self.harness.send(self.deciders[0], type="lock", locked=locked)
         self.locked = locked
 
     @precondition(lambda self: self.seated)
@@ -209,11 +223,22 @@ class ConferenceMachine(RuleBasedStateMachine):
                 assert message["index"] == self.seat_of[expected[pid]]
 
     @invariant()
-    def nobody_unadmitted_meets_anybody_but_organisers(self) -> None:
+    def nobody_unadmitted_hears_of_anybody_else_who_waits(self) -> None:
         for client in self.seated:
             for message in self.harness.inbox[client]:
-                if message["type"] == "peer" and not self.is_organiser(client):
-                    assert message["role"] == "organiser" or (message["admitted"] and self.is_admitted(client))
+                if message["type"] == "peer" and not self.is_admitted(client):
+                    assert message["admitted"]
+
+    @invariant()
+    def somebody_admitted_is_in_charge_and_everybody_admitted_has_heard_who_stands_in(self) -> None:
+        room = next(iter(self.harness.lobby._rooms.values()), None)
+        admitted = {claim.pid: claim.role for claim in room.claims() if claim.confirmed} if room else {}
+        organisers = [pid for pid, role in admitted.items() if role is Role.ORGANISER]
+        assert self.in_charge in (organisers or admitted) if admitted else self.in_charge is None
+        stand_in = None if organisers else self.in_charge
+        for client in filter(self.is_admitted, self.seated):
+            heard = [message for message in self.harness.inbox[client] if message["type"] == "stand_in"]
+            assert (heard[-1].get("pid") if heard else None) == stand_in
 
     @invariant()
     def an_admitted_client_shares_its_seat_with_nobody(self) -> None:

@@ -68,6 +68,24 @@ def test_admitted_people_hear_of_each_other_also_without_an_organiser() -> None:
     assert beside(room, waiting) == set()
 
 
+def test_who_stands_in_keeps_the_charge_without_a_socket_and_until_an_organiser_comes() -> None:
+    room = make_room()
+    organiser, second, first = sit(room, 0, "o"), admit(room, 2, "b"), admit(room, 1, "a")
+    assert room.pass_charge() == (None, organiser)
+    room.detach(organiser)
+    assert room.pass_charge() is None
+    room.remove(organiser, START)
+    assert room.pass_charge() == (organiser, first)
+    assert room.stand_in is first
+    room.detach(first)
+    assert room.pass_charge() is None
+    room.remove(first, START)
+    assert room.pass_charge() == (first, second)
+    again = sit(room, 0, "again")
+    assert room.pass_charge() == (second, again)
+    assert room.stand_in is None
+
+
 def test_nobody_speaks_to_itself_or_to_somebody_without_a_socket() -> None:
     room = make_room()
     organiser, other = sit(room, 0, "o"), admit(room, 1, "a")

@@ -7,20 +7,13 @@
  */
 
 import { PASSING_ERRORS } from "../signaling_client.js";
-import { Guesses } from "./guesses.js";
-import { SenderKeys, MAX_HELD_KEYS } from "./sender_keys.js";
-import { isIndex, readConferenceSeat, readServerMessage } from "./server_messages.js";
-import { Side } from "./side.js";
+import { Connections } from "./connections.js";
+import { People } from "./people.js";
+import { readConferenceSeat, readServerMessage } from "./server_messages.js";
+import { WantedTracks } from "./wanted.js";
 
 const DEVICES_AT_LATEST_MS = 8_000; // a question of the browser that nobody answers must not keep the others waiting
 const CHECK_EVERY_MS = 50_000; // while no connection would show that the server is gone
-const ANNOUNCED_WITHIN_MS = 2_000; // after `joined`, whoever is still here
-const GONE_AFTER_MS = 30_000; // as long as the server keeps a silent seat
-const AGREEMENT_MS = 10_000; // for a few messages through the server
-const AGREE_AGAIN_MS = { first: 1_000, second: 2_500 }; // after a failure; A begins before B
-const WANT_EVERY_MS = 400; // the server takes four in a second
-const MAX_WANTED = 64;
-const MAX_PEERS = 64;
 
 /** @typedef {import("../signaling_client.js").Seat} Seat */
 /** @typedef {import("../signaling_client.js").Refusal} Refusal */
@@ -28,12 +21,10 @@ const MAX_PEERS = 64;
 /** @typedef {import("./sealed_messages.js").SealedMessage} SealedMessage */
 /** @typedef {import("./sealed_messages.js").Sources} Sources */
 /** @typedef {import("./server_messages.js").TrackName} TrackName */
-/** @typedef {import("./side.js").SideState} SideState */
+/** @typedef {import("./people.js").Person} Person */
+/** @typedef {import("./wanted.js").Wanted} Wanted */
 
 /**
- * @typedef {{ pid: string, source: import("./server_messages.js").Source, visible: boolean, width: number, height: number,
- *   pinned: boolean }} Wanted sizes in device pixels
- *
  * @typedef {{ do: "disconnect", leave: boolean }
  *   | { do: "start_media" }
  *   | { do: "stop_media" }
@@ -55,40 +46,8 @@ const MAX_PEERS = 64;
  *   | { do: "limit_layers", unwanted: string[] }
  *   | { do: "renew_ice", servers: RTCIceServer[] }} Action
  *
- * @typedef {object} Peer
- * @property {string} role
- * @property {number} index
- * @property {boolean} admitted
- * @property {boolean} here the server says so
- * @property {boolean} stale seen before the last `joined`, not announced since
- * @property {number | null} goneAt when it is taken for gone for good
- * @property {string | null} since UTC instant since which it waits
- * @property {boolean} sealed has the same secret: what it says is sealed, and what is said to it, too
- * @property {boolean} introduced has said hello by the present channel
- * @property {string} safetyCode of the present channel; empty while there is none
- * @property {boolean} compared the person has compared it
- * @property {number | null} agreeAt when to try again to agree on a key
- * @property {string | null} epoch
- * @property {string} name
- * @property {Sources} sources
- * @property {import("./sealed_messages.js").SenderKey[]} early keys that came before it was known to be admitted
- *
- * @typedef {object} Person
- * @property {string} pid
- * @property {number} index
- * @property {string} role
- * @property {string} name
- * @property {boolean} here
- * @property {boolean} camera
- * @property {boolean} microphone
- * @property {boolean} screen
- * @property {string} safetyCode
- * @property {boolean} compared
- * @property {boolean} isHeard
- * @property {boolean} isLoudest
- *
  * @typedef {object} ConferenceView
- * @property {boolean} organiser the own role
+ * @property {boolean} organiser this one decides: as the organiser, or in its place
  * @property {number} limit of people
  * @property {boolean} admitted
  * @property {boolean} locked
@@ -100,30 +59,17 @@ const MAX_PEERS = 64;
  */
 
 export class ConferenceMachine {
-  #name;
-  #epoch;
-  #keys;
   /** @type {"joining" | "room" | "ended" | "form"} */ #phase = "joining";
   /** @type {Problem | null} */ #problem = null;
   /** @type {Seat} */ #seat;
   /** @type {import("./server_messages.js").ConferenceSeat} */ #place;
   #awayFromServer = false;
-  /** @type {Sources} */ #sources = { camera: false, microphone: false, screen: false };
   #settled = false;
   /** @type {number | null} */ #settleAt = null;
-  /** @type {Map<string, Peer>} */ #peers = new Map();
-  #guesses = new Guesses();
-  /** @type {string[]} */ #speakers = [];
-  #publishing = new Side();
-  #subscribing = new Side();
-  /** @type {number | null} */ #sweepAt = null;
+  #people;
+  #connections = new Connections((action) => this.#do(action));
+  #wanted = new WantedTracks();
   /** @type {number | null} */ #checkAt = null;
-  /** @type {string | null} */ #muteAskedBy = null;
-  /** @type {Wanted[]} what the view has said last */ #lookedAt = [];
-  /** @type {Wanted[] | null} not told yet */ #wanted = null;
-  #toldWanted = "[]";
-  /** @type {number | null} */ #wantAt = null;
-  #wantedBefore = -Infinity;
   /** @type {Action[]} */ #actions = [];
 
   /**
@@ -139,10 +85,14 @@ export class ConferenceMachine {
     if (place === null) throw new RangeError("no seat of a conference");
     this.#seat = seat;
     this.#place = place;
-    this.#name = name;
-    this.#epoch = drawEpoch();
-    this.#keys = new SenderKeys({ index: place.index, drawBase });
-    this.#drainKeys();
+    this.#people = new People({
+      own: ownOf(seat, place),
+      name,
+      epoch: drawEpoch(),
+      drawBase,
+      order: (action) => this.#do(action),
+      stranded: () => this.#backToForm({ code: "unverified", retryAt: null }),
+    });
   }
 
   // ---- what the shell asks ------------------------------------------------------------------------------------------
@@ -155,9 +105,7 @@ export class ConferenceMachine {
   /** @returns {number | null} call `tick` then */
   get deadline() {
     if (this.#phase !== "room") return null;
-    const ofPeers = Array.from(this.#peers.values(), ({ agreeAt, goneAt }) => [agreeAt, goneAt]).flat();
-    const ofSides = [this.#publishing.deadline, this.#subscribing.deadline];
-    const times = [...ofPeers, ...ofSides, this.#keys.deadline, this.#settleAt, this.#sweepAt, this.#checkAt, this.#wantAt];
+    const times = [this.#people.deadline, this.#connections.deadline, this.#wanted.deadline, this.#settleAt, this.#checkAt];
     const set = times.filter((time) => time !== null);
     return set.length === 0 ? null : Math.min(...set);
   }
@@ -168,7 +116,7 @@ export class ConferenceMachine {
       phase: this.#phase,
       problem: this.#problem,
       seat: this.#seat,
-      call: this.#phase === "room" && this.#place.admitted ? this.#mediaState() : "none",
+      call: this.#phase === "room" && this.#place.admitted ? this.#connections.state : "none",
       partner: null,
       waitingSince: null,
       quality: null,
@@ -179,14 +127,14 @@ export class ConferenceMachine {
       rival: false,
       signalingAway: this.#awayFromServer,
       conference: {
-        organiser: this.#seat.role === "organiser",
+        organiser: this.#phase === "room" && this.#people.decides,
         limit: this.#place.limit,
         admitted: this.#place.admitted,
         locked: this.#place.locked,
-        ...this.#heard(this.#seat.pid),
-        muteAskedBy: this.#muteAskedBy,
-        people: this.#people(),
-        lobby: this.#lobby(),
+        ...this.#people.heard(this.#seat.pid),
+        muteAskedBy: this.#people.muteAskedBy,
+        people: this.#people.list(),
+        lobby: this.#phase === "room" ? this.#people.lobby() : [],
       },
     };
   }
@@ -196,7 +144,7 @@ export class ConferenceMachine {
   /** Leave for good: the others are told, the seat is given up. */
   hangUp() {
     if (this.#phase !== "room") return;
-    for (const pid of this.#peers.keys()) this.#say(pid, { kind: "bye" });
+    this.#people.sayGoodbye();
     this.#leave("ended");
   }
 
@@ -212,8 +160,7 @@ export class ConferenceMachine {
    * @param {boolean} ok
    */
   admit(pid, ok) {
-    const peer = this.#peers.get(pid);
-    if (!this.#isOrganiser() || peer === undefined || peer.admitted || !peer.sealed || !peer.introduced) return;
+    if (this.#phase !== "room" || !this.#people.mayAdmit(pid)) return;
     this.#tell({ type: "admit", peer: pid, ok });
   }
 
@@ -224,25 +171,22 @@ export class ConferenceMachine {
    * @param {number} now
    */
   remove(pid, now) {
-    if (!this.#isOrganiser() || this.#peers.get(pid)?.admitted !== true) return;
-    this.#tell({ type: "remove", peer: pid });
-    for (const [other, { admitted }] of this.#peers) if (other !== pid && admitted) this.#say(other, { kind: "removed", pid });
-    this.#forget(pid, now);
+    if (this.#phase === "room") this.#people.remove(pid, now);
   }
 
   /** @param {boolean} locked let nobody else come, or again */
   lock(locked) {
-    if (this.#isOrganiser()) this.#tell({ type: "lock", locked });
+    if (this.#phase === "room" && this.#people.decides) this.#tell({ type: "lock", locked });
   }
 
   /** @param {string} pid who is asked to switch the microphone off; whether it does is its own decision */
   askToMute(pid) {
-    if (this.#isOrganiser()) this.#say(pid, { kind: "mute" });
+    if (this.#phase === "room") this.#people.askToMute(pid);
   }
 
   /** The person has read that it is asked to switch the microphone off. */
   answerMute() {
-    this.#muteAskedBy = null;
+    this.#people.muteAskedBy = null;
   }
 
   /**
@@ -252,8 +196,7 @@ export class ConferenceMachine {
    * @param {boolean} compared
    */
   compare(pid, compared) {
-    const peer = this.#peers.get(pid);
-    if (peer !== undefined && peer.safetyCode !== "") peer.compared = compared;
+    this.#people.compare(pid, compared);
   }
 
   /**
@@ -262,8 +205,7 @@ export class ConferenceMachine {
    * @param {number} now
    */
   tryAgain(now) {
-    if (this.#phase !== "room" || !this.#place.admitted) return;
-    for (const side of ["publish", "subscribe"]) if (this.#sideOf(side).state === "failed") this.#order(side, this.#sideOf(side).begin(now));
+    if (this.#phase === "room" && this.#place.admitted) this.#connections.tryAgain(now);
   }
 
   /** How many pictures come is decided by what is looked at and what the line carries; nobody gives them up for others. */
@@ -271,15 +213,12 @@ export class ConferenceMachine {
 
   /** The page was hidden: meanwhile its socket may have died without a word. */
   shown() {
-    if (this.#phase === "room" && this.#mediaState() !== "connected") this.#do({ do: "probe_signaling" });
+    if (this.#phase === "room" && this.#connections.state !== "connected") this.#do({ do: "probe_signaling" });
   }
 
   /** @param {Sources} sources what the others get to see and to hear */
   sourcesChanged(sources) {
-    if (JSON.stringify(sources) === JSON.stringify(this.#sources)) return;
-    this.#sources = { ...sources };
-    if (!sources.microphone) this.#muteAskedBy = null;
-    for (const pid of this.#peers.keys()) this.#say(pid, { kind: "state", ...this.#sources });
+    this.#people.sourcesChanged(sources);
   }
 
   /**
@@ -302,9 +241,7 @@ export class ConferenceMachine {
    */
   want(tracks, now) {
     if (this.#phase !== "room" || !this.#place.admitted) return;
-    this.#lookedAt = tracks;
-    this.#wanted = tracks.filter(({ pid }) => this.#peers.get(pid)?.admitted === true).slice(0, MAX_WANTED);
-    this.#wantAt = Math.max(now, this.#wantedBefore + WANT_EVERY_MS);
+    this.#wanted.look(tracks, (pid) => this.#people.isAdmitted(pid), now);
     this.#tellWanted(now);
   }
 
@@ -316,31 +253,23 @@ export class ConferenceMachine {
    */
   joined(seat, now) {
     const place = readConferenceSeat(seat.conference);
-    if (place === null || place.index !== this.#place.index) {
-      // It was a conference before, under this number: whatever this is, its keys are not ours to tell.
+    if (place === null || place.index !== this.#place.index || seat.role !== this.#seat.role) {
+      // It was a conference before, under this number and role: whatever this is, its keys are not ours to tell.
       this.#backToForm({ code: "unexpected", retryAt: null });
       return;
     }
     const first = this.#phase === "joining";
-    const isNewClaim = seat.pid !== this.#seat.pid;
+    // Who is said to wait again looks as if nobody could see or hear it: then it must be so.
+    const isNewClaim = seat.pid !== this.#seat.pid || (this.#place.admitted && !place.admitted);
     this.#seat = seat;
     this.#place = place;
     this.#phase = "room";
     this.#problem = null;
     this.#awayFromServer = false;
-    this.#toldWanted = "[]";
-    if (isNewClaim) {
-      // The earlier one was forgotten, and with it the connections; who is here is announced to this one again.
-      this.#closeMedia();
-      for (const pid of [...this.#peers.keys()]) this.#forget(pid, now);
-    }
-    for (const peer of this.#peers.values()) {
-      peer.stale = true;
-      peer.sealed = peer.introduced = false;
-      peer.agreeAt = null;
-    }
-    this.want(this.#lookedAt, now); // the server may not have heard it
-    this.#sweepAt = now + ANNOUNCED_WITHIN_MS;
+    if (isNewClaim) this.#connections.close(); // the earlier one was forgotten, and with it the connections
+    this.#people.joined(ownOf(seat, place), isNewClaim, now);
+    this.#wanted.forgetTold(); // the server may not have heard it
+    this.want(this.#wanted.lookedAt, now);
     if (first) {
       this.#settleAt = now + DEVICES_AT_LATEST_MS;
       this.#do({ do: "start_media" });
@@ -353,25 +282,9 @@ export class ConferenceMachine {
    * @param {{ pid: string, role: string, present: boolean, since?: string | null, index?: unknown, admitted?: unknown }} announced
    * @param {number} now
    */
-  peer({ pid, role, present, since = null, index, admitted }, now) {
-    if (this.#phase !== "room" || pid === this.#seat.pid) return;
-    if (!present) {
-      this.#absent(pid, now);
-      return;
-    }
-    const known = this.#peers.get(pid);
-    if (!isIndex(index) || index === this.#place.index || typeof admitted !== "boolean") return;
-    if (known !== undefined && known.index !== index) this.#forget(pid, now);
-    const peer = this.#peers.get(pid) ?? newPeer(role, index);
-    if (!this.#peers.has(pid)) {
-      if (this.#peers.size >= MAX_PEERS) return;
-      this.#makeWayFor(index, admitted, now);
-      this.#peers.set(pid, peer);
-    }
-    Object.assign(peer, { role, admitted, since, here: true, stale: false, goneAt: null });
-    // Whoever has a new socket begins to agree anew by itself; what is agreed on serves until then.
-    if (peer.sealed) this.#hold(pid, peer, now);
-    else this.#agree(pid, peer, now);
+  peer(announced, now) {
+    if (this.#phase !== "room") return;
+    this.#people.announced(announced, now);
     this.#lookAround(now);
   }
 
@@ -386,10 +299,13 @@ export class ConferenceMachine {
       case "admitted":
         this.#place = { ...this.#place, admitted: true };
         this.#beginMedia(now);
-        for (const [pid, peer] of this.#peers) this.#hold(pid, peer, now);
+        this.#people.admitted(now);
         break;
       case "locked":
         this.#place = { ...this.#place, locked: message.locked };
+        break;
+      case "stand_in":
+        this.#people.standIn = message.pid;
         break;
       case "published":
         this.#do({ do: "take_answer", sdp: message.sdp });
@@ -398,13 +314,13 @@ export class ConferenceMachine {
         this.#takeOffer(message, now);
         break;
       case "speakers":
-        this.#speakers = message.pids;
+        this.#people.speakers = message.pids;
         break;
       case "layers":
         this.#do({ do: "limit_layers", unwanted: message.unwanted });
         break;
       case "media":
-        if (message.state === "failed") this.#lost(message.side, now);
+        if (message.state === "failed") this.#connections.lost(message.side, now);
         break;
     }
     this.#lookAround(now);
@@ -449,17 +365,8 @@ export class ConferenceMachine {
    * @param {number} now
    */
   verified(pid, safetyCode, now) {
-    const peer = this.#peers.get(pid);
-    if (this.#phase !== "room" || peer === undefined) return;
-    peer.sealed = true;
-    peer.introduced = false;
-    peer.agreeAt = null;
-    // Another channel has other digits: what was compared before says nothing about it.
-    peer.safetyCode = safetyCode;
-    peer.compared = false;
-    this.#do({ do: "paired", peer: pid, ok: true });
-    this.#greet(pid, peer);
-    this.#guesses.count(peer.index, "agreed");
+    if (this.#phase !== "room") return;
+    this.#people.verified(pid, safetyCode, now);
     this.#lookAround(now);
   }
 
@@ -470,10 +377,9 @@ export class ConferenceMachine {
    * @param {number} now
    */
   renewed(pid, now) {
-    const peer = this.#peers.get(pid);
-    if (peer === undefined) return;
-    this.#unseal(peer);
-    peer.agreeAt = now + AGREEMENT_MS;
+    if (this.#phase !== "room") return;
+    this.#people.renewed(pid, now);
+    this.#lookAround(now);
   }
 
   /**
@@ -483,12 +389,9 @@ export class ConferenceMachine {
    * @param {number} now
    */
   unverified(pid, now) {
-    const peer = this.#peers.get(pid);
-    if (this.#phase !== "room" || peer === undefined) return;
-    this.#do({ do: "paired", peer: pid, ok: false });
-    this.#unseal(peer);
-    peer.agreeAt = now + (this.#isA(peer) ? AGREE_AGAIN_MS.first : AGREE_AGAIN_MS.second);
-    this.#guessed(pid, peer, "failed");
+    if (this.#phase !== "room") return;
+    this.#people.unverified(pid, now);
+    this.#lookAround(now);
   }
 
   /**
@@ -497,10 +400,8 @@ export class ConferenceMachine {
    * @param {string} pid
    */
   abandoned(pid) {
-    const peer = this.#peers.get(pid);
-    if (this.#phase !== "room" || peer === undefined) return;
-    this.#do({ do: "paired", peer: pid, ok: false });
-    this.#guessed(pid, peer, "abandoned");
+    if (this.#phase !== "room") return;
+    this.#people.abandoned(pid);
   }
 
   /**
@@ -509,32 +410,9 @@ export class ConferenceMachine {
    * @param {number} now
    */
   message(from, message, now) {
-    const peer = this.#peers.get(from);
-    if (this.#phase !== "room" || peer === undefined || !peer.sealed) return;
-    if (message.kind === "hello") {
-      this.#meet(from, peer, message, now);
-      return;
-    }
-    if (!peer.introduced || message.epoch !== peer.epoch || message.to !== this.#epoch) return; // meant for an earlier page
-    switch (message.kind) {
-      case "state":
-        peer.sources = sourcesOf(message);
-        break;
-      case "senderkey":
-        if (this.#talksTo(peer)) this.#keys.received(from, message, now);
-        else if (peer.early.length < MAX_HELD_KEYS) peer.early.push(message);
-        this.#drainKeys();
-        break;
-      case "mute":
-        if (peer.role === "organiser" && peer.admitted && this.#sources.microphone) this.#muteAskedBy = peer.name;
-        break;
-      case "removed":
-        if (peer.role === "organiser" && peer.admitted && message.pid !== from) this.#forget(message.pid, now);
-        break;
-      case "bye":
-        this.#forget(from, now);
-        break;
-    }
+    if (this.#phase !== "room") return;
+    this.#people.message(from, message, now);
+    this.#lookAround(now);
   }
 
   // ---- what the connections say -------------------------------------------------------------------------------------
@@ -545,16 +423,8 @@ export class ConferenceMachine {
    * @param {number} now
    */
   sideChanged(name, state, now) {
-    const side = this.#sideOf(name);
-    if (this.#phase !== "room" || side.state === "off") return;
-    if (state === "connected") {
-      side.connected();
-    } else {
-      // The own address may have changed, and the socket be as dead as the media.
-      if (side.state === "connected") this.#do({ do: "probe_signaling" });
-      if (state === "disconnected") side.disconnected(now);
-      else side.failed(now);
-    }
+    if (this.#phase !== "room") return;
+    this.#connections.changed(name, state, now);
     this.#lookAround(now);
   }
 
@@ -579,7 +449,7 @@ export class ConferenceMachine {
   /** Media went past the encryption: this page does not go on. */
   unsealed() {
     if (this.#phase !== "room") return;
-    for (const pid of this.#peers.keys()) this.#say(pid, { kind: "bye" });
+    this.#people.sayGoodbye();
     this.#leave("form");
     this.#problem = { code: "unsealed", retryAt: null };
   }
@@ -588,24 +458,13 @@ export class ConferenceMachine {
   tick(now) {
     if (this.#phase !== "room") return;
     if (isDue(this.#settleAt, now)) this.mediaSettled(now);
-    for (const [pid, peer] of [...this.#peers]) {
-      if (isDue(peer.goneAt, now)) this.#forget(pid, now);
-      else if (isDue(peer.agreeAt, now)) this.#agree(pid, peer, now);
-    }
-    for (const name of /** @type {const} */ (["publish", "subscribe"])) {
-      this.#order(name, this.#sideOf(name).tick(now, this.#awayFromServer));
-    }
-    if (isDue(this.#sweepAt, now)) {
-      this.#sweepAt = null;
-      for (const [pid, peer] of [...this.#peers]) if (peer.stale) this.#absent(pid, now);
-    }
+    this.#people.tick(now);
+    this.#connections.tick(now, this.#awayFromServer);
     if (isDue(this.#checkAt, now)) {
       this.#checkAt = null;
       this.#do({ do: "probe_signaling" });
     }
     this.#tellWanted(now);
-    this.#keys.tick(now);
-    this.#drainKeys();
     this.#lookAround(now);
   }
 
@@ -621,204 +480,17 @@ export class ConferenceMachine {
     this.#do({ do: "tell", message });
   }
 
-  /**
-   * @param {string} pid
-   * @param {object} message
-   */
-  #say(pid, message) {
-    const peer = this.#peers.get(pid);
-    if (!peer?.sealed || peer.epoch === null) return;
-    this.#do({ do: "send", to: pid, message: { ...message, epoch: this.#epoch, to: peer.epoch } });
-  }
-
-  #isOrganiser() {
-    return this.#phase === "room" && this.#seat.role === "organiser";
-  }
-
-  /** @param {Peer} peer */
-  #isA(peer) {
-    return this.#place.index < peer.index;
-  }
-
-  /** @param {Peer} peer both of us are let in, and it is who it says */
-  #talksTo(peer) {
-    return this.#place.admitted && peer.admitted && peer.sealed && peer.introduced;
-  }
-
-  /** @param {"publish" | "subscribe"} name */
-  #sideOf(name) {
-    return name === "publish" ? this.#publishing : this.#subscribing;
-  }
-
-  // ---- who is here --------------------------------------------------------------------------------------------------
-
-  /**
-   * A seat has one claim that is admitted. An earlier one that is not here any more has been left behind.
-   *
-   * @param {number} index
-   * @param {boolean} admitted
-   * @param {number} now
-   */
-  #makeWayFor(index, admitted, now) {
-    if (!admitted) return;
-    for (const [pid, peer] of [...this.#peers]) if (peer.index === index && (!peer.here || peer.stale)) this.#forget(pid, now);
-  }
-
-  /**
-   * @param {string} pid
-   * @param {number} now
-   */
-  #absent(pid, now) {
-    const peer = this.#peers.get(pid);
-    if (peer === undefined) return;
-    if (!peer.admitted || !peer.introduced && peer.epoch === null) {
-      this.#forget(pid, now);
-      return;
-    }
-    peer.here = peer.stale = false;
-    this.#unseal(peer);
-    peer.agreeAt = null;
-    peer.goneAt ??= now + GONE_AFTER_MS;
-  }
-
-  /**
-   * This one has gone for good: what is said from now on is not for it.
-   *
-   * @param {string} pid
-   * @param {number} now
-   */
-  #forget(pid, now) {
-    if (!this.#peers.delete(pid)) return;
-    this.#do({ do: "close_channel", peer: pid });
-    this.#keys.left(pid, now);
-    this.#drainKeys();
-    this.#speakers = this.#speakers.filter((each) => each !== pid);
-  }
-
-  /** @param {Peer} peer */
-  #unseal(peer) {
-    peer.sealed = peer.introduced = peer.compared = false;
-    peer.safetyCode = "";
-    peer.early = [];
-  }
-
-  /**
-   * @param {string} pid
-   * @param {Peer} peer
-   * @param {number} now
-   */
-  #agree(pid, peer, now) {
-    this.#unseal(peer);
-    peer.agreeAt = null;
-    if (!peer.here || !this.#guesses.allow(peer.index)) return;
-    peer.agreeAt = now + AGREEMENT_MS;
-    this.#do({ do: "agree", peer: pid, role: peer.role, isA: this.#isA(peer) });
-  }
-
-  /**
-   * @param {string} pid
-   * @param {Peer} peer
-   * @param {"failed" | "abandoned"} how
-   */
-  #guessed(pid, peer, how) {
-    this.#guesses.count(peer.index, how);
-    if (this.#guesses.allow(peer.index)) return;
-    peer.agreeAt = null;
-    if (this.#guesses.areUsedUp) {
-      for (const each of this.#peers.values()) each.agreeAt = null;
-      this.#do({ do: "agree_no_more" });
-    } else if (!peer.sealed) {
-      this.#do({ do: "close_channel", peer: pid });
-    }
-    // People who talk are not torn apart; who has nobody to talk to is told.
-    if (![...this.#peers.values()].some((each) => each.sealed || each.agreeAt !== null)) {
-      if (this.#seat.role !== "organiser") this.#backToForm({ code: "unverified", retryAt: null });
-    }
-  }
-
-  /**
-   * @param {string} pid
-   * @param {Peer} peer
-   */
-  #greet(pid, peer) {
-    const hello = { kind: /** @type {const} */ ("hello"), epoch: this.#epoch, to: peer.epoch, name: this.#name, ...this.#sources };
-    this.#do({ do: "send", to: pid, message: hello });
-  }
-
-  /**
-   * @param {string} pid
-   * @param {Peer} peer
-   * @param {import("./sealed_messages.js").Hello} hello
-   * @param {number} now
-   */
-  #meet(pid, peer, hello, now) {
-    const isNews = !peer.introduced || peer.epoch !== hello.epoch;
-    peer.epoch = hello.epoch;
-    peer.name = hello.name;
-    peer.sources = sourcesOf(hello);
-    peer.introduced = true;
-    if (hello.to !== this.#epoch) this.#greet(pid, peer);
-    if (isNews) this.#hold(pid, peer, now);
-    this.#lookAround(now);
-  }
-
-  /**
-   * If this is somebody to talk to, exchange keys. Also if the channel is another one: what was said by the old one may be lost.
-   *
-   * @param {string} pid
-   * @param {Peer} peer
-   * @param {number} now
-   */
-  #hold(pid, peer, now) {
-    if (!this.#talksTo(peer)) return;
-    try {
-      this.#keys.joined(pid, peer.index, now);
-    } catch (error) {
-      if (!(error instanceof RangeError)) throw error;
-      return; // two people of one index: the server contradicts itself, and the second one hears and says nothing
-    }
-    for (const message of peer.early.splice(0)) this.#keys.received(pid, message, now);
-    this.#drainKeys();
-  }
-
-  #drainKeys() {
-    for (const action of this.#keys.poll()) {
-      if (action.do === "say") this.#say(action.to, action.message);
-      else this.#do({ do: "key", action });
-    }
-  }
-
   // ---- connections --------------------------------------------------------------------------------------------------
 
   /** @param {number} now */
   #beginMedia(now) {
-    if (this.#phase !== "room" || !this.#place.admitted || !this.#settled) return;
-    // What was said about a connection that does not stand may be lost.
-    if (this.#publishing.state !== "connected") this.#order("publish", this.#publishing.retry(now));
-    if (this.#subscribing.state !== "connected" && this.#subscribing.state !== "off") {
-      this.#order("subscribe", this.#subscribing.retry(now));
-    }
+    if (this.#phase === "room" && this.#place.admitted && this.#settled) this.#connections.begin(now);
   }
 
-  /**
-   * @param {"publish" | "subscribe"} name
-   * @param {import("./side.js").Order} order
-   */
-  #order(name, order) {
-    if (order === null) return;
-    if (name === "subscribe") this.#tell({ type: "restart", side: "subscribe" });
-    else this.#do({ do: order === "open" ? "open_publish" : "restart_publish" });
-  }
-
-  /**
-   * The server has given one side up.
-   *
-   * @param {"publish" | "subscribe"} name
-   * @param {number} now
-   */
-  #lost(name, now) {
-    if (name === "subscribe") this.#do({ do: "close_subscribe" });
-    this.#sideOf(name).failed(now);
+  /** @param {number} now */
+  #tellWanted(now) {
+    const tracks = this.#wanted.take(now, this.#awayFromServer);
+    if (tracks !== null) this.#tell({ type: "want", tracks });
   }
 
   /**
@@ -827,42 +499,14 @@ export class ConferenceMachine {
    */
   #takeOffer({ sdp, version, tracks }, now) {
     if (!this.#place.admitted) return;
-    this.#subscribing.attempted(now);
+    this.#connections.offered(now);
     const owned = new Map();
     for (const [mid, { pid, source }] of tracks) {
-      const peer = this.#peers.get(pid);
+      const index = this.#people.ownerOf(pid);
       // Of a stranger nothing is decrypted, and nothing shown.
-      if (peer?.admitted) owned.set(mid, { pid, source, index: peer.index });
+      if (index !== null) owned.set(mid, { pid, source, index });
     }
     this.#do({ do: "take_offer", sdp, version, tracks: owned });
-  }
-
-  /** @returns {"connecting" | "connected" | "interrupted" | "no_path"} of both connections together */
-  #mediaState() {
-    const states = [this.#publishing.state, this.#subscribing.state];
-    if (states.includes("failed")) return "no_path";
-    if (states.includes("interrupted")) return "interrupted";
-    return this.#publishing.state === "connected" && this.#subscribing.state !== "beginning" ? "connected" : "connecting";
-  }
-
-  /** @param {number} now */
-  #tellWanted(now) {
-    if (this.#wanted === null || !isDue(this.#wantAt, now)) return;
-    this.#wantAt = null;
-    if (this.#awayFromServer) return; // it is told when the server is back
-    const tracks = this.#wanted;
-    const told = JSON.stringify(tracks);
-    this.#wanted = null;
-    if (told === this.#toldWanted) return;
-    this.#toldWanted = told;
-    this.#wantedBefore = now;
-    this.#tell({ type: "want", tracks });
-  }
-
-  #closeMedia() {
-    this.#publishing.end();
-    this.#subscribing.end();
-    this.#do({ do: "close_conference" });
   }
 
   // ---- ends ---------------------------------------------------------------------------------------------------------
@@ -870,7 +514,7 @@ export class ConferenceMachine {
   /** @param {"ended" | "form"} phase */
   #leave(phase) {
     this.#problem = null;
-    this.#closeMedia();
+    this.#connections.close();
     this.#do({ do: "disconnect", leave: true });
     this.#do({ do: "stop_media" });
     this.#do({ do: "forget_session" });
@@ -879,7 +523,7 @@ export class ConferenceMachine {
 
   /** @param {Problem} problem */
   #backToForm(problem) {
-    this.#closeMedia();
+    this.#connections.close();
     this.#do({ do: "disconnect", leave: false });
     this.#do({ do: "stop_media" });
     if (!PASSING_ERRORS.has(problem.code)) this.#do({ do: "forget_session" });
@@ -890,65 +534,20 @@ export class ConferenceMachine {
   /** @param {number} now */
   #lookAround(now) {
     if (this.#phase !== "room") return;
-    if (this.#awayFromServer || this.#publishing.state === "connected") this.#checkAt = null;
+    if (this.#awayFromServer || this.#connections.publishes) this.#checkAt = null;
     else this.#checkAt ??= now + CHECK_EVERY_MS;
   }
 
   // ---- what is seen -------------------------------------------------------------------------------------------------
-
-  /** @param {string} pid */
-  #heard(pid) {
-    return { isHeard: this.#speakers.includes(pid), isLoudest: this.#speakers[0] === pid };
-  }
-
-  /** @returns {Person[]} */
-  #people() {
-    const known = [...this.#peers].filter(([, { admitted, epoch }]) => admitted && epoch !== null && this.#place.admitted);
-    known.sort(([, a], [, b]) => a.index - b.index);
-    return known.map(([pid, { index, role, name, here, sources, safetyCode, compared }]) => {
-      return { pid, index, role, name, here, ...sources, safetyCode, compared, ...this.#heard(pid) };
-    });
-  }
-
-  #lobby() {
-    if (this.#seat.role !== "organiser") return [];
-    const waits = ([, { admitted, here, sealed, introduced }]) => !admitted && here && sealed && introduced;
-    return [...this.#peers].filter(waits).map(([pid, { name, since }]) => ({ pid, name, since }));
-  }
 }
 
 /**
- * @param {string} role
- * @param {number} index
- * @returns {Peer}
+ * @param {Seat} seat
+ * @param {import("./server_messages.js").ConferenceSeat} place
+ * @returns {import("./people.js").Own}
  */
-function newPeer(role, index) {
-  return {
-    role,
-    index,
-    admitted: false,
-    here: true,
-    stale: false,
-    goneAt: null,
-    since: null,
-    sealed: false,
-    introduced: false,
-    safetyCode: "",
-    compared: false,
-    agreeAt: null,
-    epoch: null,
-    name: "",
-    sources: { camera: false, microphone: false, screen: false },
-    early: [],
-  };
-}
-
-/**
- * @param {Sources} said
- * @returns {Sources}
- */
-function sourcesOf({ camera, microphone, screen }) {
-  return { camera, microphone, screen };
+function ownOf({ pid, role }, { index, admitted }) {
+  return { pid, role, index, admitted };
 }
 
 /**

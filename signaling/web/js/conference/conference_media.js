@@ -24,7 +24,6 @@ const ENCODINGS = {
   camera: LAYERS,
   screen: [{ maxBitrate: SCREEN_BITRATE }],
 };
-const KINDS = { microphone: /** @type {const} */ ("audio"), camera: /** @type {const} */ ("video"), screen: /** @type {const} */ ("video") };
 
 /**
  * @typedef {Record<Source, MediaStreamTrack | null>} OwnTracks
@@ -234,7 +233,7 @@ export class ConferenceMedia {
    */
   async #addLine(pc, source) {
     const sendEncodings = ENCODINGS[source].map((each) => ({ ...each }));
-    this.#senders.set(source, await this.#sealed.publish(pc, KINDS[source], this.#own[source], { sendEncodings }));
+    this.#senders.set(source, await this.#sealed.publish(pc, source, this.#own[source], { sendEncodings }));
   }
 
   /**
@@ -271,7 +270,7 @@ export class ConferenceMedia {
    */
   async #attach(pc, transceiver, { pid, source, index }) {
     if (transceiver.direction === "inactive") transceiver.direction = "recvonly"; // it was nobody's before
-    const subscribed = this.#sealed.subscribe(transceiver, index); // before this function first waits
+    const subscribed = this.#sealed.subscribe(transceiver, index, source); // before this function first waits
     const mid = transceiver.mid ?? "";
     this.#remote.delete(mid); // it is of the earlier owner no longer
     const track = await subscribed;

@@ -31,6 +31,7 @@ export class ConferencePanel {
   /** @type {Map<string, HTMLElement>} */ #knocking = new Map();
   /** The list for two, which is not shown meanwhile. */ #ofTwo = byId("panel-overview").querySelectorAll(":scope > h3, :scope > ul");
   #locked = /** @type {boolean | null} */ (null);
+  #decides = /** @type {boolean | null} */ (null);
 
   /** @param {PanelHandlers} handlers */
   constructor(handlers) {
@@ -60,6 +61,8 @@ export class ConferencePanel {
     this.#lock.setAttribute("aria-pressed", String(locked));
     if (this.#locked !== null && this.#locked !== locked) this.#handlers.announce(text(locked ? "locked_now" : "unlocked_now"));
     this.#locked = locked;
+    if (this.#decides === false && organiser) this.#handlers.announce(text("stands_in_now"));
+    this.#decides = organiser;
   }
 
   close() {

@@ -7,7 +7,7 @@
  */
 
 import { concat } from "../bytes.js";
-import { clearPrefixLength, decodeHeader, FrameCounter, FrameOpener, FrameRefused, FrameSealer } from "./sframe.js";
+import { clearPrefixLength, decodeHeader, FrameCounter, FrameOpener, FrameRefused, FrameSealer, metadataOf } from "./sframe.js";
 import { ownerOf } from "./sender_keys.js";
 
 /**
@@ -16,6 +16,7 @@ import { ownerOf } from "./sender_keys.js";
  * @property {"send" | "receive"} direction
  * @property {"audio" | "video"} kind
  * @property {number | null} owner whose frames may come: the index of a participant; null for nobody, and when sending
+ * @property {import("./sframe.js").Source | null} source what is sent, or may come; null for nothing
  *
  * @typedef {import("./sframe.js").Fault | "no_key" | "unknown_key" | "wrong_owner" | "failed"} DropReason nothing to encrypt with
  *   yet; no such key, or not any more; a key of somebody else than whose m-line it is; the browser's cryptography refuses
@@ -29,7 +30,7 @@ import { ownerOf } from "./sender_keys.js";
  *
  * @typedef {{ do: "send_with" | "receive_with", kid: number, base: Uint8Array }
  *   | { do: "forget", kid: number }
- *   | { do: "assign", ask: number, line: number, owner: number | null }
+ *   | { do: "assign", ask: number, line: number, owner: number | null, source: import("./sframe.js").Source | null }
  *   | { do: "key_frame", line: number, rids: string[] }
  *   | { do: "count", ask: number }} Order
  *
@@ -65,6 +66,7 @@ class Line {
   /** Since the last picture that could be decrypted, one could not, for want of its key. */
   #starved = false;
   owner;
+  source;
 
   /**
    * @param {LineOptions} options
@@ -74,6 +76,7 @@ class Line {
     this.#options = options;
     this.#transformer = transformer;
     this.owner = options.owner;
+    this.source = options.source;
   }
 
   /** @returns {LineCounts} */
@@ -136,9 +139,9 @@ class Line {
    */
   async #seal(data) {
     const used = sealer; // may change while it is awaited
-    if (used === null) throw new FrameDropped("no_key");
+    if (used === null || this.source === null) throw new FrameDropped("no_key");
     const clear = data.subarray(0, clearPrefixLength(this.#options.kind, data));
-    return [Number(used.kid), concat(clear, await used.seal(data.subarray(clear.length), clear))];
+    return [Number(used.kid), concat(clear, await used.seal(data.subarray(clear.length), metadataOf(this.source, clear)))];
   }
 
   /**
@@ -150,13 +153,13 @@ class Line {
     const sealed = data.subarray(clear.length);
     const header = decodeHeader(sealed);
     const kid = Number(header.kid); // inexact beyond 2⁵³, where nobody has a key
-    const { owner } = this;
-    if (ownerOf(kid) !== owner) throw new FrameDropped("wrong_owner");
+    const { owner, source } = this;
+    if (ownerOf(kid) !== owner || source === null) throw new FrameDropped("wrong_owner");
     const opener = openers.get(kid);
     if (opener === undefined) throw new FrameDropped("unknown_key");
-    const plain = await opener.open(header, sealed, clear);
+    const plain = await opener.open(header, sealed, metadataOf(source, clear), source);
     // The line, or the key, may have been taken away meanwhile.
-    if (owner !== this.owner) throw new FrameDropped("wrong_owner");
+    if (owner !== this.owner || source !== this.source) throw new FrameDropped("wrong_owner");
     if (opener !== openers.get(kid)) throw new FrameDropped("unknown_key");
     return [kid, concat(clear, plain)];
   }
@@ -185,9 +188,9 @@ const orders = {
     for (const line of lines.values()) if (line.owner === ownerOf(kid)) void line.awake();
   },
   forget: ({ kid }) => void openers.delete(kid),
-  assign: ({ ask, line, owner }) => {
+  assign: ({ ask, line, owner, source }) => {
     const assigned = lines.get(line);
-    if (assigned !== undefined) assigned.owner = owner; // else it has ended, and nothing passes anyway
+    if (assigned !== undefined) Object.assign(assigned, { owner, source }); // else it has ended, and nothing passes anyway
     tell({ told: "assigned", ask });
   },
   key_frame: ({ line, rids }) => void lines.get(line)?.makeKeyFrames(rids),

@@ -5,20 +5,22 @@
  *     if (!canSealMedia()) …                                      // this browser cannot take part in a conference
  *     const sealed = new SealedMedia({ unsealed: (line) => … });
  *     for (const action of senderKeys.poll()) if (action.do !== "say") sealed.apply(action);
- *     const camera = await sealed.publish(pc, "video", track);    // and then make the offer
+ *     const camera = await sealed.publish(pc, "camera", track);   // and then make the offer
  *     pc.ontrack = ({ transceiver }) => {                         // at once: nothing may be awaited before
- *       sealed.subscribe(transceiver, index).then((track) => …);  // and only then put it into an element
+ *       sealed.subscribe(transceiver, index, "camera").then((track) => …); // and only then put it into an element
  *     };
  */
+
+import { KIND_OF } from "./sframe.js";
 
 /** Three times, and what it takes to look, are less than a second: a leak begins between two looks, and is seen by two. */
 export const WATCH_EVERY_MS = 250;
 const STRIKES = 2;
 const LEADS = 8; // two seconds: what was dropped behind the worker, and never flows, must not hide a leak for longer
 const SAMPLES_PER_FRAME = 960; // of Opus, 20 ms
-const ANSWER_MS = 150; // of the worker to a question of the watch
 /** Three seconds. A worker, or a page, that has too little time must not end a conference; one that is gone lets nothing pass anyway. */
 export const SILENT_LOOKS = 12;
+const COUNT_MS = 15_000; // for the worker to say what it has counted; by then the watch has stopped what flows
 const READY_MS = 15_000; // for the worker to be loaded, also on a slow line, and attached
 const BROKEN = "the worker could not be loaded, or has failed";
 export const MAX_LINES = 256; // 20 participants with three tracks each, and what is left over by those who have gone
@@ -42,6 +44,9 @@ export class SealingFailed extends Error {
 export function canSealMedia() {
   return "RTCRtpScriptTransform" in globalThis && "transform" in RTCRtpSender.prototype && "transform" in RTCRtpReceiver.prototype;
 }
+
+/** @typedef {import("./sframe.js").Source} Source */
+/** @typedef {Pick<import("./media_worker.js").LineOptions, "owner" | "source">} Assignment what a line carries */
 
 /**
  * @typedef {object} WatchedLine one direction of one m-line
@@ -74,6 +79,8 @@ export class SealedMedia {
   #drawn = 0;
   #timer;
   #looking = false;
+  /** The worker has been asked what it has counted, and has not answered yet. */
+  #counting = false;
   #closed = false;
   #answered = false;
   /** The worker failed before it said anything: nobody needs to wait for it. */
@@ -110,24 +117,25 @@ export class SealedMedia {
   }
 
   /**
-   * Add a track of one's own to a connection, encrypted. To be awaited before the offer is made. Other tracks of the kind are put
+   * Add a track of one's own to a connection, encrypted. To be awaited before the offer is made. Other tracks of the source are put
    * in by `transceiver.sender.replaceTrack`, or null for none: the encryption stays.
    *
    * @param {RTCPeerConnection} pc
-   * @param {"audio" | "video"} kind
+   * @param {Source} source
    * @param {MediaStreamTrack | null} track
    * @param {Omit<RTCRtpTransceiverInit, "direction">} [init] streams and layers
    * @returns {Promise<RTCRtpTransceiver>}
    * @throws {SealingFailed} the worker could not be attached: the transceiver is stopped
    * @throws {RangeError} there are more than `MAX_LINES`
    */
-  async publish(pc, kind, track, init = {}) {
+  async publish(pc, source, track, init = {}) {
     this.#makeRoom();
+    const kind = KIND_OF[source];
     // Without the track: Chromium would send what is encoded before the transform is there as it is.
     const transceiver = pc.addTransceiver(kind, { ...init, direction: "sendonly" });
     try {
       preferSealable(transceiver, kind);
-      await this.#attach(transceiver, "send", kind, null);
+      await this.#attach(transceiver, "send", kind, { owner: null, source });
       await transceiver.sender.replaceTrack(track);
     } catch (error) {
       transceiver.stop();
@@ -137,25 +145,27 @@ export class SealedMedia {
   }
 
   /**
-   * Take what comes by a transceiver as sent by one participant. To be called in `ontrack`, before anything is awaited. The same
-   * transceiver may come again for somebody else: from then on only the keys of that one count.
+   * Take what comes by a transceiver as sent by one participant, and as this of its sources. To be called in `ontrack`, before anything
+   * is awaited. The same transceiver may come again for somebody or something else: from then on only the frames of that count.
    *
    * @param {RTCRtpTransceiver} transceiver that the server has offered to send by
    * @param {number} owner index of the participant
+   * @param {Source} source
    * @returns {Promise<MediaStreamTrack>} to be shown when it is there, and not before
    * @throws {SealingFailed} the worker could not be attached, or the transceiver also sends: Chromium then ignores a transform
    * @throws {RangeError} there are more than `MAX_LINES`
    */
-  async subscribe(transceiver, owner) {
+  async subscribe(transceiver, owner, source) {
     const { track } = transceiver.receiver;
     const earlier = this.#receiving.get(transceiver);
     if (earlier !== undefined) {
-      await this.#assign((await earlier).line, owner);
+      await this.#assign((await earlier).line, { owner, source });
       return track;
     }
     if (transceiver.direction.startsWith("send")) throw new SealingFailed("it also sends");
     this.#makeRoom();
-    const attached = this.#attach(transceiver, "receive", /** @type {"audio" | "video"} */ (track.kind), owner);
+    const kind = /** @type {"audio" | "video"} */ (track.kind);
+    const attached = this.#attach(transceiver, "receive", kind, { owner, source });
     this.#receiving.set(transceiver, attached);
     await attached;
     return track;
@@ -169,7 +179,7 @@ export class SealedMedia {
   async unsubscribe(transceiver) {
     const attached = this.#receiving.get(transceiver);
     if (attached === undefined) return;
-    await this.#assign((await attached).line, null);
+    await this.#assign((await attached).line, { owner: null, source: null });
   }
 
   /**
@@ -203,15 +213,15 @@ export class SealedMedia {
    * @param {RTCRtpTransceiver} transceiver
    * @param {"send" | "receive"} direction
    * @param {"audio" | "video"} kind
-   * @param {number | null} owner
+   * @param {Assignment} assignment
    * @returns {Promise<Line>}
    */
-  async #attach(transceiver, direction, kind, owner) {
+  async #attach(transceiver, direction, kind, assignment) {
     this.#drawn += 1;
     const line = this.#drawn;
     const end = direction === "send" ? transceiver.sender : transceiver.receiver;
     const { generatesKeyFrames } = await this.#await(line, () => {
-      end.transform = new RTCRtpScriptTransform(this.#worker, { line, direction, kind, owner });
+      end.transform = new RTCRtpScriptTransform(this.#worker, { line, direction, kind, ...assignment });
     });
     const attached = { line, direction, kind, transceiver, generatesKeyFrames, watch: new SealWatch() };
     this.#lines.set(line, attached);
@@ -254,13 +264,9 @@ export class SealedMedia {
     this.#looking = true;
     try {
       const flows = await Promise.all(looked.map(async (line) => flowOf(line, await endOf(line).getStats())));
+      if (this.#counting) looked.forEach((line, at) => line.watch.hearNothing(flows[at]) && this.#stop(line));
       // Only now: whatever the browser has counted has gone through the worker before, if it has gone through it at all.
-      const counts = await this.#ask({ do: "count" }, ANSWER_MS).then((news) => news.counts, () => null);
-      const handled = new Map(counts?.map((each) => [each.line, handledIn(each)]));
-      looked.forEach((line, at) => {
-        // What the worker does not know of any more, because the browser has ended it, it does not handle either.
-        if (line.watch.look(flows[at], counts && (handled.get(line.line) ?? 0))) this.#stop(line);
-      });
+      else void this.#judge(looked, flows);
     } catch (error) {
       // Statistics of a transceiver that has just been stopped: the next look does without it.
       if (!this.#closed) console.warn("sealed media: not looked", error.name);
@@ -270,12 +276,34 @@ export class SealedMedia {
   }
 
   /**
+   * Compare with what the worker has counted, however long its answer takes: until it comes, the looks go on without one.
+   *
+   * @param {Line[]} looked
+   * @param {number[][]} flows
+   */
+  async #judge(looked, flows) {
+    this.#counting = true;
+    try {
+      const { counts } = await this.#ask({ do: "count" }, COUNT_MS);
+      const handled = new Map(counts.map((each) => [each.line, handledIn(each)]));
+      looked.forEach((line, at) => {
+        // What the worker does not know of any more, because the browser has ended it, it does not handle either.
+        if (line.watch.look(flows[at], handled.get(line.line) ?? 0)) this.#stop(line);
+      });
+    } catch (error) {
+      if (!this.#closed) console.warn("sealed media: the worker does not answer", error.name);
+    } finally {
+      this.#counting = false;
+    }
+  }
+
+  /**
    * None of this can be undone: whatever is put into the transceiver afterwards, nothing leaves by it or is shown any more.
    *
    * @param {Line} line
    */
   #stop({ line, direction, kind, transceiver }) {
-    if (this.#closed) return;
+    if (this.#closed || !this.#lines.has(line)) return;
     endOf({ direction, transceiver }).track?.stop();
     transceiver.stop();
     this.#lines.delete(line);
@@ -285,14 +313,14 @@ export class SealedMedia {
 
   /**
    * @param {number} line
-   * @param {number | null} owner
+   * @param {Assignment} assignment
    */
-  #assign(line, owner) {
-    return this.#ask({ do: "assign", line, owner });
+  #assign(line, assignment) {
+    return this.#ask({ do: "assign", line, ...assignment });
   }
 
   /**
-   * @param {{ do: "count" } | { do: "assign", line: number, owner: number | null }} order
+   * @param {{ do: "count" } | ({ do: "assign", line: number } & Assignment)} order
    * @param {number} [within] ms
    */
   #ask(order, within) {
@@ -332,7 +360,8 @@ export class SealedMedia {
  * Whether media goes past the worker on one line: what the browser has sent or received grows, and what the worker has seen does not.
  */
 export class SealWatch {
-  /** @type {number[]} */ #flow = [];
+  /** @type {number[]} when the worker was asked last */ #flow = [];
+  /** @type {number[]} at the last look without an answer */ #unheard = [];
   #handled = 0;
   /** By how many frames the worker was ahead of what flows behind it, at the last looks. @type {number[]} */ #leads = [];
   #strikes = 0;
@@ -344,25 +373,39 @@ export class SealWatch {
    *
    * @param {number[]} flow counters of the browser that all grow while media flows; the first one is compared with the frames that the
    *   worker has seen
-   * @param {number | null} handled frames that the worker has seen; null if it does not say
-   * @returns {boolean} whether media goes past it: twice, so that one look at a bad moment means nothing; `SILENT_LOOKS` times if
-   *   the worker does not say
+   * @param {number} handled frames that the worker has seen since, or at the latest then
+   * @returns {boolean} whether media goes past it: twice, so that one look at a bad moment means nothing
    */
   look(flow, handled) {
-    const flows = flow.length > 0 && flow.every((count, at) => count > (this.#flow[at] ?? 0));
-    this.#flow = flow;
-    if (handled === null) {
-      if (flows) this.#silent += 1;
-    } else {
-      const lead = handled - (flow[0] ?? 0);
-      if (handled > this.#handled) this.#strikes = 0;
-      else if (flows && this.#leads.every((earlier) => lead < earlier)) this.#strikes += 1;
-      this.#handled = handled;
-      this.#leads = [...this.#leads, lead].slice(-LEADS);
-      this.#silent = 0;
-    }
-    return this.#strikes >= STRIKES || this.#silent >= SILENT_LOOKS;
+    const lead = handled - (flow[0] ?? 0);
+    if (handled > this.#handled) this.#strikes = 0;
+    else if (grows(this.#flow, flow) && this.#leads.every((earlier) => lead < earlier)) this.#strikes += 1;
+    this.#flow = this.#unheard = flow;
+    this.#handled = handled;
+    this.#leads = [...this.#leads, lead].slice(-LEADS);
+    this.#silent = 0;
+    return this.#strikes >= STRIKES;
   }
+
+  /**
+   * The worker has been asked, and says nothing yet.
+   *
+   * @param {number[]} flow
+   * @returns {boolean} whether media has flowed at `SILENT_LOOKS` looks all the same
+   */
+  hearNothing(flow) {
+    if (grows(this.#unheard, flow)) this.#silent += 1;
+    this.#unheard = flow;
+    return this.#silent >= SILENT_LOOKS;
+  }
+}
+
+/**
+ * @param {number[]} before
+ * @param {number[]} flow
+ */
+function grows(before, flow) {
+  return flow.length > 0 && flow.every((count, at) => count > (before[at] ?? 0));
 }
 
 /**

@@ -20,7 +20,7 @@ const INDEXES = 256;
 const GENERATIONS = 256;
 /** Of one owner: the one in use, the next one, and some that had their time within `KEEP_MS`. */
 export const MAX_HELD_KEYS = 4;
-const KEY_PATTERN = /^[A-Za-z0-9_-]{43}$/; // 32 bytes in base64url
+const KEY_PATTERN = /^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/; // 32 bytes in base64url: two texts are two keys
 
 /**
  * @typedef {object} SenderKeyMessage what is said by a sealed channel, besides the epochs of its envelope

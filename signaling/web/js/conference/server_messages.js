@@ -22,6 +22,7 @@ export const RIDS = /** @type {const} */ (["q", "h", "f"]);
  *
  * @typedef {{ type: "admitted" }
  *   | { type: "locked", locked: boolean }
+ *   | { type: "stand_in", pid: string | null }
  *   | { type: "published", sdp: string }
  *   | { type: "subscribe", sdp: string, version: number, tracks: Map<string, TrackName> }
  *   | { type: "speakers", pids: string[] }
@@ -35,6 +36,14 @@ export const RIDS = /** @type {const} */ (["q", "h", "f"]);
  */
 export function isIndex(value) {
   return Number.isInteger(value) && value >= 0 && value <= MAX_INDEX;
+}
+
+/**
+ * @param {unknown} value
+ * @returns {value is "organiser" | "participant"}
+ */
+export function isRole(value) {
+  return value === "organiser" || value === "participant";
 }
 
 /**
@@ -58,6 +67,8 @@ export function readServerMessage({ type, ...said }) {
       return { type };
     case "locked":
       return typeof said.locked === "boolean" ? { type, locked: said.locked } : null;
+    case "stand_in":
+      return said.pid === undefined || isId(said.pid) ? { type, pid: said.pid ?? null } : null;
     case "published":
       return isSdp(said.sdp) ? { type, sdp: said.sdp } : null;
     case "subscribe": {

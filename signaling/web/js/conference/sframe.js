@@ -14,9 +14,20 @@ const TAG_BYTES = 16; // Nt
 export const BASE_KEY_BYTES = 32;
 const MAX_NUMBER = 2n ** 64n - 1n; // of a KID or a CTR: eight bytes
 const SHORT_NUMBER = 7n; // the largest that fits into the first byte of a header
-export const REPLAY_WINDOW = 128; // frames under one KID: how far a frame may come behind the newest one
+/**
+ * How far a frame may come behind the newest one of its source. The counter runs on for all that its sender sends, with three layers of
+ * a camera, sound and a screen some 170 in a second: so it is three seconds, in which what was lost is repaired.
+ */
+export const REPLAY_WINDOW = 512;
 /** More than a year at 100 frames in a second: a counter that never restarts must never end either. */
 export const MAX_FRAMES = 2n ** 32n;
+
+/** @typedef {"microphone" | "camera" | "screen"} Source what a frame is a piece of */
+
+/** @type {Record<Source, "audio" | "video">} */
+export const KIND_OF = { microphone: "audio", camera: "video", screen: "video" };
+/** @type {Record<Source, number>} */
+const SOURCE_BYTES = { microphone: 1, camera: 2, screen: 3 };
 
 /** VP8 (RFC 7741 §4.3): packetisers and servers read whether a frame is a key frame, and its size, out of these. */
 const VP8_KEY_FRAME_BYTES = 10;
@@ -50,6 +61,18 @@ export class FrameRefused extends Error {
 export function clearPrefixLength(kind, frame) {
   if (kind === "audio" || frame.length === 0) return 0;
   return Math.min(frame.length, frame[0] & VP8_DELTA_BIT ? VP8_DELTA_FRAME_BYTES : VP8_KEY_FRAME_BYTES);
+}
+
+/**
+ * What is authenticated with a frame: all that a participant sends is under one key, and the server says on which line what comes. So the
+ * sender says of what source a frame is, lest a screen be shown as a face, or a picture of the one be mixed with those of the other.
+ *
+ * @param {Source} source
+ * @param {Uint8Array} clear its clear prefix
+ * @returns {Uint8Array} RFC 9605 §4.4.3
+ */
+export function metadataOf(source, clear) {
+  return concat(Uint8Array.of(SOURCE_BYTES[source]), clear);
 }
 
 /**
@@ -221,7 +244,12 @@ export class FrameSealer {
 export class FrameOpener {
   /** @type {CryptoKey} */ #key;
   /** @type {Uint8Array} */ #salt;
-  #window = new ReplayWindow();
+  /**
+   * One for each stream: a large picture of a screen may be on its way for so long that sound is far ahead of it.
+   *
+   * @type {Map<string, ReplayWindow>}
+   */
+  #windows = new Map();
 
   /**
    * @param {Uint8Array} baseKey
@@ -240,17 +268,26 @@ export class FrameOpener {
    * @param {Header} header of `sealed`, under the KID of this opener
    * @param {Uint8Array} sealed header and ciphertext
    * @param {Uint8Array} metadata
+   * @param {string} [stream] one of few; `metadata` must say which, else a frame could be repeated in another one
    * @returns {Promise<Uint8Array>} the frame without its metadata
    * @throws {FrameRefused}
    */
-  async open({ ctr, length }, sealed, metadata) {
+  async open({ ctr, length }, sealed, metadata, stream = "") {
     if (sealed.length < length + TAG_BYTES) throw new FrameRefused("malformed");
-    if (!this.#window.isFresh(ctr)) throw new FrameRefused("replayed");
+    const window = this.#windowOf(stream);
+    if (!window.isFresh(ctr)) throw new FrameRefused("replayed");
     const algorithm = parameters(this.#salt, ctr, sealed.subarray(0, length), metadata);
     const plain = await this.#decrypt(algorithm, sealed.subarray(length));
     // Once more, because the same frame may have been opened by another line meanwhile; and only what is genuine is noted.
-    if (!this.#window.note(ctr)) throw new FrameRefused("replayed");
+    if (!window.note(ctr)) throw new FrameRefused("replayed");
     return plain;
+  }
+
+  /** @param {string} stream */
+  #windowOf(stream) {
+    const window = this.#windows.get(stream) ?? new ReplayWindow();
+    this.#windows.set(stream, window);
+    return window;
   }
 
   /**

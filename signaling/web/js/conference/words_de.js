@@ -36,6 +36,7 @@ export const WORDS = {
   remove_confirm: "Ja, entfernen",
   lock_room: "Raum abschließen",
   locked_hint: "Der Raum ist abgeschlossen: Niemand kann mehr beitreten.",
+  stands_in_now: "Die Organisatorin oder der Organisator ist gegangen. Sie entscheiden jetzt, wer teilnimmt.",
   locked_now: "Der Raum ist jetzt abgeschlossen.",
   unlocked_now: "Der Raum ist jetzt offen.",
 };

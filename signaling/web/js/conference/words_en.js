@@ -36,6 +36,7 @@ export const WORDS = {
   remove_confirm: "Yes, remove",
   lock_room: "Lock the room",
   locked_hint: "The room is locked: nobody else can join.",
+  stands_in_now: "The organiser has left. You now decide who takes part.",
   locked_now: "The room is locked now.",
   unlocked_now: "The room is open now.",
 };

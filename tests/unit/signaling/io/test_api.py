@@ -127,7 +127,7 @@ async def test_people_meet_in_the_room_of_an_appointment_from_the_api(client: Cl
 async def test_where_there_is_no_media_server_two_people_may_meet_and_not_more(client: Client) -> None:
     wish = {"start": GERMAN, "participants": 2}
     answer = await client.refused("too_many_participants", "POST", "/appointments", wish)
-    assert answer.body["message"] == "participants: at most 2 people may meet here"
+    assert answer.body["message"] == "participants: no conferences here, there is no sfu among the services"
     assert (await client.ask("GET", "/appointments")).body["appointments"] == []
 
 

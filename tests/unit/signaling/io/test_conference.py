@@ -168,4 +168,4 @@ async def test_a_talk_of_two_never_reaches_the_media_server(bench: Bench, media:
 async def test_without_a_media_server_only_two_may_meet(store: AppointmentStore, web_root: Path) -> None:
     async with Bench(store, web_root) as bench:
         _, error = await enter(bench, (await plan(bench))[0])
-        assert error == {"type": "error", "code": "room_full", "limit": 2}
+        assert error == {"type": "error", "code": "no_conferences"}
