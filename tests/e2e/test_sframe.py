@@ -722,6 +722,19 @@ def test_neither_a_pause_nor_empty_packets_nor_frames_that_wait_for_the_worker_a
     assert seen == [False] * 8
 
 
+def test_frames_that_waited_behind_the_worker_are_no_leak_and_more_of_them_than_waited_are(run: Run) -> None:
+    seen = run("""
+      // A burst goes through the worker, which then gets nothing for a while: on a busy device the line is slow, too.
+      const drains = [[[10], 10], [[20], 20], [[22], 60], [[30], 60], [[40], 60], [[50], 60], [[60], 60]];
+      const leaks = [...drains, [[70], 60], [[80], 60]];
+      const looks = (all) => {
+        const watch = new media.SealWatch();
+        return all.map(([flow, handled]) => watch.look(flow, handled)).indexOf(true);
+      };
+      return [looks(drains), looks(leaks)];""")
+    assert seen == [-1, 8]
+
+
 def test_a_browser_without_transforms_is_told_by_name(browser: Browser, service: Service) -> None:
     with bench_in(browser, service, script="delete window.RTCRtpScriptTransform;") as visitor:
         seen = runner(visitor)("""

@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -168,13 +168,16 @@ class Service:
 
 
 @contextlib.contextmanager
-def run_service(folder: Path, settings: dict[str, Any], namespace: str | None = None) -> Iterator[Service]:
+def run_service(
+    folder: Path, settings: dict[str, Any], namespace: str | None = None, program: Sequence[str] = ("config",)
+) -> Iterator[Service]:
     """Start the service, wait until it says that it is ready, stop it at the end.
 
     Args:
         folder: takes the configuration and the state.
         settings: what differs from the defaults; `state_dir` and a free admin port are added.
         namespace: where to run; None for here.
+        program: the module that takes the command line, and what comes before it.
     """
     settings = {"state_dir": str(folder / "var"), "admin": {"port": free_port()}, **settings}
     config = folder / "redconnect.yaml"
@@ -183,7 +186,7 @@ def run_service(folder: Path, settings: dict[str, Any], namespace: str | None = 
     log = folder / "service.log"  # a file: a pipe that nobody reads would stop the service when it is full
     with log.open("a") as stream:
         process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "config", "serve", "--config", str(config)],
+            [*prefix, sys.executable, "-m", *program, "serve", "--config", str(config)],
             stdout=subprocess.DEVNULL,
             stderr=stream,
             cwd=ROOT,

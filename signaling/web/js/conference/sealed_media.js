@@ -16,6 +16,8 @@ import { KIND_OF } from "./sframe.js";
 /** Three times, and what it takes to look, are less than a second: a leak begins between two looks, and is seen by two. */
 export const WATCH_EVERY_MS = 250;
 const STRIKES = 2;
+const LEADS = 8; // two seconds: what was dropped behind the worker, and never flows, must not hide a leak for longer
+const SAMPLES_PER_FRAME = 960; // of Opus, 20 ms
 /** Three seconds. A worker, or a page, that has too little time must not end a conference; one that is gone lets nothing pass anyway. */
 export const SILENT_LOOKS = 12;
 const COUNT_MS = 15_000; // for the worker to say what it has counted; by then the watch has stopped what flows
@@ -361,19 +363,26 @@ export class SealWatch {
   /** @type {number[]} when the worker was asked last */ #flow = [];
   /** @type {number[]} at the last look without an answer */ #unheard = [];
   #handled = 0;
+  /** By how many frames the worker was ahead of what flows behind it, at the last looks. @type {number[]} */ #leads = [];
   #strikes = 0;
   #silent = 0;
 
   /**
-   * @param {number[]} flow counters of the browser that all grow while media flows
+   * Between worker and network, or worker and loudspeaker, frames wait: on a busy device they go on flowing while the worker gets no
+   * new ones. That takes its lead away, but no more than that; what goes past it takes more.
+   *
+   * @param {number[]} flow counters of the browser that all grow while media flows; the first one is compared with the frames that the
+   *   worker has seen
    * @param {number} handled frames that the worker has seen since, or at the latest then
    * @returns {boolean} whether media goes past it: twice, so that one look at a bad moment means nothing
    */
   look(flow, handled) {
+    const lead = handled - (flow[0] ?? 0);
     if (handled > this.#handled) this.#strikes = 0;
-    else if (grows(this.#flow, flow)) this.#strikes += 1;
+    else if (grows(this.#flow, flow) && this.#leads.every((earlier) => lead < earlier)) this.#strikes += 1;
     this.#flow = this.#unheard = flow;
     this.#handled = handled;
+    this.#leads = [...this.#leads, lead].slice(-LEADS);
     this.#silent = 0;
     return this.#strikes >= STRIKES;
   }
@@ -414,13 +423,13 @@ function flowOf({ direction, kind }, report) {
   };
   if (direction === "send") {
     const packets = sum(({ packetsSent = 0, retransmittedPacketsSent = 0 }) => packetsSent - retransmittedPacketsSent);
-    return kind === "audio" ? [packets] : [packets, sum(({ framesSent, framesEncoded }) => framesSent ?? framesEncoded ?? 0)];
+    return kind === "audio" ? [packets] : [sum(({ framesSent, framesEncoded }) => framesSent ?? framesEncoded ?? 0), packets];
   }
   if (kind === "video") return [sum(({ framesReceived, framesDecoded }) => framesReceived ?? framesDecoded ?? 0)];
-  return [
-    sum(({ packetsReceived = 0 }) => packetsReceived),
-    sum(({ totalSamplesReceived = 0, concealedSamples = 0 }) => totalSamplesReceived - concealedSamples),
-  ];
+  const samples = sum(({ totalSamplesReceived = 0, concealedSamples = 0, insertedSamplesForDeceleration = 0 }) => {
+    return totalSamplesReceived - concealedSamples - insertedSamplesForDeceleration;
+  });
+  return [samples / SAMPLES_PER_FRAME, sum(({ packetsReceived = 0 }) => packetsReceived)];
 }
 
 /** @param {import("./media_worker.js").LineCounts} counts */
