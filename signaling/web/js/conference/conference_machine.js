@@ -112,6 +112,7 @@ export class ConferenceMachine {
   #settled = false;
   /** @type {number | null} */ #settleAt = null;
   /** @type {Map<string, Peer>} */ #peers = new Map();
+  /** @type {Map<number, string>} epoch of the page that was admitted last, by index: known to organisers only */ #letIn = new Map();
   #guesses = new Guesses();
   /** @type {string[]} */ #speakers = [];
   #publishing = new Side();
@@ -224,7 +225,9 @@ export class ConferenceMachine {
    * @param {number} now
    */
   remove(pid, now) {
-    if (!this.#isOrganiser() || this.#peers.get(pid)?.admitted !== true) return;
+    const peer = this.#peers.get(pid);
+    if (!this.#isOrganiser() || peer?.admitted !== true) return;
+    this.#letIn.delete(peer.index);
     this.#tell({ type: "remove", peer: pid });
     for (const [other, { admitted }] of this.#peers) if (other !== pid && admitted) this.#say(other, { kind: "removed", pid });
     this.#forget(pid, now);
@@ -759,6 +762,8 @@ export class ConferenceMachine {
     peer.introduced = true;
     if (hello.to !== this.#epoch) this.#greet(pid, peer);
     if (isNews) this.#hold(pid, peer, now);
+    // The server has forgotten that it was let in, because it was started anew or heard nothing for too long: this page has not.
+    if (this.#letIn.get(peer.index) === hello.epoch) this.admit(pid, true);
     this.#lookAround(now);
   }
 
@@ -771,6 +776,7 @@ export class ConferenceMachine {
    */
   #hold(pid, peer, now) {
     if (!this.#talksTo(peer)) return;
+    if (this.#isOrganiser() && peer.epoch !== null) this.#letIn.set(peer.index, peer.epoch);
     try {
       this.#keys.joined(pid, peer.index, now);
     } catch (error) {
