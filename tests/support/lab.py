@@ -8,6 +8,7 @@ strict firewalls. Everything that a lab creates carries its prefix and is remove
 
 import contextlib
 import ctypes
+import itertools
 import os
 import subprocess
 from collections.abc import Iterator
@@ -42,6 +43,7 @@ class Lab:
         self.bob_ip = "10.91.2.2"
         self.bob_ipv6 = "fd91:2::2"
         self._numbers = {self.alice: 1, self.bob: 2}  # of the links
+        self._filters = itertools.count(1)
         self.strayed: set[str] = set()  # clients that are unplugged or have another address
 
     def command(self, namespace: str, *words: str) -> list[str]:
@@ -132,6 +134,22 @@ class Lab:
         rule = f"meta l4proto udp numgen random mod 100 < {percent} drop"
         chain = f"chain poor {{ type filter hook forward priority 0; {rule}; }}"
         _check(self.command(self.server, "nft", f"table inet line {{ {chain} ; }}"))
+
+    @contextlib.contextmanager
+    def arriving(self, namespace: str, *rules: str) -> Iterator[None]:
+        """Have rules of nftables, such as `udp dport 7882 drop`, judge all that arrives for programs in a namespace.
+
+        Nobody can tell such a drop from one on the way, as a sender can that is dropped in its own namespace.
+        """
+        with contextlib.ExitStack() as stack:
+            table = f"arriving{next(self._filters)}"
+            hook = "type filter hook input priority 0"
+            stack.callback(self._nft, namespace, f"add table inet {table}; delete table inet {table}")
+            self._nft(namespace, f"table inet {table} {{ chain judge {{ {hook}; {'; '.join(rules)}; }}; }}")
+            yield
+
+    def _nft(self, namespace: str, commands: str) -> None:
+        _check(self.command(namespace, "nft", commands))
 
     def remove(self) -> None:
         """Delete everything that `build` created, also after half a build."""
