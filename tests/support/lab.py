@@ -10,8 +10,9 @@ import contextlib
 import ctypes
 import itertools
 import os
+import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -136,20 +137,26 @@ class Lab:
         _check(self.command(self.server, "nft", f"table inet line {{ {chain} ; }}"))
 
     @contextlib.contextmanager
-    def arriving(self, namespace: str, *rules: str) -> Iterator[None]:
+    def arriving(self, namespace: str, *rules: str) -> Iterator[Callable[[], int]]:
         """Have rules of nftables, such as `udp dport 7882 drop`, judge all that arrives for programs in a namespace.
 
-        Nobody can tell such a drop from one on the way, as a sender can that is dropped in its own namespace.
+        Nobody can tell such a drop from one on the way, as a sender can that is dropped in its own namespace. What is
+        handed over tells how many packets rules with a `counter` have counted.
         """
         with contextlib.ExitStack() as stack:
             table = f"arriving{next(self._filters)}"
             hook = "type filter hook input priority 0"
             stack.callback(self._nft, namespace, f"add table inet {table}; delete table inet {table}")
             self._nft(namespace, f"table inet {table} {{ chain judge {{ {hook}; {'; '.join(rules)}; }}; }}")
-            yield
 
-    def _nft(self, namespace: str, commands: str) -> None:
-        _check(self.command(namespace, "nft", commands))
+            def counted() -> int:
+                listed = self._nft(namespace, f"list table inet {table}")
+                return sum(int(packets) for packets in re.findall(r"counter packets (\d+)", listed))
+
+            yield counted
+
+    def _nft(self, namespace: str, commands: str) -> str:
+        return _check(self.command(namespace, "nft", commands))
 
     def remove(self) -> None:
         """Delete everything that `build` created, also after half a build."""
@@ -188,7 +195,8 @@ def _ip(*words: str) -> None:
     _check(["ip", *words])
 
 
-def _check(words: list[str], *, given: str = "") -> None:
+def _check(words: list[str], *, given: str = "") -> str:
     result = subprocess.run(words, input=given, capture_output=True, text=True, timeout=20, check=False)
     if result.returncode:
         raise RuntimeError(f"{' '.join(words)}: {result.stderr.strip()}")
+    return result.stdout
