@@ -185,7 +185,7 @@ class BandwidthEstimator:
         if measured is not None and use is not PathUse.OVERUSE:
             self._apply_probe(measured, acknowledged, now)
         else:
-            lowered = self._rate.update(use, acknowledged, self._round_trip, now)
+            lowered = self._rate.update(use, acknowledged, self._round_trip, now, limited=limited)
         lowered |= self._loss.update(packets, lost, self._rate.rate, None if limited else acknowledged, now)
         if lowered:
             self._prober.lowered(before, now)

@@ -83,10 +83,11 @@ class RateControl:
     DETECTION_SECONDS: Final = 0.1  # what the detector of overuse needs
     PACKET_BITS: Final = 9600.0
     FRAME_SECONDS: Final = 1 / 30
+    DOUBT_SECONDS: Final = 0.5  # a queue that grows for longer is no jitter, however little is sent
     MIN_REDUCTION_SECONDS: Final = 0.01  # between two decreases at least a round trip, within these bounds
     MAX_REDUCTION_SECONDS: Final = 0.2
 
-    __slots__ = ("_changed_at", "_floor", "_state", "ceiling", "link", "rate")
+    __slots__ = ("_changed_at", "_floor", "_overused_since", "_state", "ceiling", "link", "rate")
 
     def __init__(self, start: float, floor: float, ceiling: float) -> None:
         """All three in bits per second."""
@@ -96,13 +97,22 @@ class RateControl:
         self._floor = floor
         self._state = _State.HOLD
         self._changed_at: float | None = None
+        self._overused_since: float | None = None
 
     def set_rate(self, rate: float, now: float) -> None:
         """Take over what was measured otherwise, bits per second: the result of a probe, or of a silence."""
         self.rate = self._clamp(rate)
         self._changed_at = now
 
-    def update(self, use: PathUse, acknowledged: float | None, round_trip: float, now: float) -> bool:
+    def update(
+        self,
+        use: PathUse,
+        acknowledged: float | None,
+        round_trip: float,
+        now: float,
+        *,
+        limited: bool = False,
+    ) -> bool:
         """Follow the delay once; to be called with every feedback.
 
         Args:
@@ -110,12 +120,18 @@ class RateControl:
             acknowledged: what arrives, in bits per second; None before that is known.
             round_trip: seconds.
             now: monotonic time, in seconds.
+            limited: whether the application sends clearly less than the rate.
 
         Returns:
             whether the rate was lowered.
         """
         if use is PathUse.OVERUSE:
+            if self._overused_since is None:
+                self._overused_since = now
+            if limited and now - self._overused_since < self.DOUBT_SECONDS:
+                return self._decrease_limited(round_trip, now)
             return self._decrease(acknowledged, round_trip, now)
+        self._overused_since = None
         if use is PathUse.UNDERUSE:
             self._state = _State.HOLD
             return False
@@ -126,12 +142,28 @@ class RateControl:
         self._increase(acknowledged, round_trip, now)
         return False
 
-    def _decrease(self, acknowledged: float | None, round_trip: float, now: float) -> bool:
+    def _may_decrease(self, round_trip: float, now: float) -> bool:
         interval = min(max(round_trip, self.MIN_REDUCTION_SECONDS), self.MAX_REDUCTION_SECONDS)
+        return self._changed_at is None or now - self._changed_at >= interval
+
+    def _decrease_limited(self, round_trip: float, now: float) -> bool:
+        """Lower the rate step by step: what arrives says what was sent, and not what the path carries.
+
+        Own addition. Jitter looks like a queue for some tenths of a second. Measured by what arrives, the rate of
+        somebody who has use for little would fall at once to less than that, and its picture would be paused.
+        """
+        if not self._may_decrease(round_trip, now):
+            return False
+        before = self.rate
+        self.rate = self._clamp(self.rate * self.DECREASE)
+        self._state = _State.HOLD
+        self._changed_at = now
+        return self.rate < before
+
+    def _decrease(self, acknowledged: float | None, round_trip: float, now: float) -> bool:
         if acknowledged is None:
             acknowledged = self.rate / 2 / self.DECREASE  # something must be done before anything is known
-        waited = self._changed_at is None or now - self._changed_at >= interval
-        if not waited and acknowledged >= self.rate / 2:
+        if not self._may_decrease(round_trip, now) and acknowledged >= self.rate / 2:
             return False
         before = self.rate
         lowered = acknowledged * self.DECREASE

@@ -160,6 +160,43 @@ def test_the_organiser_admits_or_refuses_only_whom_it_knows(run: Run) -> None:
     assert seen == [["admit p2 false"], []]
 
 
+def test_who_was_let_in_and_is_forgotten_by_the_server_is_let_in_again_with_the_same_page_only(run: Run) -> None:
+    seen = run("""
+      const m = inside();
+      meet(m, 1, 0, false);
+      announce(m, 1, 1);
+      meet(m, 2, 1, false); // waits, and nobody has let it in
+      m.joined(seat(0, true, "me again"), 10);
+      did(m);
+      const back = (pid, index, words) => {
+        announce(m, index, 11, false, pid);
+        m.verified(pid, "123456", 11);
+        m.message(pid, words, 11);
+        return did(m).filter((each) => each.startsWith("admit"));
+      };
+      return [
+        back("new 1", 1, hello(1)),
+        back("new 2", 2, hello(2)),
+        back("other page", 1, { ...hello(1), epoch: theirs(9) }),
+        back("other seat", 3, { ...hello(3), epoch: theirs(1) }),
+      ];""")
+    assert seen == [["admit new 1 true"], [], [], []]
+
+
+def test_who_was_removed_is_not_let_in_again_by_itself(run: Run) -> None:
+    seen = run("""
+      const m = inside();
+      meet(m, 1, 0, false);
+      announce(m, 1, 1);
+      m.remove("p1", 2);
+      did(m);
+      announce(m, 1, 3, false, "new 1");
+      m.verified("new 1", "123456", 3);
+      m.message("new 1", hello(1), 3);
+      return did(m).filter((each) => each.startsWith("admit"));""")
+    assert seen == []
+
+
 def test_a_channel_from_the_lobby_serves_on_after_admission(run: Run) -> None:
     seen = run("""
       const m = inside();

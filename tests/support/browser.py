@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -112,6 +113,7 @@ def chromium(
     *,
     cameras: int = _CAMERAS,
     denied: bool = False,
+    film: Path | None = None,
 ) -> Iterator[Browser]:
     """Debian's Chromium, or a script that starts it elsewhere.
 
@@ -120,11 +122,13 @@ def chromium(
         program: what to start.
         cameras: how many it has; a microphone there is always.
         denied: the person refuses every question of the browser.
+        film: what its only camera sees, as YUV4MPEG2; see `noise`.
     """
     options = [
         _FAKE_DEVICES.format(cameras),
         *_CHROMIUM_OPTIONS,
         "--deny-permission-prompts" if denied else _FAKE_CONSENT,
+        *([f"--use-file-for-fake-video-capture={film}"] if film else []),
     ]
     browser = playwright.chromium.launch(executable_path=program, args=options)
     try:
@@ -143,6 +147,21 @@ def firefox(playwright: Playwright, program: Path | str = FIREFOX) -> Iterator[B
         yield browser
     finally:
         browser.close()
+
+
+def noise(file: Path) -> Path:
+    """Write a film that costs what a layer may cost at most: Chromium's own fake picture costs next to nothing."""
+    width, height, block = 1280, 720, 16
+    generator = random.Random(1)  # noqa: S311  # nobody has to guess it
+    with file.open("wb") as stream:
+        stream.write(f"YUV4MPEG2 W{width} H{height} F5:1 Ip A1:1 C420jpeg\n".encode())
+        for _ in range(10):
+            stream.write(b"FRAME\n")
+            for _ in range(height // block):
+                row = b"".join(bytes([value]) * block for value in generator.randbytes(width // block))
+                stream.write(row * block)
+            stream.write(bytes([128]) * (width * height // 2))
+    return file
 
 
 class FirefoxInside:

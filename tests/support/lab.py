@@ -8,9 +8,11 @@ strict firewalls. Everything that a lab creates carries its prefix and is remove
 
 import contextlib
 import ctypes
+import itertools
 import os
+import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +44,7 @@ class Lab:
         self.bob_ip = "10.91.2.2"
         self.bob_ipv6 = "fd91:2::2"
         self._numbers = {self.alice: 1, self.bob: 2}  # of the links
+        self._filters = itertools.count(1)
         self.strayed: set[str] = set()  # clients that are unplugged or have another address
 
     def command(self, namespace: str, *words: str) -> list[str]:
@@ -133,6 +136,28 @@ class Lab:
         chain = f"chain poor {{ type filter hook forward priority 0; {rule}; }}"
         _check(self.command(self.server, "nft", f"table inet line {{ {chain} ; }}"))
 
+    @contextlib.contextmanager
+    def arriving(self, namespace: str, *rules: str) -> Iterator[Callable[[], int]]:
+        """Have rules of nftables, such as `udp dport 7882 drop`, judge all that arrives for programs in a namespace.
+
+        Nobody can tell such a drop from one on the way, as a sender can that is dropped in its own namespace. What is
+        handed over tells how many packets rules with a `counter` have counted.
+        """
+        with contextlib.ExitStack() as stack:
+            table = f"arriving{next(self._filters)}"
+            hook = "type filter hook input priority 0"
+            stack.callback(self._nft, namespace, f"add table inet {table}; delete table inet {table}")
+            self._nft(namespace, f"table inet {table} {{ chain judge {{ {hook}; {'; '.join(rules)}; }}; }}")
+
+            def counted() -> int:
+                listed = self._nft(namespace, f"list table inet {table}")
+                return sum(int(packets) for packets in re.findall(r"counter packets (\d+)", listed))
+
+            yield counted
+
+    def _nft(self, namespace: str, commands: str) -> str:
+        return _check(self.command(namespace, "nft", commands))
+
     def remove(self) -> None:
         """Delete everything that `build` created, also after half a build."""
         for namespace in (self.alice, self.server, self.bob):
@@ -170,7 +195,8 @@ def _ip(*words: str) -> None:
     _check(["ip", *words])
 
 
-def _check(words: list[str], *, given: str = "") -> None:
+def _check(words: list[str], *, given: str = "") -> str:
     result = subprocess.run(words, input=given, capture_output=True, text=True, timeout=20, check=False)
     if result.returncode:
         raise RuntimeError(f"{' '.join(words)}: {result.stderr.strip()}")
+    return result.stdout

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from sfu.allocator import Allocator
 from sfu.bandwidth import BandwidthBounds, BandwidthEstimator
 from sfu.transport_feedback import (
     TransportFeedback,
@@ -106,6 +107,19 @@ def test_an_application_that_sends_little_does_not_inflate_the_estimate() -> Non
     assert call.estimator.application_limited
     assert max(sample.estimate for sample in call.samples) <= 310e3
     assert call.estimator.probes == 0
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_jitter_does_not_take_the_picture_from_somebody_who_needs_little(seed: int) -> None:
+    shape = PathShape([(0, 5e6)], jitter=0.03)  # a poor WLAN
+    call = ran(SimulatedCall(shape, seed=seed, media=lambda _: 90e3, wanted=180e3), 60)
+    assert lowest(call.samples) > Allocator.PAUSE_BELOW
+
+
+def test_a_path_that_gets_narrower_than_the_little_that_is_sent_is_answered_within_two_seconds() -> None:
+    call = ran(SimulatedCall(PathShape([(0, 3e6), (15, 300e3)]), media=lambda _: 500e3, wanted=5e6), 30)
+    assert call.estimator.probes > 0
+    assert max(sample.estimate for sample in call.between(17, 30)) <= 330e3
 
 
 def test_an_application_of_a_steady_rate_raises_the_estimate_by_a_quarter_at_most() -> None:

@@ -15,13 +15,13 @@ class Course:
         self.control = RateControl(start, FLOOR, CEILING)
         self.now = 10.0
 
-    def go(self, use: PathUse, seconds: float, *, arrives: float | None = None) -> list[float]:
+    def go(self, use: PathUse, seconds: float, *, arrives: float | None = None, limited: bool = False) -> list[float]:
         """Update every 50 ms; everything that is sent arrives unless something else is said."""
         rates = []
         for _ in range(round(seconds / TICK)):
             self.now += TICK
             acknowledged = self.control.rate if arrives is None else arrives
-            self.control.update(use, acknowledged, ROUND_TRIP, self.now)
+            self.control.update(use, acknowledged, ROUND_TRIP, self.now, limited=limited)
             rates.append(self.control.rate)
         return rates
 
@@ -36,6 +36,22 @@ def test_far_from_where_a_queue_grew_the_rate_rises_by_eight_percent_a_second() 
 def test_a_queue_lowers_the_rate_below_what_arrives() -> None:
     course = Course()
     assert course.go(PathUse.OVERUSE, TICK, arrives=800e3) == [pytest.approx(680e3)]
+
+
+def test_what_arrives_of_little_lowers_the_rate_by_steps_until_the_queue_has_grown_for_half_a_second() -> None:
+    course = Course()
+    lowered = course.go(PathUse.OVERUSE, 0.5, arrives=100e3, limited=True)
+    assert lowered[0] == pytest.approx(850e3)
+    assert lowered[-1] == pytest.approx(1e6 * 0.85**5)  # once in a round trip
+    assert course.go(PathUse.OVERUSE, TICK, arrives=100e3, limited=True) == [pytest.approx(85e3)]
+
+
+def test_a_queue_that_has_emptied_is_doubted_anew() -> None:
+    course = Course()
+    for _ in range(3):
+        course.go(PathUse.OVERUSE, 0.2, arrives=100e3, limited=True)
+        course.go(PathUse.NORMAL, 0.2, arrives=100e3, limited=True)
+    assert course.control.rate == pytest.approx(1e6 * 0.85**6)
 
 
 def test_near_where_a_queue_grew_the_rate_rises_by_half_a_packet_for_each_response_time() -> None:

@@ -50,6 +50,7 @@ export class People {
   /** @type {Sources} */ #sources = { camera: false, microphone: false, screen: false };
   /** @type {Map<string, Peer>} */ #peers = new Map();
   /** @type {Set<string>} pids, the earliest first */ #removed = new Set();
+  /** @type {Map<number, string>} epoch of the page that was let in last, by index: kept by who decides */ #letIn = new Map();
   #guesses = new Guesses();
   /** @type {number | null} */ #sweepAt = null;
   /** Who decides without an organiser, says the server: a pid. @type {string | null} */ standIn = null;
@@ -150,7 +151,9 @@ export class People {
    * @param {number} now
    */
   remove(pid, now) {
-    if (!this.decides || !this.isAdmitted(pid)) return;
+    const peer = this.#peers.get(pid);
+    if (!this.decides || peer?.admitted !== true) return;
+    this.#letIn.delete(peer.index);
     this.#tell({ type: "remove", peer: pid });
     for (const [other, { admitted }] of this.#peers) if (other !== pid && admitted) this.#say(other, { kind: "removed", pid });
     this.#sendAway(pid, now);
@@ -552,6 +555,8 @@ export class People {
     peer.introduced = true;
     if (hello.to !== this.#epoch) this.#greet(pid, peer);
     if (isNews) this.#hold(pid, peer, now);
+    // The server has forgotten that it was let in, because it was started anew or heard nothing for too long: this page has not.
+    if (this.#letIn.get(peer.index) === hello.epoch && this.mayAdmit(pid)) this.#tell({ type: "admit", peer: pid, ok: true });
   }
 
   /**
@@ -563,6 +568,7 @@ export class People {
    */
   #hold(pid, peer, now) {
     if (!this.#talksTo(peer)) return;
+    if (this.decides && peer.epoch !== null) this.#letIn.set(peer.index, peer.epoch);
     try {
       this.#keys.joined(pid, peer.index, now);
     } catch (error) {
