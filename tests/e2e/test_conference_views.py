@@ -231,6 +231,7 @@ def test_who_is_asked_to_mute_decides_alone(enter: Enter) -> None:
     stage.meet(0)
     ask = """() => {
       const { machine } = window;
+      machine.verified("p0", "123456", performance.now()); // by a new channel, as after a reload
       machine.message("p0", { kind: "hello", epoch: "f".repeat(32), to: null, name: "Dr. Anna Beispiel",
         camera: true, microphone: true, screen: false }, performance.now());
       const own = machine.poll().find((action) => action.message?.kind === "hello").message.epoch;
