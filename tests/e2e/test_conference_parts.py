@@ -56,6 +56,8 @@ def run(browser: Browser, service: Service) -> Iterator[Run]:
 
 # Where the tiles stand
 
+ROOM_FOR_A_NAME = 150  # CSS pixels; a picture that is narrower leaves its tile the whole place
+
 
 @pytest.mark.parametrize("ratio", [16 / 9, 4 / 3, 3 / 4])
 @pytest.mark.parametrize("size", [(1256, 680), (344, 590), (640, 300), (300, 230)])
@@ -70,7 +72,10 @@ def test_the_large_tile_has_the_shape_of_its_picture_and_each_of_the_others_is_o
     assert sorted(seen) == [index for index in range(20) if index != 3]
     for rects in pages:
         large = rects[3]
-        assert abs(large["width"] - large["height"] * ratio) <= 2 * ratio, "but for whole pixels"
+        if large["height"] * ratio < ROOM_FOR_A_NAME:
+            assert large["width"] == width
+        else:
+            assert abs(large["width"] - large["height"] * ratio) <= 2 * ratio, "but for whole pixels"
         shown = [rect for rect in rects if rect is not None]
         assert all(each["left"] >= 0 and each["left"] + each["width"] <= width for each in shown)
         assert all(each["top"] >= 0 and each["top"] + each["height"] <= height for each in shown)
