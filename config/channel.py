@@ -47,7 +47,7 @@ class Channel:
             return None
         try:
             message = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
             raise ChannelError("a message that is not an object")

@@ -179,8 +179,9 @@ class Crew(ABC, Generic[P]):
         if place.process is process:  # else it was replaced meanwhile, and its last figures are kept already
             try:
                 place.snapshot = decode_snapshot(reply["metrics"])
-            except (LookupError, TypeError, ValueError, AttributeError) as error:
-                _LOGGER.error("%s %d is killed: its figures are none: %r", self._name, place.number, error)  # noqa: TRY400
+            except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+                kind = type(error).__name__  # what it said stays out of the log
+                _LOGGER.error("%s %d is killed: its figures are none: %s", self._name, place.number, kind)  # noqa: TRY400
                 process.kill()
             else:
                 place.answered = True

@@ -11,6 +11,7 @@ from prometheus_client.core import Metric
 _LARGEST: Final = ("_seconds", "_info", "_draining", "_ratio", "_max")
 _SMALLEST: Final = "_expiry_timestamp_seconds"  # whose certificate ends first is what an operator must know
 _OF_THE_HOST: Final = "redconnect_host_"  # what every worker reads from the same kernel
+MAX_SERIES: Final = 20_000  # of one worker: some hundred, and what labels make of them
 _ADDED_UP: Final = frozenset({"counter", "histogram", "summary"})  # what only grows while a process lives
 
 Labels = tuple[tuple[str, str], ...]
@@ -49,11 +50,29 @@ def encode_snapshot(snapshot: Snapshot) -> list[Any]:
 
 
 def decode_snapshot(values: Iterable[Any]) -> Snapshot:
-    """Read what `encode_snapshot` wrote."""
-    return {
-        name: Family(kind, text, {(sample, tuple(labels.items())): value for sample, labels, value in samples})
-        for name, kind, text, samples in values
+    """Read what `encode_snapshot` wrote.
+
+    Raises:
+        TypeError, ValueError, AttributeError, OverflowError: it is something else, or more than `MAX_SERIES`.
+    """
+    snapshot = {_text(name): _family(kind, text, samples) for name, kind, text, samples in values}
+    if sum(len(family.series) for family in snapshot.values()) > MAX_SERIES:
+        raise ValueError("too many series")
+    return snapshot
+
+
+def _family(kind: object, text: object, samples: Iterable[Any]) -> Family:
+    series = {
+        (_text(sample), tuple((_text(name), _text(value)) for name, value in labels.items())): float(amount)
+        for sample, labels, amount in samples
     }
+    return Family(_text(kind), _text(text), series)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
 
 
 def keep_counted(snapshot: Snapshot) -> Snapshot:

@@ -9,14 +9,18 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError
 
 from config.channel import ChannelError
+from sfu.sdp.description import MAX_SDP_BYTES
 from signaling import conference_media as media
-from signaling.conference_messages import MAX_SDP_CHARACTERS, MAX_SOURCES, MAX_WISHES, Mid, Pixels, Sdp
+from signaling.conference_messages import MAX_SOURCES, MAX_WISHES, Mid, Pixels, Sdp
 from signaling.message_base import OpaqueId
 
 ROOM_BYTES: Final = 16
 MAX_MIDS: Final = 128  # m-lines of one subscribing connection
 MAX_SPEAKERS: Final = 3
 MAX_LAYERS: Final = 4
+# An answer is longer than its offer by what each m-line says of us, and an offer to the largest room longer than any of
+# a page: one that is refused here ends a worker.
+MAX_OWN_SDP_BYTES: Final = 2 * MAX_SDP_BYTES
 MAX_OFFERS: Final = 1 << 24  # to one participant, by one worker
 
 
@@ -25,7 +29,7 @@ def _read_room(value: object) -> object:
 
 
 Room = Annotated[bytes, BeforeValidator(_read_room), Field(min_length=ROOM_BYTES, max_length=ROOM_BYTES)]
-OwnSdp = Annotated[str, StringConstraints(max_length=MAX_SDP_CHARACTERS)]
+OwnSdp = Annotated[str, StringConstraints(max_length=MAX_OWN_SDP_BYTES)]
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z_]+$", max_length=32)]
 Rid = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]+$", max_length=16)]
 

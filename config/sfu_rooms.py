@@ -141,9 +141,9 @@ class SfuRooms:
         """A worker is to end: its conferences go to others, and no new one comes to it. Returns how many there were.
 
         It may forward until everybody has moved: it hears of those who leave meanwhile, and of nothing else.
-        None: there is no other one that takes them, and all stays as it is.
+        None: there is no other one that takes them, or it has retired before, and all stays as it is.
         """
-        if not self._open - {worker}:
+        if worker not in self._open or not self._open - {worker}:
             return None
         for _, room in self._rooms_of(worker):
             room.former.add(worker)
@@ -204,10 +204,14 @@ class SfuRooms:
         return len(given)
 
     def _place(self, room_id: bytes, room: _Room) -> None:
-        """Let a conference go on in another worker; without one it goes on waiting."""
-        room.worker = self._choose()
-        if room.worker is None:
+        """Let a conference go on in another worker.
+
+        It waits where there is none, and while one is replaced and all others are full.
+        """
+        worker = self._choose()
+        if worker is None or (self._is_full(worker) and len(self._open) < self._workers):
             return
+        room.worker = worker
         for pid, member in room.members.items():
             member.earlier = member.version
             self._order(room, Enter(room_id, pid))
@@ -231,6 +235,9 @@ class SfuRooms:
         members = sum(len(room.members) for _, room in rooms)
         is_full = len(rooms) >= self._bounds.max_rooms or members >= self._bounds.max_members
         return is_full, members, len(rooms), worker
+
+    def _is_full(self, worker: int) -> bool:
+        return self._fullness(worker)[0]
 
     def _rooms_of(self, worker: int) -> list[tuple[bytes, _Room]]:
         return [(room_id, room) for room_id, room in self._rooms.items() if room.worker == worker]

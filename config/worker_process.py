@@ -19,6 +19,7 @@ from config.native import PURE_VARIABLE
 _LOGGER: Final = logging.getLogger(__name__)
 _PACKAGES: Final = str(Path(__file__).resolve().parents[1])
 _OWN_VARIABLES: Final = "REDCONNECT_"
+MAX_LATE_REPLIES: Final = 1000  # in all; each is one for which a timeout did not wait
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
@@ -90,7 +91,13 @@ class WorkerProcess:
             except OSError:
                 channel.close()
                 raise
-        return cls(process, channel, on_said)
+        try:
+            return cls(process, channel, on_said)
+        except OSError:  # no descriptor for it: nobody would notice its end
+            channel.close()
+            process.kill()
+            process.wait()
+            raise
 
     @property
     def pid(self) -> int:
@@ -155,6 +162,7 @@ class WorkerProcess:
 
     async def _read(self) -> None:
         """Hand replies to those who wait for them, until there is nothing more to come."""
+        late = 0
         try:
             while (message := await self._channel.receive()) is not None:
                 if self._on_said is not None and "reply" not in message:
@@ -162,8 +170,12 @@ class WorkerProcess:
                     continue
                 number = message.get("reply")
                 reply = self._asked.get(number) if isinstance(number, int) else None
-                if reply is not None and not reply.done():  # else it came too late
+                if reply is not None and not reply.done():
                     reply.set_result(message)
+                    continue
+                late += 1
+                if late > MAX_LATE_REPLIES:
+                    raise ChannelError("replies that nobody waits for")  # noqa: TRY301  # handled like any other below
         except ChannelError as error:
             _LOGGER.error("a worker with PID %d is killed: %s", self.pid, error)  # noqa: TRY400  # it has no traceback
             self.kill()

@@ -401,7 +401,10 @@ static int Line_init(Line *self, PyObject *args, PyObject *kwargs) {
 }
 
 static PyObject *Line_aim(Line *self, PyObject *address) {
-  if (read_address(address, &self->to) < 0) return NULL;
+  if (address == Py_None)
+    memset(&self->to, 0, sizeof self->to); /* AF_UNSPEC: see is_next */
+  else if (read_address(address, &self->to) < 0)
+    return NULL;
   Py_XSETREF(self->address, Py_NewRef(address));
   Py_RETURN_NONE;
 }
@@ -429,7 +432,7 @@ static PyObject *Line_take_departures(Line *self, PyObject *Py_UNUSED(none)) {
 }
 
 static PyMethodDef Line_methods[] = {
-    {"aim", (PyCFunction)Line_aim, METH_O, "Send to another address from now on."},
+    {"aim", (PyCFunction)Line_aim, METH_O, "Send to another address from now on; None: to nobody."},
     {"take_departures", (PyCFunction)Line_take_departures, METH_NOARGS, "Sizes and instants of what left since."},
     {NULL}};
 
@@ -712,7 +715,7 @@ static int is_next(const Lane *lane, const Numbers *numbers, PyObject *stream, i
                    int *picture_ahead) {
   const Line *line = lane->line;
   if (!lane->is_armed || line == NULL || lane->streams[lane->epoch & 1] != stream) return 0;
-  if (line->outbox == NULL || line->context == NULL) return 0;
+  if (line->outbox == NULL || line->context == NULL || line->to.any.sa_family == AF_UNSPEC) return 0;
   if (needs_number && (!line->is_open || (line->is_noted && line->departed == DEPARTURES))) return 0;
   if (numbers->temporal > lane->temporal || numbers->picture_bits != lane->last.picture_bits) return 0;
   *ahead = (uint16_t)(numbers->sequence_number - lane->last.sequence_number);

@@ -193,6 +193,8 @@ class UdpMux:
         Raises:
             KeyError: the address was not admitted.
         """
+        if address in self._routes:
+            self.flush()  # what was gathered may be for it, and is not asked again where it goes
         port, to = self._routes.pop(address)
         del port.sessions[to]
         port.media.pop(to, None)

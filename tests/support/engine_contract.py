@@ -918,6 +918,20 @@ class EngineContract(ABC):
         camera.send()
         assert len(stage.bob.rtp) == 2
 
+    def test_nothing_leaves_for_a_session_without_transport_wide_numbers_whose_address_is_gone(
+        self, stage: Stage
+    ) -> None:
+        carol = stage.join(SessionId(3), Extensions(mid=GIVEN.mid))
+        stage.publish_camera()
+        stage.engine.add_down_track(carol.session, PICTURE, DownTrack(Kind.VIDEO, "0", VP8_DOWN, 0xCA0, 0xCA1))
+        stage.engine.route(PICTURE, CAMERA, 0)
+        camera = Camera(stage)
+        camera.send(key=True)
+        camera.send()
+        stage.engine.set_address(carol.session, None)
+        camera.send()
+        assert len(carol.rtp) == 2
+
     def test_extensions_that_a_later_negotiation_adds_are_understood_from_then_on(self, stage: Stage) -> None:
         carol = stage.join(SessionId(3), Extensions(mid=GIVEN.mid))
         stage.engine.add_up_track(carol.session, MICROPHONE, UpTrack(Kind.AUDIO, "1", (OPUS_UP,)))

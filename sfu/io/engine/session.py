@@ -143,11 +143,7 @@ class Session:
     def aim(self, address: TransportAddress | None) -> None:
         """Send to another address from now on; None: to nobody."""
         self._address = address
-        if self.line is None:
-            return
-        if address is None:
-            self.line.is_open = False  # all packets come here, and stay
-        else:
+        if self.line is not None:
             self.line.aim(address)
 
     @property
@@ -251,7 +247,7 @@ class Session:
             self.number = following
         else:
             line.number = following
-            line.is_open = self._address is not None and (estimator is None or estimator.is_plain)
+            line.is_open = estimator is None or estimator.is_plain
         return number
 
     def send_rtcp(self, packet: bytes) -> None:

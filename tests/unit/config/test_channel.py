@@ -73,3 +73,11 @@ def test_what_comes_may_be_anything(data: bytes) -> None:
                 assert isinstance(await ours.receive(), dict)
 
     asyncio.run(receive())
+
+
+async def test_a_message_that_is_nested_too_deeply_is_refused() -> None:
+    async with channel() as (ours, theirs):
+        data = b"[" * 100_000
+        theirs.sendall(len(data).to_bytes(4) + data)
+        with pytest.raises(ChannelError):
+            await ours.receive()

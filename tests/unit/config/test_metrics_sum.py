@@ -2,11 +2,13 @@ import json
 import math
 from collections.abc import Iterable
 
+import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from config.metrics_sum import (
+    MAX_SERIES,
     Snapshot,
     add_up,
     decode_snapshot,
@@ -101,3 +103,21 @@ def test_a_snapshot_survives_the_channel() -> None:
     Gauge("odd", 'Not a "number".', ["label"], registry=registry).labels("\n").set(math.inf)
     snapshot = take_snapshot(registry)
     assert decode_snapshot(json.loads(json.dumps(encode_snapshot(snapshot)))) == snapshot
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [["x", [], "", []]],
+        [["x", "counter", "", [[["x"], {}, 7]]]],
+        [["x", "counter", "", [["x_total", {"room": []}, 7]]]],
+        [["x", "counter", "", [["x_total", {}, 10**400]]]],
+        [["x", "counter", "", [["x_total", {}, "much"]]]],
+        [["x", "gauge", "", [["x", {"number": str(number)}, 1] for number in range(MAX_SERIES + 1)]]],
+        None,
+        [7],
+    ],
+)
+def test_what_are_no_figures_is_refused_before_it_is_added_up(said: object) -> None:
+    with pytest.raises((TypeError, ValueError, AttributeError, OverflowError)):
+        decode_snapshot(said)  # type: ignore[arg-type]  # a worker may say anything

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.channel import ChannelError
-from config.sfu_messages import MAX_OFFERS, decode_command, decode_said, encode_command, encode_said
+from config.sfu_messages import MAX_OFFERS, MAX_OWN_SDP_BYTES, decode_command, decode_said, encode_command, encode_said
 from signaling.conference_media import (
     Answer,
     ConnectionState,
@@ -27,7 +27,6 @@ from signaling.conference_media import (
     TrackName,
     Wish,
 )
-from signaling.conference_messages import MAX_SDP_CHARACTERS
 
 ROOM = bytes(range(16))
 SDP = "v=0\r\n"
@@ -81,7 +80,7 @@ def test_what_is_said_is_the_same_at_the_other_end(message: MediaMessage) -> Non
         {"kind": "leave"},
         {"kind": "record"},
         {"more": 1},
-        {"sdp": "x" * (MAX_SDP_CHARACTERS + 1)},
+        {"sdp": "x" * (MAX_OWN_SDP_BYTES + 1)},
         {"version": 0},
         {"version": MAX_OFFERS + 1},
         {"tracks": {"1": ["not a pid", "camera"]}},

@@ -90,6 +90,21 @@ def test_without_a_worker_conferences_wait_and_go_to_the_next_one_that_comes() -
     assert scene.rooms.waiting == 0
 
 
+def test_where_all_others_are_full_conferences_wait_for_the_worker_that_replaces_theirs() -> None:
+    scene = Scene(bounds=WorkerBounds(max_rooms=1, max_members=9))
+    scene.do(Enter(ROOM, "ada"), Enter(OTHER, "ben"))
+    scene.rooms.close(0)
+    assert (scene.orders(), scene.rooms.waiting) == ([], 1)
+    scene.rooms.open(0)
+    assert (scene.orders(), scene.rooms.waiting) == ([Order(0, Enter(ROOM, "ada"))], 0)
+
+
+def test_a_worker_retires_once() -> None:
+    scene = Scene()
+    scene.do(Enter(ROOM, "ada"))
+    assert (scene.rooms.retire(0), scene.rooms.retire(0)) == (1, None)
+
+
 def test_offers_are_counted_on_in_the_next_worker_and_answers_to_the_earlier_one_reach_nobody() -> None:
     scene = Scene()
     scene.do(Enter(ROOM, "ada"))
