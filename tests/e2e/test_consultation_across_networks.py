@@ -153,7 +153,7 @@ def test_firefox_shows_the_partner_without_a_break_while_it_sends_smaller_pictur
             fox.await_growth("framesDecoded")
             decoded.append(fox.figures()["framesDecoded"])
         assert decoded == sorted(decoded), f"the picture of the partner began anew: {decoded}"
-        hang_up(doctor, patient)
+        assert (fox.complaints, partner.complaints) == ([], [])
 
 
 def send_with(bitrate: int, page: Page) -> None:
