@@ -32,7 +32,9 @@ class PublishedSource:
         self.announced: Final = announced
         self.is_live = False  # the engine expects it
         self.seen: set[int] | None = None  # layers that are being sent; None: nothing has come yet
-        self.unwanted: tuple[str, ...] = ()  # RIDs that its publisher was told to be of no use
+        self.unwanted: tuple[str, ...] | None = (
+            None  # RIDs that its publisher was told to be of no use; None: nothing yet
+        )
         self.is_excessive = False  # sound that carries more than sound does
         self.sizes: Final = layers_of(announced.rids, (), None)  # for whoever asks for nothing but these
 

@@ -107,7 +107,7 @@ class ConferenceDesk:
         self._has_media = False
         self._entered: dict[bytes, dict[str, _Participant]] = {}  # by room and pid: whom the media server knows
         self._commands: deque[MediaCommand] = deque()
-        self._ending: Ending | None = None  # what everybody is told who comes now
+        self._ends_at: float | None = None  # monotonic instant at which conferences break off; None: not known to
 
     def use_media(self) -> None:
         """Let conferences begin, because there is a media server."""
@@ -131,17 +131,18 @@ class ConferenceDesk:
             raise TierMissing
         if not self._has_media or limit <= TALK_LIMIT:
             raise NoConferences
-        if self._ending is not None:
+        if self._ends_at is not None:
             raise ConferencesEnding
         return ConferenceRoom(appointment, claims_per_seat, opened_at, limit=limit)
 
-    def announce_end(self, seconds: int) -> list[tuple[bytes, str]]:
+    def announce_end(self, seconds: int, now: float) -> list[tuple[bytes, str]]:
         """Let no conference begin any more; returns room and pid of those who are to be told `Ending`.
 
         Args:
             seconds: how long those that have begun may go on.
+            now: monotonic time, in seconds.
         """
-        self._ending = Ending(seconds)
+        self._ends_at = now + seconds
         return [(room_id, pid) for room_id, entered in self._entered.items() for pid in entered]
 
     def settle(self, room: ConferenceRoom) -> None:
@@ -154,9 +155,7 @@ class ConferenceDesk:
             self._commands.append(Leave(room_id, pid))
         for claim in room.admitted():
             if claim.pid not in entered:
-                newcomer = entered[claim.pid] = _Participant()
-                if self._ending is not None:
-                    newcomer.said[ServerEnding] = _word(self._ending)
+                entered[claim.pid] = _Participant()
                 self._commands.append(Enter(room_id, claim.pid))
         if not entered:
             del self._entered[room_id]
@@ -198,12 +197,12 @@ class ConferenceDesk:
         if claim is None or known is None:
             return
         news = _word(said)
-        if isinstance(news, SubscribeOffer | LoudestSpeakers | UnwantedLayers | ServerEnding):
+        if isinstance(news, SubscribeOffer | LoudestSpeakers | UnwantedLayers):
             known.said[type(news)] = news
         if claim.client is not None:
             self._hall.send(claim.client, news)
 
-    def catch_up(self, room: ConferenceRoom, claim: Claim) -> Iterator[ConferenceNews]:
+    def catch_up(self, room: ConferenceRoom, claim: Claim, now: float) -> Iterator[ConferenceNews]:
         """List what may have been lost with the socket before, and is to be said again.
 
         An answer to `publish` is not among it: whoever did not get it makes the offer anew.
@@ -214,6 +213,8 @@ class ConferenceDesk:
         if room.stand_in is not None:
             yield _stand_in(room)
         yield from known.said.values()
+        if self._ends_at is not None:
+            yield ServerEnding(seconds=max(0, round(self._ends_at - now)))  # not what was said first: time has passed
 
     def poll_command(self) -> MediaCommand | None:
         """Return the next thing to do at the media server."""
@@ -259,7 +260,7 @@ class ConferenceDesk:
         self._hall.send(waiting.client, Admitted())
         if room.locked:
             self._hall.send(waiting.client, Locked(locked=True))
-        for news in self.catch_up(room, claim):
+        for news in self.catch_up(room, claim, now):
             self._hall.send(waiting.client, news)
         for other in room.present_beside(claim):
             if other not in known:

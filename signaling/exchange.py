@@ -210,9 +210,9 @@ class Exchange:
         self._lobby.tell(room_id, pid, said)
         self._route()
 
-    def end_conferences(self, seconds: int) -> None:
+    def end_conferences(self, seconds: int, now: float) -> None:
         """Let no conference begin any more; see `Lobby.end_conferences`."""
-        self._lobby.end_conferences(seconds)
+        self._lobby.end_conferences(seconds, now)
         self._route()
 
     def leave_bus(self) -> None:

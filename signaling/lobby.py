@@ -272,7 +272,7 @@ class Lobby:
             self._refuse_join(client, explain_refusal(refusal, seat.appointment))
         else:
             self._count_out(record)
-            self._welcome(client, record.place, seat.appointment, window, ice)
+            self._welcome(client, record.place, seat.appointment, window, ice, now)
             if not record.guest:  # the lobby of its socket renews, which knows the host that the client asked for
                 self.expect_renewal(client, ice, now)
 
@@ -315,9 +315,9 @@ class Lobby:
         if isinstance(room, ConferenceRoom):
             self._desk.tell(room, pid, said)
 
-    def end_conferences(self, seconds: int) -> None:
+    def end_conferences(self, seconds: int, now: float) -> None:
         """Let no conference begin any more, and tell those that have begun how long they may go on."""
-        for room_id, pid in self._desk.announce_end(seconds):
+        for room_id, pid in self._desk.announce_end(seconds, now):
             self.tell(room_id, pid, Ending(seconds))
 
     def drain(self, now: float) -> None:
@@ -583,7 +583,13 @@ class Lobby:
         self._evict(room, room.reclaim(claim), now)
 
     def _welcome(
-        self, client: int, place: _Place, appointment: Appointment, window: EntryWindow, ice: tuple[IceServer, ...]
+        self,
+        client: int,
+        place: _Place,
+        appointment: Appointment,
+        window: EntryWindow,
+        ice: tuple[IceServer, ...],
+        now: float,
     ) -> None:
         """Tell a client its seat. The appointment is as it was looked up: the room may be older than its last move."""
         room, claim = place
@@ -604,7 +610,7 @@ class Lobby:
             self._send(client, announce(room, other, claim))
         self._tell_others(place, present=True)
         if isinstance(room, ConferenceRoom):
-            for news in self._desk.catch_up(room, claim):
+            for news in self._desk.catch_up(room, claim, now):
                 self._send(client, news)
 
     def _leave(self, client: int, place: _Place | None, now: float) -> None:

@@ -148,7 +148,7 @@ class WebSocketEndpoint:
 
     def end_conferences(self, seconds: int) -> None:
         """Let no conference begin any more, and tell those that have begun how long they may go on."""
-        self._exchange.end_conferences(seconds)
+        self._exchange.end_conferences(seconds, self._clocks.monotonic())
         self._drain()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:

@@ -553,7 +553,8 @@ def test_who_is_told_to_wait_again_sends_nothing_any_more_and_tells_no_key(run: 
       const orders = did(m);
       run(m, 8_000);
       return [orders, people(m), did(m).filter((each) => each.startsWith("senderkey"))];""")
-    assert seen == [["close_conference", "close_channel p0", "close_channel p2"], [], []]
+    closed = ["close_conference", "close_channel p0", "close_channel p2"]
+    assert seen == [["renew_ice", "show_ending", *closed], [], []]
 
 
 def test_who_gets_another_role_from_the_server_has_to_prove_itself_in_it(run: Run) -> None:
@@ -843,7 +844,33 @@ def test_a_connection_that_stands_survives_a_new_socket_with_the_same_claim(run:
       m.joined(seat(0, true), 5_000);
       announce(m, 1, 5_000);
       return [did(m), people(m)];""")
-    assert seen == [["agree p1 as A"], ["Person 1"]]
+    # It may have made an offer that nobody heard.
+    assert seen == [["renew_ice", "show_ending", "repeat_offer", "agree p1 as A"], ["Person 1"]]
+
+
+def test_what_is_begun_anew_after_a_new_socket_is_begun_with_its_credential(run: Run) -> None:
+    did, renewed = run("""
+      const m = inside();
+      m.sideChanged("publish", "connected", 0);
+      m.sideChanged("publish", "disconnected", 1_000);
+      m.poll();
+      const ice = [{ urls: "turn:192.0.2.1", username: "later", credential: "x" }];
+      m.joined({ ...seat(0, true), ice }, 2_000);
+      const orders = m.poll();
+      return [orders.map((action) => action.do), orders.filter((action) => action.do === "renew_ice")[0].servers];""")
+    assert did.index("renew_ice") < did.index("restart_publish")
+    assert renewed == [{"urls": "turn:192.0.2.1", "username": "later", "credential": "x"}]
+    assert "repeat_offer" not in did
+
+
+def test_what_was_said_of_an_end_is_taken_back_by_the_server_that_says_it_no_more(run: Run) -> None:
+    orders = run("""
+      const m = inside();
+      m.server({ type: "ending", seconds: 90 }, 1);
+      m.signalingLost();
+      m.joined(seat(0, true), 60_000);
+      return m.poll().filter((action) => action.do === "show_ending").map((action) => action.seconds);""")
+    assert orders == [90, None]
 
 
 def test_a_new_claim_begins_with_nothing(run: Run) -> None:
@@ -856,7 +883,7 @@ def test_a_new_claim_begins_with_nothing(run: Run) -> None:
       const orders = did(m);
       m.server({ type: "admitted" }, 61_000);
       return [orders, people(m), did(m)];""")
-    assert seen == [["close_conference", "close_channel p0"], [], ["open_publish"]]
+    assert seen == [["renew_ice", "show_ending", "close_conference", "close_channel p0"], [], ["open_publish"]]
 
 
 def test_who_is_not_announced_again_after_a_new_socket_is_away(run: Run) -> None:

@@ -113,6 +113,36 @@ def test_publishing_connects_and_a_shared_screen_gets_a_line_of_its_own_that_it_
     assert sources[1:] == [{"0": "microphone", "1": "camera", "2": "screen"}] * 2
 
 
+def test_an_offer_without_an_answer_is_told_again_and_one_with_an_answer_is_not(run: Run) -> None:
+    offers, again, state = run("""
+      const { media, said, end } = opened();
+      const server = new RTCPeerConnection();
+      const own = { microphone: sound(), camera: picture(), screen: null };
+      media.replaceTracks(own);
+      media.openPublish([]);
+      await until(() => said.offers.length === 1);
+      media.takeAnswer(await answerOf(server, said.offers[0].sdp));
+      await until(() => said.states.includes("publish connected"));
+      media.replaceTracks({ ...own, screen: picture() });
+      await until(() => said.offers.length === 2); // and nobody hears it
+      media.repeatOffer();
+      await until(() => said.offers.length === 3);
+      const again = said.offers[2];
+      media.takeAnswer(await answerOf(server, again.sdp));
+      media.repeatOffer(); // there is nothing to repeat: the next offer is that of the restart
+      media.restartPublish();
+      await until(() => said.offers.length === 4);
+      const ufrags = said.offers.map(({ sdp }) => /a=ice-ufrag:(\\S+)/.exec(sdp)[1]);
+      const state = server.signalingState;
+      end();
+      server.close();
+      return [ufrags, again.sources, state];""")
+    assert again == {"0": "microphone", "1": "camera", "2": "screen"}
+    assert state == "stable"
+    assert offers[0] == offers[1] == offers[2]
+    assert offers[3] != offers[2]
+
+
 def test_what_is_published_anew_is_sent_beside_the_earlier_connection_until_it_stands(run: Run) -> None:
     before, beside, after, muted = run("""
       const { media, said, end } = opened();

@@ -16,6 +16,9 @@ BENCH = """async () => {
   const { arrange, pictureSize } = await import("/js/conference/tile_layout.js");
   const { LineWatch } = await import("/js/conference/line_watch.js");
   const { SoundAlone } = await import("/js/conference/sound_alone.js");
+  const { EndingNotice } = await import("/js/conference/ending_notice.js");
+  const { addWords } = await import("/js/texts.js");
+  await addWords((language) => import(`/js/conference/words_${language}.js`));
   const owners = new Map([["0", "microphone"], ["1", "camera"]].flatMap(([mid, source]) =>
     [[`a${mid}`, { pid: "a", source }], [`b${mid}`, { pid: "b", source }]]));
   const none = { framesDecoded: 0, packetsLost: 0 };
@@ -39,7 +42,7 @@ BENCH = """async () => {
     for (let second = 0; second <= 30; second += 2) watch.add(line(second, told(second)), new Set(due), second * 1000);
     return [watch.step, Object.fromEntries(watch.lines)];
   };
-  window.bench = { arrange, pictureSize, LineWatch, SoundAlone, line, watched };
+  window.bench = { arrange, pictureSize, LineWatch, SoundAlone, EndingNotice, line, watched };
 }"""
 
 
@@ -49,7 +52,7 @@ def run(browser: Browser, service: Service) -> Iterator[Run]:
     visitor = Participant(browser)
     visitor.open(service.create_appointment().organiser_link.partition("#")[0])
     visitor.page.evaluate(BENCH)
-    names = "{ arrange, pictureSize, LineWatch, SoundAlone, line, watched }"
+    names = "{ arrange, pictureSize, LineWatch, SoundAlone, EndingNotice, line, watched }"
     yield lambda body: visitor.page.evaluate(f"() => {{ const {names} = window.bench; {body} }}")
     visitor.close()
 
@@ -197,3 +200,23 @@ def test_who_has_chosen_sound_alone_is_not_asked(run: Run) -> None:
       offer.measured("bad", 0);
       return [offer.chosen, offer.deadline];""")
     assert seen == [True, None]
+
+
+# That the server is about to stop
+
+
+def test_of_an_end_that_is_told_again_nobody_hears_twice_and_of_another_time_everybody(run: Run) -> None:
+    heard = run("""
+      const { now } = Date;
+      Date.now = () => 1_800_000_010_000;
+      const said = [];
+      const notice = new EndingNotice((words) => said.push(words));
+      const heard = [];
+      for (const seconds of [600, null, 610, 1_200]) {
+        notice.show(seconds);
+        heard.push(said.length);
+      }
+      notice.close();
+      Date.now = now;
+      return heard;""")
+    assert heard == [1, 1, 1, 2]

@@ -91,6 +91,27 @@ def test_a_browser_that_cannot_encrypt_is_told_before_it_asks_for_anything(enter
     stage.visitor.complaints.clear()
 
 
+def test_a_connection_of_a_conference_gets_the_next_credential_while_it_stands(enter: Enter) -> None:
+    stage = enter()
+    relays = "window.__connections.map((pc) => pc.getConfiguration().iceServers[0]?.username)"
+    stage.page.wait_for_function("() => window.__connections.length > 0")
+    assert set(stage.page.evaluate(f"() => {relays}")) == {None}
+    server = {"urls": ["turn:192.0.2.1"], "username": "later", "credential": "x"}
+    stage.say({"type": "ice", "ice": [server]})
+    stage.page.wait_for_function(f"() => {relays}.at(-1) === 'later'")
+
+
+def test_that_the_server_ends_stands_there_until_a_server_does_not_say_so_any_more(enter: Enter) -> None:
+    stage = enter()
+    stage.say({"type": "ending", "seconds": 600})
+    notice = stage.page.get_by_test_id("ending")
+    expect(notice).to_contain_text("Der Server wird neu gestartet.")
+    stage.lose_socket()
+    expect(notice).to_be_hidden(timeout=CONNECT_MS)
+    stage.say({"type": "ending", "seconds": 600})
+    expect(notice).to_be_visible()
+
+
 # Keys, names and codes between real pages
 
 

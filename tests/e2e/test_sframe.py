@@ -690,7 +690,8 @@ def test_what_flows_past_the_worker_is_noticed_at_the_second_look_and_within_a_s
     seen = run("""
       const watch = new media.SealWatch();
       const looks = [[[10, 5], 5], [[20, 9], 9], [[30, 12], 9], [[40, 15], 9]];
-      return [looks.map(([flow, handled]) => watch.look(flow, handled)), media.WATCH_EVERY_MS];""")
+      const look = ([flow, handled], at) => watch.look(flow, handled, handled, at * media.WATCH_EVERY_MS);
+      return [looks.map(look), media.WATCH_EVERY_MS];""")
     assert seen[0] == [False, False, False, True]
     assert 3 * seen[1] < 1_000
 
@@ -699,7 +700,7 @@ def test_a_worker_that_does_not_answer_for_a_moment_ends_nothing_and_one_that_ne
     seen = run("""
       const flow = (count) => Array.from({ length: count }, (_, at) => [10 * at + 10]);
       const watch = new media.SealWatch();
-      const look = (each, at) => (at % 5 === 4 ? watch.look(each, at) : watch.hearNothing(each));
+      const look = (each, at) => (at % 5 === 4 ? watch.look(each, at, at, 250 * at) : watch.hearNothing(each));
       const busy = flow(3 * media.SILENT_LOOKS).map(look);
       const gone = new media.SealWatch();
       return [busy.includes(true), flow(media.SILENT_LOOKS).map((each) => gone.hearNothing(each)).indexOf(true)];""")
@@ -710,7 +711,8 @@ def test_an_answer_that_comes_late_shows_a_leak_all_the_same(run: Run) -> None:
     seen = run("""
       const watch = new media.SealWatch();
       const looks = [[[10], 5], [[20]], [[30]], [[40], 5], [[50]], [[60]], [[70], 5]];
-      return looks.map(([flow, handled]) => (handled ? watch.look(flow, handled) : watch.hearNothing(flow)));""")
+      return looks.map(([flow, handled], at) =>
+        handled ? watch.look(flow, handled, handled, 250 * at) : watch.hearNothing(flow));""")
     assert seen == [False] * 6 + [True]
 
 
@@ -718,7 +720,8 @@ def test_neither_a_pause_nor_empty_packets_nor_frames_that_wait_for_the_worker_a
     seen = run("""
       const looks = [[], [0, 0], [10, 5], [10, 5], [20, 5], [30, 5], [30, 9], [30, 12]];
       const watch = new media.SealWatch();
-      return looks.map((flow) => watch.look(flow, flow[1] > 0 ? 5 : 0));""")
+      const seen = (flow) => (flow[1] > 0 ? 5 : 0);
+      return looks.map((flow, at) => watch.look(flow, seen(flow), seen(flow), 250 * at));""")
     assert seen == [False] * 8
 
 
@@ -729,10 +732,30 @@ def test_frames_that_waited_behind_the_worker_are_no_leak_and_more_of_them_than_
       const leaks = [...drains, [[70], 60], [[80], 60]];
       const looks = (all) => {
         const watch = new media.SealWatch();
-        return all.map(([flow, handled]) => watch.look(flow, handled)).indexOf(true);
+        return all.map(([flow, handled], at) => watch.look(flow, handled, handled, 250 * at)).indexOf(true);
       };
       return [looks(drains), looks(leaks)];""")
     assert seen == [-1, 8]
+
+
+def test_a_lead_counts_for_two_seconds_however_few_answers_the_worker_gives_meanwhile(run: Run) -> None:
+    seen = run("""
+      const looks = [[[10], 10], [[20], 20], [[22], 60], [[30], 60], [[40], 60], [[50], 60], [[60], 60]];
+      const noticed = (every) => {
+        const watch = new media.SealWatch();
+        return looks.map(([flow, handled], at) => watch.look(flow, handled, handled, every * at)).indexOf(true);
+      };
+      return [noticed(250), noticed(2_900)];""")
+    assert seen == [-1, 4]  # a late worker: at the second answer without a new frame
+
+
+def test_frames_that_the_worker_has_refused_hide_no_leak_behind_them(run: Run) -> None:
+    seen = run("""
+      // So many forged ones come that they would be a lead of a thousand, if they ever flowed.
+      const looks = [[[10], 10, 10], [[20], 1_020, 20], [[30], 1_020, 20], [[40], 1_020, 20]];
+      const watch = new media.SealWatch();
+      return looks.map(([flow, handled, passed], at) => watch.look(flow, handled, passed, 250 * at));""")
+    assert seen == [False, False, False, True]
 
 
 def test_a_browser_without_transforms_is_told_by_name(browser: Browser, service: Service) -> None:
@@ -973,6 +996,23 @@ def test_a_browser_that_ignores_transforms_is_noticed_and_its_tracks_are_stopped
     assert tracks == [["stopped", "ended"]] * 2
     assert again == ["InvalidStateError"] * 2, "no track can be put in again"
     assert decrypted == [0, 0]
+
+
+def test_a_line_without_statistics_keeps_nobody_from_looking_at_the_others(browser: Browser, service: Service) -> None:
+    script = """
+      Object.defineProperty(RTCRtpSender.prototype, 'transform', { set() {}, get: () => null });
+      const { getStats } = RTCRtpSender.prototype;
+      RTCRtpSender.prototype.getStats = function () {
+        return this.track?.kind === 'audio' ? Promise.reject(new Error('none')) : getStats.call(this);
+      };"""
+    with bench_in(browser, service, script=script) as visitor:
+        told = runner(visitor)("""
+          const scene = await talk();
+          await until(() => scene.told.length > 0);
+          scene.close();
+          return scene.told;""")
+        visitor.complaints.clear()
+    assert told == ["send video"]
 
 
 def test_a_worker_that_cannot_be_loaded_keeps_the_track_back(browser: Browser, service: Service) -> None:

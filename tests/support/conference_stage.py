@@ -157,6 +157,10 @@ class Stage:
         """Be the server."""
         self._sockets[-1].send(json.dumps(message))
 
+    def lose_socket(self) -> None:
+        """The way to the server breaks; the page comes back by itself, and is told `joined` again."""
+        self._sockets[-1].close(code=1012)
+
     def stand(self) -> None:
         """The publishing connection has been made; nothing is to be sent."""
         self.page.get_by_test_id("conference").wait_for(state="visible")

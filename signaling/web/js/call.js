@@ -243,7 +243,7 @@ export class Call {
     if (!this.#options.polite) return;
     for (const kind of ["audio", "video"]) {
       const transceiver = this.#sendingTransceiver(kind);
-      const direction = kind === "audio" ? "sendrecv" : "sendonly";
+      const direction = kind === "audio" || this.#transceivers(kind).length === 1 ? "sendrecv" : "sendonly";
       if (transceiver === undefined || transceiver.direction === direction) continue;
       transceiver.direction = direction;
       // Sound and picture in one stream: only then do browsers keep them in step.
@@ -342,13 +342,19 @@ export class Call {
   }
 
   /**
-   * The one that sends our sound, or our picture: of those for pictures, the organiser's comes first.
+   * The one that sends our sound, or our picture: of those for pictures, the organiser's comes first. A page that was loaded before
+   * an update of the server may offer a single one for both.
    *
    * @param {string} kind
    */
   #sendingTransceiver(kind) {
-    const ofKind = this.#pc.getTransceivers().filter((transceiver) => transceiver.receiver.track.kind === kind);
-    return ofKind[kind === "video" && this.#options.polite ? 1 : 0];
+    const ofKind = this.#transceivers(kind);
+    return ofKind[kind === "video" && this.#options.polite && ofKind.length > 1 ? 1 : 0];
+  }
+
+  /** @param {string} kind */
+  #transceivers(kind) {
+    return this.#pc.getTransceivers().filter((transceiver) => transceiver.receiver.track.kind === kind);
   }
 }
 

@@ -339,6 +339,7 @@ export class Room {
         break;
       case "renew_ice":
         this.#call?.refreshIceServers(action.servers);
+        this.#conference?.perform(action);
         break;
       case "send_pictures":
         void this.#call?.replaceTrack("video", this.#picture());

@@ -258,7 +258,7 @@ def test_publishers_hear_which_layers_nobody_looks_at() -> None:
     room.conference.want("ada", [Wish("ben", Source.CAMERA, width=320, height=180)], room.now)
     room.conference.want("cy", [Wish("ben", Source.CAMERA, width=640, height=360)], room.now)
     room.later(LayerDemand.STOP_AFTER + LOOK_SECONDS)
-    assert [said for pid, said in room.told(Layers) if pid == "ben"] == [Layers(("f",))]
+    assert [said for pid, said in room.told(Layers) if pid == "ben"] == [Layers(()), Layers(("f",))]
     room.conference.leave("cy", room.now)
     room.later(LayerDemand.STOP_AFTER + LOOK_SECONDS)
     assert dict(room.told(Layers))["ben"] == Layers(("h", "f"))
@@ -271,7 +271,16 @@ def test_who_is_alone_need_not_send_a_picture_until_somebody_comes() -> None:
     room.enter("ada")
     assert room.told(Layers) == [("ada", Layers(("q", "h", "f")))]
     room.enter("ben")
-    assert room.told(Layers)[1:] == [("ada", Layers(()))]
+    assert [said for pid, said in room.told(Layers)[1:] if pid == "ada"] == [Layers(())]
+
+
+def test_whoever_begins_to_publish_hears_also_that_all_its_layers_are_wanted() -> None:
+    """It may have heard of a server before that they are not, and would go on sending nothing."""
+    room = Room()
+    room.enter("ada")
+    room.enter("ben")
+    assert [said for pid, said in room.told(Layers) if pid == "ben"] == [Layers(())]
+    assert len(room.told(Layers)) == len(set(room.told(Layers)))
 
 
 def test_a_layer_that_has_gone_feeds_nobody() -> None:

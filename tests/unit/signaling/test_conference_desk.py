@@ -492,7 +492,7 @@ def test_when_conferences_are_to_end_everybody_in_one_is_told_and_whoever_comes_
     waiting = conference.join(2)
     ending = {"type": "ending", "seconds": 90}
     before = {client: len(harness.inbox[client]) for client in (conference.organiser, inside, waiting)}
-    harness.lobby.end_conferences(90)
+    harness.lobby.end_conferences(90, harness.now)
     harness.settle()
     told = [harness.inbox[client][seen:] for client, seen in before.items()]
     assert told == [[ending], [ending], []]
@@ -500,9 +500,25 @@ def test_when_conferences_are_to_end_everybody_in_one_is_told_and_whoever_comes_
     assert harness.inbox[waiting].count(ending) == 1
 
 
+def test_whoever_comes_or_comes_back_later_is_told_only_the_time_that_is_left(conference: Conference) -> None:
+    harness, inside = conference.harness, conference.join_and_admit(1)
+    waiting = conference.join(2)
+    harness.lobby.end_conferences(90, harness.now)
+    harness.advance(60)
+    conference.admit(waiting)
+    harness.disconnect(inside)
+    back = conference.join(1, resume=harness.token(inside))
+    assert of(harness.inbox[waiting], "ending") == [{"type": "ending", "seconds": 30}]
+    assert of(harness.inbox[back], "ending") == [{"type": "ending", "seconds": 30}]
+    harness.advance(31)
+    harness.disconnect(back)
+    late = conference.join(1, resume=harness.token(back))
+    assert of(harness.inbox[late], "ending") == [{"type": "ending", "seconds": 0}]
+
+
 def test_when_conferences_are_to_end_none_begins_and_the_page_comes_again(conference: Conference) -> None:
     harness = conference.harness
-    harness.lobby.end_conferences(90)
+    harness.lobby.end_conferences(90, harness.now)
     client = harness.join(harness.plan_conference(2, 2)[0])
     assert harness.error(client) == {"type": "error", "code": "overload", "retry_after": RESTART_RETRY_SECONDS}
 

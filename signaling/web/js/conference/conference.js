@@ -144,6 +144,9 @@ export class Conference {
       case "restart_publish":
         this.#media.restartPublish();
         break;
+      case "repeat_offer":
+        this.#media.repeatOffer();
+        break;
       case "take_answer":
         this.#media.takeAnswer(action.sdp);
         break;

@@ -40,11 +40,12 @@ const CHECK_EVERY_MS = 50_000; // while no connection would show that the server
  *   | { do: "key", action: Exclude<import("./sender_keys.js").KeyAction, { do: "say" }> }
  *   | { do: "open_publish" }
  *   | { do: "restart_publish" }
+ *   | { do: "repeat_offer" }
  *   | { do: "take_answer", sdp: string }
  *   | { do: "take_offer", sdp: string, version: number, tracks: Map<string, TrackName & { index: number }> }
  *   | { do: "close_subscribe" }
  *   | { do: "close_conference" }
- *   | { do: "show_ending", seconds: number }
+ *   | { do: "show_ending", seconds: number | null } null: none is known of any more
  *   | { do: "limit_layers", unwanted: string[] }
  *   | { do: "hand_over_sources" }
  *   | { do: "renew_ice", servers: RTCIceServer[] }} Action
@@ -288,6 +289,8 @@ export class ConferenceMachine {
     this.#phase = "room";
     this.#problem = null;
     this.#awayFromServer = false;
+    this.#do({ do: "renew_ice", servers: seat.ice ?? [] }); // before anything is begun: the earlier credential may have ended
+    this.#do({ do: "show_ending", seconds: null }); // it may have ended meanwhile; if not, it is said again after this
     if (isNewClaim) this.#connections.close(); // the earlier one was forgotten, and with it the connections
     this.#people.joined(ownOf(seat, place), isNewClaim, now);
     this.#wanted.forgetTold(); // the server may not have heard it

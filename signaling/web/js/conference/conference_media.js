@@ -96,6 +96,15 @@ export class ConferenceMedia {
     if (pc !== null) this.#take("publish", pc, () => this.#offer(pc, { iceRestart: true }));
   }
 
+  /** The way to the server was away: if an offer has no answer yet, one of both may be lost. */
+  repeatOffer() {
+    const pc = this.#publishing;
+    if (pc === null) return;
+    this.#take("publish", pc, async () => {
+      if (pc.signalingState === "have-local-offer") this.#tellOffer(pc);
+    });
+  }
+
   /** @param {string} sdp the answer of the server */
   takeAnswer(sdp) {
     const pc = this.#publishing;
@@ -186,7 +195,13 @@ export class ConferenceMedia {
   renewIce(servers) {
     this.#servers = servers;
     for (const pc of [this.#publishing, this.#subscribing]) {
-      if (pc !== null && pc.connectionState !== "closed") pc.setConfiguration({ ...pc.getConfiguration(), iceServers: servers });
+      if (pc === null || pc.connectionState === "closed") continue;
+      try {
+        pc.setConfiguration({ ...pc.getConfiguration(), iceServers: servers });
+      } catch (error) {
+        // What stands goes on without; who has just come back must not stop halfway because of it.
+        console.warn("conference: ICE servers refused by the browser", error.name);
+      }
     }
   }
 
@@ -314,6 +329,11 @@ export class ConferenceMedia {
   async #offer(pc, options) {
     // An offer that was not answered is replaced: what was said about it may be lost.
     await pc.setLocalDescription(await pc.createOffer(options));
+    this.#tellOffer(pc);
+  }
+
+  /** @param {RTCPeerConnection} pc */
+  #tellOffer(pc) {
     const sources = Object.fromEntries([...this.#senders].map(([source, { mid }]) => [mid, source]));
     this.#handlers.offered(pc.localDescription?.sdp ?? "", sources);
   }

@@ -47,6 +47,7 @@ export class Connections {
   begin(now) {
     const { publish, subscribe } = this.#sides;
     if (publish.state !== "connected") this.#order("publish", publish.retry(now));
+    else this.#do({ do: "repeat_offer" }); // of a screen, say, that was shown while nobody heard of it
     if (subscribe.state !== "connected" && subscribe.state !== "off") this.#order("subscribe", subscribe.retry(now));
   }
 

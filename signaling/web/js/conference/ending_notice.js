@@ -9,6 +9,7 @@ export class EndingNotice {
   #notice = make("div", { class: "notice offer", "data-testid": "ending", hidden: true }, this.#words);
   #place = make("div", { class: "conference-notices" }, this.#notice);
   #announce;
+  /** So that whoever cannot see hears once of each time. */ #announced = "";
 
   /** @param {(words: string) => void} announce */
   constructor(announce) {
@@ -16,12 +17,16 @@ export class EndingNotice {
     byId("audio-only-offer").after(this.#place);
   }
 
-  /** @param {number} seconds from now on */
+  /** @param {number | null} seconds from now on; null: nothing is known of an end any more */
   show(seconds) {
+    this.#notice.hidden = seconds === null;
+    if (seconds === null) return;
     const { time } = germanTime(new Date(Date.now() + seconds * 1000).toISOString());
-    this.#words.textContent = text("server_ends", { time });
-    this.#announce(this.#words.textContent);
-    this.#notice.hidden = false;
+    const words = text("server_ends", { time });
+    this.#words.textContent = words;
+    if (words === this.#announced) return;
+    this.#announced = words;
+    this.#announce(words);
   }
 
   close() {

@@ -16,7 +16,7 @@ import { KIND_OF } from "./sframe.js";
 /** Three times, and what it takes to look, are less than a second: a leak begins between two looks, and is seen by two. */
 export const WATCH_EVERY_MS = 250;
 const STRIKES = 2;
-const LEADS = 8; // two seconds: what was dropped behind the worker, and never flows, must not hide a leak for longer
+const LEAD_MS = 2_000; // what was dropped behind the worker, and never flows, must not hide a leak for longer
 const SAMPLES_PER_FRAME = 960; // of Opus, 20 ms
 /** Three seconds. A worker, or a page, that has too little time must not end a conference; one that is gone lets nothing pass anyway. */
 export const SILENT_LOOKS = 12;
@@ -259,37 +259,49 @@ export class SealedMedia {
   /** See whether anything has passed by the worker since the last look. */
   async #look() {
     this.#forgetStopped();
-    const looked = [...this.#lines.values()].filter((line) => endOf(line).track !== null); // without one, nothing is sent
-    if (this.#looking || looked.length === 0) return;
+    const lines = [...this.#lines.values()].filter((line) => endOf(line).track !== null); // without one, nothing is sent
+    if (this.#looking || lines.length === 0) return;
     this.#looking = true;
+    // Each for itself: one that refuses must not keep the looks from the others.
+    const seen = (await Promise.all(lines.map((line) => this.#see(line)))).filter((each) => each !== null);
+    this.#looking = false;
+    if (this.#counting) for (const { line, flow } of seen) line.watch.hearNothing(flow) && this.#stop(line);
+    // Only now: whatever the browser has counted has gone through the worker before, if it has gone through it at all.
+    else void this.#judge(seen, performance.now());
+  }
+
+  /**
+   * @param {Line} line
+   * @returns {Promise<{ line: Line, flow: number[] } | null>} null if the browser does not say
+   */
+  async #see(line) {
     try {
-      const flows = await Promise.all(looked.map(async (line) => flowOf(line, await endOf(line).getStats())));
-      if (this.#counting) looked.forEach((line, at) => line.watch.hearNothing(flows[at]) && this.#stop(line));
-      // Only now: whatever the browser has counted has gone through the worker before, if it has gone through it at all.
-      else void this.#judge(looked, flows);
+      return { line, flow: flowOf(line, await endOf(line).getStats()) };
     } catch (error) {
       // Statistics of a transceiver that has just been stopped: the next look does without it.
       if (!this.#closed) console.warn("sealed media: not looked", error.name);
-    } finally {
-      this.#looking = false;
+      return null;
     }
   }
 
   /**
    * Compare with what the worker has counted, however long its answer takes: until it comes, the looks go on without one.
    *
-   * @param {Line[]} looked
-   * @param {number[][]} flows
+   * @param {{ line: Line, flow: number[] }[]} seen
+   * @param {number} at when, in ms
    */
-  async #judge(looked, flows) {
+  async #judge(seen, at) {
     this.#counting = true;
     try {
       const { counts } = await this.#ask({ do: "count" }, COUNT_MS);
-      const handled = new Map(counts.map((each) => [each.line, handledIn(each)]));
-      looked.forEach((line, at) => {
+      const counted = new Map(counts.map((each) => [each.line, each]));
+      for (const { line, flow } of seen) {
         // What the worker does not know of any more, because the browser has ended it, it does not handle either.
-        if (line.watch.look(flows[at], handled.get(line.line) ?? 0)) this.#stop(line);
-      });
+        const { encrypted = 0, decrypted = 0, dropped = {} } = counted.get(line.line) ?? {};
+        const passed = encrypted + decrypted;
+        const handled = Object.values(dropped).reduce((sum, count) => sum + count, passed);
+        if (line.watch.look(flow, handled, passed, at)) this.#stop(line);
+      }
     } catch (error) {
       if (!this.#closed) console.warn("sealed media: the worker does not answer", error.name);
     } finally {
@@ -363,7 +375,8 @@ export class SealWatch {
   /** @type {number[]} when the worker was asked last */ #flow = [];
   /** @type {number[]} at the last look without an answer */ #unheard = [];
   #handled = 0;
-  /** By how many frames the worker was ahead of what flows behind it, at the last looks. @type {number[]} */ #leads = [];
+  /** By how many frames the worker was ahead of what flows behind it, and when. @type {{ lead: number, at: number }[]} */
+  #leads = [];
   #strikes = 0;
   #silent = 0;
 
@@ -374,15 +387,18 @@ export class SealWatch {
    * @param {number[]} flow counters of the browser that all grow while media flows; the first one is compared with the frames that the
    *   worker has seen
    * @param {number} handled frames that the worker has seen since, or at the latest then
+   * @param {number} passed those of them that it has not dropped: only these ever flow behind it
+   * @param {number} at when the browser was asked, in ms. Answers may be seconds apart: leads count by their age, not by their number
    * @returns {boolean} whether media goes past it: twice, so that one look at a bad moment means nothing
    */
-  look(flow, handled) {
-    const lead = handled - (flow[0] ?? 0);
+  look(flow, handled, passed, at) {
+    const lead = passed - (flow[0] ?? 0);
+    this.#leads = this.#leads.filter((earlier) => at - earlier.at <= LEAD_MS);
     if (handled > this.#handled) this.#strikes = 0;
-    else if (grows(this.#flow, flow) && this.#leads.every((earlier) => lead < earlier)) this.#strikes += 1;
+    else if (grows(this.#flow, flow) && this.#leads.every((earlier) => lead < earlier.lead)) this.#strikes += 1;
     this.#flow = this.#unheard = flow;
     this.#handled = handled;
-    this.#leads = [...this.#leads, lead].slice(-LEADS);
+    this.#leads.push({ lead, at });
     this.#silent = 0;
     return this.#strikes >= STRIKES;
   }
@@ -430,11 +446,6 @@ function flowOf({ direction, kind }, report) {
     return totalSamplesReceived - concealedSamples - insertedSamplesForDeceleration;
   });
   return [samples / SAMPLES_PER_FRAME, sum(({ packetsReceived = 0 }) => packetsReceived)];
-}
-
-/** @param {import("./media_worker.js").LineCounts} counts */
-function handledIn({ encrypted, decrypted, dropped }) {
-  return Object.values(dropped).reduce((sum, count) => sum + count, encrypted + decrypted);
 }
 
 /** @param {Pick<Line, "direction" | "transceiver">} line */
