@@ -277,6 +277,33 @@ def test_a_second_one_with_the_same_index_hears_no_key(run: Run) -> None:
     assert seen == ["hello to twin"]
 
 
+def test_a_second_one_with_the_same_index_is_a_stranger_and_not_listed_by_its_name(run: Run) -> None:
+    seen = run("""
+      const m = inside();
+      meet(m, 1, 0);
+      announce(m, 1, 1, true, "twin");
+      m.verified("twin", "654321", 1);
+      m.message("twin", { ...hello(1), epoch: theirs(9), name: "Twin" }, 1);
+      return [people(m), m.view().conference.strangers, m.keyIndexOf("p1"), m.keyIndexOf("twin")];""")
+    assert seen == [["Person 1"], 1, 1, None]
+
+
+def test_whose_number_goes_to_somebody_else_has_no_keys_under_it_any_more(run: Run) -> None:
+    seen = run("""
+      const m = inside();
+      meet(m, 3, 0);
+      const before = m.keyIndexOf("p3");
+      announce(m, 4, 1, true, "p3");
+      const unproved = m.keyIndexOf("p3");
+      m.verified("p3", "123456", 1);
+      m.message("p3", hello(3), 1);
+      announce(m, 3, 2, true, "other");
+      m.verified("other", "654321", 2);
+      m.message("other", { ...hello(3), epoch: theirs(9) }, 2);
+      return [before, unproved, m.keyIndexOf("p3"), m.keyIndexOf("other")];""")
+    assert seen == [3, None, 4, 3]
+
+
 def test_who_says_goodbye_is_gone_at_once_and_everybody_else_gets_a_new_key(run: Run) -> None:
     seen = run("""
       const m = inside();

@@ -22,7 +22,7 @@ BENCH = """async () => {
   };
   const sound = () => new AudioContext().createMediaStreamDestination().stream.getAudioTracks()[0];
   const opened = () => {
-    const said = { offers: [], answers: [], states: [], tracks: [] };
+    const said = { offers: [], answers: [], states: [], tracks: [], indexes: [] };
     const unsealed = [];
     const sealed = new SealedMedia({ unsealed: (line) => unsealed.push(line) });
     const media = new ConferenceMedia({
@@ -31,7 +31,10 @@ BENCH = """async () => {
         offered: (sdp, sources) => said.offers.push({ sdp, sources }),
         answered: (sdp, version) => said.answers.push({ sdp, version }),
         sideChanged: (side, state) => said.states.push(`${side} ${state}`),
-        tracksChanged: (tracks) => said.tracks.push(tracks.map(({ pid, source }) => `${pid} ${source}`).sort()),
+        tracksChanged: (tracks) => {
+          said.tracks.push(tracks.map(({ pid, source }) => `${pid} ${source}`).sort());
+          said.indexes = tracks.map(({ index }) => index);
+        },
       },
     });
     const end = () => { media.close(); sealed.close(); };
@@ -191,6 +194,23 @@ def test_lines_of_the_server_are_shown_under_their_owners_also_when_they_change_
         ["p1 microphone"],
         ["p1 screen"],
     ]
+    assert "subscribe failed" not in states
+
+
+def test_a_line_whose_owner_gets_another_number_is_opened_by_the_keys_of_that_number(run: Run) -> None:
+    states = run("""
+      const { media, said, end } = opened();
+      const server = new RTCPeerConnection();
+      server.addTransceiver(picture(), { direction: "sendonly" });
+      for (const [at, index] of [3, 4].entries()) {
+        media.takeOffer(await offerOf(server), at + 1, new Map([["0", { pid: "p1", source: "camera", index }]]), []);
+        await until(() => said.answers.length === at + 1);
+        await server.setRemoteDescription({ type: "answer", sdp: said.answers[at].sdp });
+        await until(() => said.indexes.length === 1 && said.indexes[0] === index);
+      }
+      end();
+      server.close();
+      return said.states;""")
     assert "subscribe failed" not in states
 
 

@@ -297,6 +297,48 @@ def test_somebody_who_is_let_in_and_has_another_secret_is_told_of(enter: Enter) 
     )
 
 
+def test_a_line_that_the_server_gives_to_somebody_whose_keys_do_not_open_it_is_not_shown(enter: Enter) -> None:
+    stage = enter(index=1)
+    stage.page.evaluate(
+        """async () => {
+          const { ConferenceView } = await import("/js/conference/conference_view.js");
+          const { render } = ConferenceView.prototype;
+          window.given = [];
+          // The stage lends the view other pictures: what the conference has given it is kept before.
+          ConferenceView.prototype.render = function (view, tracks, lines) {
+            window.given = tracks.map(({ pid }) => pid);
+            return render.call(this, view, tracks, lines);
+          };
+        }"""
+    )
+    stage.meet(3)
+    stage.page.evaluate(
+        """() => {
+          const { machine } = window;
+          const now = performance.now();
+          machine.peer({ pid: "p5", role: "participant", present: true, index: 3, admitted: true, since: null }, now);
+          machine.verified("p5", "123456", now);
+          const own = machine.poll().find((action) => action.message?.kind === "hello").message.epoch;
+          const sources = { camera: true, microphone: true, screen: false };
+          machine.message("p5", { kind: "hello", epoch: "5".repeat(32), to: own, name: "Honest", ...sources }, now);
+        }"""
+    )
+    sdp = stage.page.evaluate(
+        """async () => {
+          window.server = new RTCPeerConnection();
+          for (const at of [0, 1]) window.server.addTransceiver(window.draw(at), { direction: "sendonly" });
+          await window.server.setLocalDescription();
+          return window.server.localDescription.sdp;
+        }"""
+    )
+    tracks = {"0": {"pid": "p5", "source": "camera"}, "1": {"pid": "p3", "source": "camera"}}
+    stage.say({"type": "subscribe", "sdp": sdp, "version": 1, "tracks": tracks})
+    stage.page.wait_for_function("() => window.given.length > 0")
+    assert stage.page.evaluate("() => window.given") == ["p3"]
+    expect(stage.page.get_by_role("group", name="Honest")).to_have_count(0)
+    stage.page.evaluate("() => window.server.close()")
+
+
 def test_the_line_of_each_is_told_in_words_where_it_is_poor_and_in_the_panel_always(enter: Enter) -> None:
     stage = enter()
     stage.fill(4)

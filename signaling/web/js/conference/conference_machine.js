@@ -148,6 +148,14 @@ export class ConferenceMachine {
     };
   }
 
+  /**
+   * @param {string} pid
+   * @returns {number | null} whose keys are held for this one: what is decrypted by others is not shown under its name
+   */
+  keyIndexOf(pid) {
+    return this.#people.keyIndexOf(pid);
+  }
+
   // ---- what the person does -----------------------------------------------------------------------------------------
 
   /** Leave for good: the others are told, the seat is given up. */

@@ -104,9 +104,20 @@ export class People {
     return this.isAdmitted(pid) ? /** @type {Peer} */ (this.#peers.get(pid)).index : null;
   }
 
-  /** @returns {Person[]} those who are admitted and known by name, in the order of their seats */
+  /**
+   * Beside `ownerOf`, because an offer may come before the proof and is not repeated: a line is attached by the word of the server,
+   * and shown once the keys of this very pid are what decrypts it.
+   *
+   * @param {string} pid
+   * @returns {number | null} under which index the keys of this one are held; null if they are not
+   */
+  keyIndexOf(pid) {
+    return this.#keys.indexOf(pid);
+  }
+
+  /** @returns {Person[]} those who are admitted, known by name, and heard by keys of their own; in the order of their seats */
   list() {
-    const known = [...this.#peers].filter(([, { admitted, epoch }]) => admitted && epoch !== null && this.#own.admitted);
+    const known = [...this.#peers].filter(([pid, peer]) => this.#isListed(pid, peer));
     known.sort(([, a], [, b]) => a.index - b.index);
     return known.map(([pid, peer]) => {
       const { index, name, here, sources, safetyCode, compared } = peer;
@@ -115,10 +126,10 @@ export class People {
     });
   }
 
-  /** @returns {number} of those who are let in and have failed to prove the secret; of who is known by name, its own line tells it */
+  /** @returns {number} of those who are let in and have not proved who they are; of who is listed by name, its own line tells it */
   get strangers() {
-    const isStrange = ({ admitted, here, doubted, epoch }) => admitted && here && doubted && epoch === null;
-    return this.#own.admitted ? [...this.#peers.values()].filter(isStrange).length : 0;
+    const isStrange = ([pid, peer]) => peer.admitted && peer.here && peer.doubted && !this.#isListed(pid, peer);
+    return this.#own.admitted ? [...this.#peers].filter(isStrange).length : 0;
   }
 
   /** @returns {{ pid: string, name: string, since: string | null }[]} who waits, for who decides */
@@ -407,6 +418,14 @@ export class People {
     return this.#own.index < peer.index;
   }
 
+  /**
+   * @param {string} pid
+   * @param {Peer} peer
+   */
+  #isListed(pid, { admitted, index }) {
+    return this.#own.admitted && admitted && this.#keys.indexOf(pid) === index;
+  }
+
   /** @param {Peer} peer both of us are let in, and it is who it says */
   #talksTo(peer) {
     return this.#own.admitted && peer.admitted && peer.sealed && peer.introduced;
@@ -573,7 +592,8 @@ export class People {
       this.#keys.joined(pid, peer.index, now);
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
-      return; // two people of one index: the server contradicts itself, and the second one hears and says nothing
+      peer.doubted = true; // two people of one index: the server contradicts itself, and the second one hears and says nothing
+      return;
     }
     for (const message of peer.early.splice(0)) this.#keys.received(pid, message, now);
     this.#drainKeys();
