@@ -178,6 +178,7 @@ export class ConferenceMachine {
    */
   admit(pid, ok) {
     if (this.#phase !== "room" || !this.#people.mayAdmit(pid)) return;
+    if (!ok) this.#people.refuse(pid);
     this.#tell({ type: "admit", peer: pid, ok });
   }
 

@@ -155,6 +155,12 @@ export class People {
     return this.decides && peer !== undefined && !peer.admitted && peer.sealed && peer.introduced;
   }
 
+  /** @param {string} pid who waits, and is not let in: nor is the page of this seat that was let in before, without a question */
+  refuse(pid) {
+    const peer = this.#peers.get(pid);
+    if (peer !== undefined) this.#letIn.delete(peer.index);
+  }
+
   /**
    * Send somebody away. The others hear it from here, too, so that they take new keys at once.
    *
@@ -164,7 +170,6 @@ export class People {
   remove(pid, now) {
     const peer = this.#peers.get(pid);
     if (!this.decides || peer?.admitted !== true) return;
-    this.#letIn.delete(peer.index);
     this.#tell({ type: "remove", peer: pid });
     for (const [other, { admitted }] of this.#peers) if (other !== pid && admitted) this.#say(other, { kind: "removed", pid });
     this.#sendAway(pid, now);
@@ -252,6 +257,8 @@ export class People {
     if (!this.#peers.has(pid)) {
       if (this.#peers.size >= MAX_PEERS) return;
       this.#peers.set(pid, peer);
+      // It was let in elsewhere: so the server has forgotten nobody, and whoever waits may have been sent away meanwhile.
+      if (admitted && role === "participant") this.#letIn.clear();
     }
     if (admitted) this.#makeWayFor(pid, index, now);
     Object.assign(peer, { admitted, since, here: true, stale: false });
@@ -358,6 +365,7 @@ export class People {
         if (this.#isInCharge(from, peer) && message.pid !== from) this.#sendAway(message.pid, now);
         break;
       case "bye":
+        this.#letIn.delete(peer.index); // it has ended: whoever says this epoch again is somebody else
         this.#forget(from, now);
         break;
     }
@@ -483,6 +491,8 @@ export class People {
    * @param {number} now
    */
   #sendAway(pid, now) {
+    const peer = this.#peers.get(pid);
+    if (peer !== undefined) this.#letIn.delete(peer.index);
     this.#removed.add(pid);
     if (this.#removed.size > MAX_REMOVED) this.#removed.delete(this.#removed.values().next().value);
     this.#forget(pid, now);
@@ -575,7 +585,10 @@ export class People {
     if (hello.to !== this.#epoch) this.#greet(pid, peer);
     if (isNews) this.#hold(pid, peer, now);
     // The server has forgotten that it was let in, because it was started anew or heard nothing for too long: this page has not.
-    if (this.#letIn.get(peer.index) === hello.epoch && this.mayAdmit(pid)) this.#tell({ type: "admit", peer: pid, ok: true });
+    // An epoch is no secret: as long as the one that was let in has its place, whoever says the same is asked for.
+    const isTaken = [...this.#peers.values()].some(({ admitted, index }) => admitted && index === peer.index);
+    if (this.#letIn.get(peer.index) !== hello.epoch || isTaken || !this.mayAdmit(pid)) return;
+    this.#tell({ type: "admit", peer: pid, ok: true });
   }
 
   /**
@@ -587,7 +600,7 @@ export class People {
    */
   #hold(pid, peer, now) {
     if (!this.#talksTo(peer)) return;
-    if (this.decides && peer.epoch !== null) this.#letIn.set(peer.index, peer.epoch);
+    if (!this.decides) this.#letIn.clear(); // somebody else does, and may send away whom this one has let in
     try {
       this.#keys.joined(pid, peer.index, now);
     } catch (error) {
@@ -595,6 +608,7 @@ export class People {
       peer.doubted = true; // two people of one index: the server contradicts itself, and the second one hears and says nothing
       return;
     }
+    if (this.decides && peer.epoch !== null) this.#letIn.set(peer.index, peer.epoch);
     for (const message of peer.early.splice(0)) this.#keys.received(pid, message, now);
     this.#drainKeys();
   }
