@@ -345,7 +345,8 @@ export class ConferenceMedia {
     if (transceiver.direction === "inactive") transceiver.direction = "recvonly"; // it was nobody's before
     const subscribed = this.#sealed.subscribe(transceiver, index, source); // before this function first waits
     const mid = transceiver.mid ?? "";
-    this.#remote.delete(mid); // it is of the earlier owner no longer
+    // It is of the earlier owner no longer: nothing that comes from now on may be seen under that name.
+    if (this.#remote.delete(mid)) this.#tellTracks();
     const track = await subscribed;
     if (this.#subscribing !== pc) return;
     this.#remote.set(mid, { pid, source, index, track });
