@@ -6,6 +6,7 @@
  * the server has said that the appointment is a conference, and is spoken to in the same words as far as both do the same.
  */
 
+import { isDue } from "../due.js";
 import { PASSING_ERRORS } from "../signaling_client.js";
 import { Connections } from "./connections.js";
 import { People } from "./people.js";
@@ -584,8 +585,6 @@ export class ConferenceMachine {
     if (this.#awayFromServer || this.#connections.publishes) this.#checkAt = null;
     else this.#checkAt ??= now + CHECK_EVERY_MS;
   }
-
-  // ---- what is seen -------------------------------------------------------------------------------------------------
 }
 
 /**
@@ -595,12 +594,4 @@ export class ConferenceMachine {
  */
 function ownOf({ pid, role }, { index, admitted }) {
   return { pid, role, index, admitted };
-}
-
-/**
- * @param {number | null} time
- * @param {number} now
- */
-function isDue(time, now) {
-  return time !== null && time <= now;
 }

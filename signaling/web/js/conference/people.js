@@ -5,6 +5,7 @@
  * a key or a decision counts only by a channel on which both sides have proved the secret.
  */
 
+import { isDue } from "../due.js";
 import { Guesses } from "./guesses.js";
 import { MAX_HELD_KEYS, SenderKeys } from "./sender_keys.js";
 import { newPeer, sourcesOf } from "./peer.js";
@@ -619,12 +620,4 @@ export class People {
       else this.#do({ do: "key", action });
     }
   }
-}
-
-/**
- * @param {number | null} time
- * @param {number} now
- */
-function isDue(time, now) {
-  return time !== null && time <= now;
 }
