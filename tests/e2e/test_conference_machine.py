@@ -197,6 +197,99 @@ def test_who_was_removed_is_not_let_in_again_by_itself(run: Run) -> None:
     assert seen == []
 
 
+# Somebody of seat `index` waits under another pid and says the epoch that was let in there before.
+COMES_BACK = """
+  const comesBack = (m, index, now, pid = `new ${index}`) => {
+    did(m);
+    announce(m, index, now, false, pid);
+    m.verified(pid, "123456", now);
+    m.message(pid, hello(index), now);
+    return did(m).filter((each) => each.startsWith("admit"));
+  };"""
+
+
+def test_an_organiser_who_finds_that_others_were_let_in_without_it_lets_nobody_in_by_itself(run: Run) -> None:
+    seen = run(f"""{COMES_BACK}
+      const returned = (others) => {{
+        const m = inside();
+        for (const index of [1, 3]) meet(m, index, 0);
+        m.joined(seat(0, true, "me again"), 60_000);
+        for (const index of others) announce(m, index, 60_000);
+        return comesBack(m, 3, 60_001);
+      }};
+      return [returned([]), returned([1])];""")
+    assert seen == [["admit new 3 true"], []]  # without the first one the second would say nothing
+
+
+def test_who_stands_in_again_does_not_let_in_by_itself_whom_the_organiser_may_have_removed_meanwhile(run: Run) -> None:
+    seen = run(f"""{COMES_BACK}
+      const stoodIn = (returns) => {{
+        const m = inside(1);
+        meet(m, 0, 0);
+        says(m, 0, "bye", 1);
+        m.server({{ type: "stand_in", pid: "me" }}, 2);
+        meet(m, 3, 3, false);
+        announce(m, 3, 4);
+        if (returns) {{
+          m.server({{ type: "stand_in" }}, 5);
+          meet(m, 0, 5);
+          says(m, 0, "bye", 6);
+          m.server({{ type: "stand_in", pid: "me" }}, 7);
+        }}
+        m.peer({{ pid: "p3", role: "participant", present: false }}, 8);
+        run(m, 60_000);
+        return comesBack(m, 3, 60_000);
+      }};
+      return [stoodIn(false), stoodIn(true)];""")
+    assert seen == [["admit new 3 true"], []]
+
+
+def test_who_was_refused_is_not_let_in_by_itself_the_next_time(run: Run) -> None:
+    seen = run(f"""{COMES_BACK}
+      const m = inside();
+      meet(m, 3, 0);
+      m.joined(seat(0, true, "me again"), 60_000);
+      announce(m, 3, 60_000, false, "other page");
+      m.verified("other page", "123456", 60_000);
+      m.message("other page", {{ ...hello(3), epoch: theirs(9) }}, 60_000);
+      m.admit("other page", false);
+      return comesBack(m, 3, 60_001);""")
+    assert seen == []
+
+
+def test_who_has_said_goodbye_is_not_let_in_again_by_itself(run: Run) -> None:
+    seen = run(f"""{COMES_BACK}
+      const m = inside();
+      meet(m, 3, 0);
+      says(m, 3, "bye", 1);
+      return comesBack(m, 3, 2);""")
+    assert seen == []
+
+
+def test_nobody_is_let_in_by_the_epoch_of_somebody_who_is_only_away_for_a_moment(run: Run) -> None:
+    seen = run(f"""{COMES_BACK}
+      const m = inside();
+      meet(m, 3, 0);
+      m.peer({{ pid: "p3", role: "participant", present: false }}, 1_000);
+      const away = comesBack(m, 3, 2_000, "somebody");
+      run(m, 60_000);
+      return [away, comesBack(m, 3, 60_000)];""")
+    assert seen == [[], ["admit new 3 true"]]
+
+
+def test_who_has_the_number_of_somebody_else_is_not_the_one_who_is_let_in_again(run: Run) -> None:
+    seen = run(f"""{COMES_BACK}
+      const m = inside();
+      meet(m, 3, 0);
+      announce(m, 3, 1, false, "twin");
+      m.verified("twin", "654321", 1);
+      m.message("twin", {{ ...hello(3), epoch: theirs(9) }}, 1);
+      announce(m, 3, 2, true, "twin");
+      m.joined(seat(0, true, "me again"), 60_000);
+      return comesBack(m, 3, 60_001);""")
+    assert seen == ["admit new 3 true"]
+
+
 def test_a_channel_from_the_lobby_serves_on_after_admission(run: Run) -> None:
     seen = run("""
       const m = inside();
@@ -275,6 +368,33 @@ def test_a_second_one_with_the_same_index_hears_no_key(run: Run) -> None:
       run(m, 3_000);
       return did(m).filter((each) => each.endsWith("to twin"));""")
     assert seen == ["hello to twin"]
+
+
+def test_a_second_one_with_the_same_index_is_a_stranger_and_not_listed_by_its_name(run: Run) -> None:
+    seen = run("""
+      const m = inside();
+      meet(m, 1, 0);
+      announce(m, 1, 1, true, "twin");
+      m.verified("twin", "654321", 1);
+      m.message("twin", { ...hello(1), epoch: theirs(9), name: "Twin" }, 1);
+      return [people(m), m.view().conference.strangers, m.keyIndexOf("p1"), m.keyIndexOf("twin")];""")
+    assert seen == [["Person 1"], 1, 1, None]
+
+
+def test_whose_number_goes_to_somebody_else_has_no_keys_under_it_any_more(run: Run) -> None:
+    seen = run("""
+      const m = inside();
+      meet(m, 3, 0);
+      const before = m.keyIndexOf("p3");
+      announce(m, 4, 1, true, "p3");
+      const unproved = m.keyIndexOf("p3");
+      m.verified("p3", "123456", 1);
+      m.message("p3", hello(3), 1);
+      announce(m, 3, 2, true, "other");
+      m.verified("other", "654321", 2);
+      m.message("other", { ...hello(3), epoch: theirs(9) }, 2);
+      return [before, unproved, m.keyIndexOf("p3"), m.keyIndexOf("other")];""")
+    assert seen == [3, None, 4, 3]
 
 
 def test_who_says_goodbye_is_gone_at_once_and_everybody_else_gets_a_new_key(run: Run) -> None:

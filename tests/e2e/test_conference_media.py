@@ -22,16 +22,19 @@ BENCH = """async () => {
   };
   const sound = () => new AudioContext().createMediaStreamDestination().stream.getAudioTracks()[0];
   const opened = () => {
-    const said = { offers: [], answers: [], states: [], tracks: [] };
+    const said = { offers: [], answers: [], states: [], tracks: [], indexes: [] };
     const unsealed = [];
     const sealed = new SealedMedia({ unsealed: (line) => unsealed.push(line) });
     const media = new ConferenceMedia({
       sealed,
       handlers: {
         offered: (sdp, sources) => said.offers.push({ sdp, sources }),
-        answered: (sdp, version) => said.answers.push({ sdp, version }),
+        answered: (sdp, version) => said.answers.push({ sdp, version, shown: said.tracks.at(-1) }),
         sideChanged: (side, state) => said.states.push(`${side} ${state}`),
-        tracksChanged: (tracks) => said.tracks.push(tracks.map(({ pid, source }) => `${pid} ${source}`).sort()),
+        tracksChanged: (tracks) => {
+          said.tracks.push(tracks.map(({ pid, source }) => `${pid} ${source}`).sort());
+          said.indexes = tracks.map(({ index }) => index);
+        },
       },
     });
     const end = () => { media.close(); sealed.close(); };
@@ -193,34 +196,47 @@ def test_an_answer_that_cannot_be_applied_is_a_failed_side(run: Run) -> None:
 
 
 def test_lines_of_the_server_are_shown_under_their_owners_also_when_they_change_hands(run: Run) -> None:
-    answers, tracks, states = run("""
+    answers, states = run("""
       const { media, said, end } = opened();
       const server = new RTCPeerConnection();
       for (const track of [sound(), picture()]) server.addTransceiver(track, { direction: "sendonly" });
       const of = (pid, source, index) => ({ pid, source, index });
       const voice = ["0", of("p1", "microphone", 1)];
       const offers = [
-        new Map([voice, ["1", of("p1", "camera", 1)]]),
-        new Map([voice, ["1", of("p2", "camera", 2)]]),
-        new Map([voice]),
-        new Map([["1", of("p1", "screen", 1)]]),
+        [new Map([voice, ["1", of("p1", "camera", 1)]]), "p1 camera,p1 microphone"],
+        [new Map([voice, ["1", of("p2", "camera", 2)]]), "p1 microphone,p2 camera"],
+        [new Map([voice]), "p1 microphone"],
+        [new Map([["1", of("p1", "screen", 1)]]), "p1 screen"],
       ];
-      for (const [at, tracks] of offers.entries()) {
+      for (const [at, [tracks, shown]] of offers.entries()) {
         media.takeOffer(await offerOf(server), at + 1, tracks, []);
-        await until(() => said.tracks.length === at + 1);
+        await until(() => said.answers.length === at + 1 && said.tracks.at(-1)?.join() === shown);
         await server.setRemoteDescription({ type: "answer", sdp: said.answers[at].sdp });
         if (at === 0) await until(() => said.states.includes("subscribe connected"));
       }
       end();
       server.close();
-      return [said.answers.map(({ version }) => version), said.tracks, said.states];""")
-    assert answers == [1, 2, 3, 4]
-    assert tracks[:4] == [
-        ["p1 camera", "p1 microphone"],
-        ["p1 microphone", "p2 camera"],
-        ["p1 microphone"],
-        ["p1 screen"],
-    ]
+      return [said.answers.map(({ version, shown }) => [version, shown]), said.states];""")
+    assert [version for version, _ in answers] == [1, 2, 3, 4]
+    # When the second offer was answered, its line was of the first one no longer, and not yet of the second one.
+    assert answers[1][1] == ["p1 microphone"]
+    assert "subscribe failed" not in states
+
+
+def test_a_line_whose_owner_gets_another_number_is_opened_by_the_keys_of_that_number(run: Run) -> None:
+    states = run("""
+      const { media, said, end } = opened();
+      const server = new RTCPeerConnection();
+      server.addTransceiver(picture(), { direction: "sendonly" });
+      for (const [at, index] of [3, 4].entries()) {
+        media.takeOffer(await offerOf(server), at + 1, new Map([["0", { pid: "p1", source: "camera", index }]]), []);
+        await until(() => said.answers.length === at + 1);
+        await server.setRemoteDescription({ type: "answer", sdp: said.answers[at].sdp });
+        await until(() => said.indexes.length === 1 && said.indexes[0] === index);
+      }
+      end();
+      server.close();
+      return said.states;""")
     assert "subscribe failed" not in states
 
 

@@ -65,6 +65,25 @@ def test_the_organiser_lets_in_who_knocks_and_sends_away_whom_it_does_not_know(e
     assert [(each["peer"], each["ok"]) for each in stage.told("admit")] == [("p1", True), ("p2", False)]
 
 
+def test_nobody_is_let_in_in_place_of_somebody_who_leaves_while_the_button_is_pressed(enter: Enter) -> None:
+    stage = enter()
+    stage.meet(1, admitted=False)
+    stage.meet(2, admitted=False)
+    knock = stage.page.get_by_test_id("knock")
+    expect(knock).to_contain_text("Petra Muster")
+    stage.page.get_by_test_id("knock-admit").focus()
+    stage.page.keyboard.down(" ")
+    stage.page.evaluate(
+        "() => window.machine.peer({ pid: 'p1', role: 'participant', present: false }, performance.now())"
+    )
+    stage.show()
+    expect(knock).to_contain_text("Ömer Yildiz")
+    stage.page.keyboard.up(" ")
+    stage.page.get_by_test_id("knock-refuse").click()
+    stage.page.wait_for_timeout(0)
+    assert [(each["peer"], each["ok"]) for each in stage.told("admit")] == [("p2", False)]
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [
@@ -318,6 +337,48 @@ def test_somebody_who_is_let_in_and_has_another_secret_is_told_of(enter: Enter) 
     )
 
 
+def test_a_line_that_the_server_gives_to_somebody_whose_keys_do_not_open_it_is_not_shown(enter: Enter) -> None:
+    stage = enter(index=1)
+    stage.page.evaluate(
+        """async () => {
+          const { ConferenceView } = await import("/js/conference/conference_view.js");
+          const { render } = ConferenceView.prototype;
+          window.given = [];
+          // The stage lends the view other pictures: what the conference has given it is kept before.
+          ConferenceView.prototype.render = function (view, tracks, lines) {
+            window.given = tracks.map(({ pid }) => pid);
+            return render.call(this, view, tracks, lines);
+          };
+        }"""
+    )
+    stage.meet(3)
+    stage.page.evaluate(
+        """() => {
+          const { machine } = window;
+          const now = performance.now();
+          machine.peer({ pid: "p5", role: "participant", present: true, index: 3, admitted: true, since: null }, now);
+          machine.verified("p5", "123456", now);
+          const own = machine.poll().find((action) => action.message?.kind === "hello").message.epoch;
+          const sources = { camera: true, microphone: true, screen: false };
+          machine.message("p5", { kind: "hello", epoch: "5".repeat(32), to: own, name: "Honest", ...sources }, now);
+        }"""
+    )
+    sdp = stage.page.evaluate(
+        """async () => {
+          window.server = new RTCPeerConnection();
+          for (const at of [0, 1]) window.server.addTransceiver(window.draw(at), { direction: "sendonly" });
+          await window.server.setLocalDescription();
+          return window.server.localDescription.sdp;
+        }"""
+    )
+    tracks = {"0": {"pid": "p5", "source": "camera"}, "1": {"pid": "p3", "source": "camera"}}
+    stage.say({"type": "subscribe", "sdp": sdp, "version": 1, "tracks": tracks})
+    stage.page.wait_for_function("() => window.given.length > 0")
+    assert stage.page.evaluate("() => window.given") == ["p3"]
+    expect(stage.page.get_by_role("group", name="Honest")).to_have_count(0)
+    stage.page.evaluate("() => window.server.close()")
+
+
 def test_the_line_of_each_is_told_in_words_where_it_is_poor_and_in_the_panel_always(enter: Enter) -> None:
     stage = enter()
     stage.fill(4)
@@ -508,6 +569,31 @@ def test_a_participant_has_none_of_the_organisers_buttons(enter: Enter) -> None:
     expect(stage.page.get_by_test_id("people")).to_be_visible()
     for name in ("remove", "ask-mute", "lock-button"):
         expect(stage.page.get_by_test_id(name).filter(visible=True)).to_have_count(0)
+
+
+def test_who_comes_to_stand_in_can_remove_and_mute_those_who_were_there_before(enter: Enter) -> None:
+    stage = enter(index=1)
+    stage.fill(2)
+    stage.page.get_by_test_id("menu-button").click()
+    person = stage.page.get_by_test_id("person-p2")
+    expect(person).to_be_visible()
+    expect(person.get_by_test_id("remove")).to_be_hidden()
+    stage.page.evaluate(
+        """() => {
+          const now = performance.now();
+          window.machine.peer({ pid: "p0", role: "organiser", present: false }, now);
+          window.machine.tick(now + 60_000); // it has gone for good
+        }"""
+    )
+    stage.say({"type": "stand_in", "pid": "me"})
+    expect(person.get_by_test_id("ask-mute")).to_be_visible()
+    person.get_by_test_id("remove").click()
+    expect(person.get_by_test_id("remove-confirm")).to_be_visible()
+    stage.show()
+    expect(person.get_by_test_id("remove-confirm")).to_be_visible()
+    stage.say({"type": "stand_in"})
+    expect(person.get_by_test_id("remove-confirm")).to_be_hidden()
+    expect(person.get_by_test_id("remove")).to_be_hidden()
 
 
 # Language, weight, ends

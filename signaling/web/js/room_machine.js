@@ -5,6 +5,7 @@
  * `view()` says what is to be seen. Time is in milliseconds of one monotonic clock.
  */
 
+import { isDue } from "./due.js";
 import { PASSING_ERRORS } from "./signaling_client.js";
 
 const HINT_AFTER_MS = 60_000; // alone in the room
@@ -946,12 +947,4 @@ export class RoomMachine {
 /** @param {Hello | import("./envelope.js").MediaState} message */
 function mediaOf({ camera, microphone, audioOnly }) {
   return { camera, microphone, audioOnly };
-}
-
-/**
- * @param {number | null} time
- * @param {number} now
- */
-function isDue(time, now) {
-  return time !== null && time <= now;
 }

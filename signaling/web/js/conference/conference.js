@@ -177,7 +177,9 @@ export class Conference {
   /** @param {import("../room.js").PageView & ReturnType<ConferenceMachine["view"]>} view */
   render(view) {
     if (view.phase !== "room") this.#sealed.close(); // no key outlives the talk
-    this.#view.render(view, this.#tracks, this.#watch.lines);
+    // Whose line it is says the server, whose keys open it says the person: a line that the two disagree about is of nobody.
+    const tracks = this.#tracks.filter(({ pid, index }) => this.machine.keyIndexOf(pid) === index);
+    this.#view.render(view, tracks, this.#watch.lines);
     this.#panel.render(view, this.#watch.lines);
   }
 

@@ -6,6 +6,7 @@
  * the server has said that the appointment is a conference, and is spoken to in the same words as far as both do the same.
  */
 
+import { isDue } from "../due.js";
 import { PASSING_ERRORS } from "../signaling_client.js";
 import { Connections } from "./connections.js";
 import { People } from "./people.js";
@@ -149,6 +150,14 @@ export class ConferenceMachine {
     };
   }
 
+  /**
+   * @param {string} pid
+   * @returns {number | null} whose keys are held for this one: what is decrypted by others is not shown under its name
+   */
+  keyIndexOf(pid) {
+    return this.#people.keyIndexOf(pid);
+  }
+
   // ---- what the person does -----------------------------------------------------------------------------------------
 
   /** Leave for good: the others are told, the seat is given up. */
@@ -171,6 +180,7 @@ export class ConferenceMachine {
    */
   admit(pid, ok) {
     if (this.#phase !== "room" || !this.#people.mayAdmit(pid)) return;
+    if (!ok) this.#people.refuse(pid);
     this.#tell({ type: "admit", peer: pid, ok });
   }
 
@@ -578,8 +588,6 @@ export class ConferenceMachine {
     if (this.#awayFromServer || this.#connections.publishes) this.#checkAt = null;
     else this.#checkAt ??= now + CHECK_EVERY_MS;
   }
-
-  // ---- what is seen -------------------------------------------------------------------------------------------------
 }
 
 /**
@@ -589,12 +597,4 @@ export class ConferenceMachine {
  */
 function ownOf({ pid, role }, { index, admitted }) {
   return { pid, role, index, admitted };
-}
-
-/**
- * @param {number | null} time
- * @param {number} now
- */
-function isDue(time, now) {
-  return time !== null && time <= now;
 }

@@ -33,7 +33,8 @@ const ENCODINGS = {
  * @typedef {object} RemoteTrack
  * @property {string} pid
  * @property {Source} source
- * @property {MediaStreamTrack} track decrypted with the keys of this participant only
+ * @property {number} index whose keys decrypt it
+ * @property {MediaStreamTrack} track
  *
  * @typedef {object} MediaHandlers
  * @property {(sdp: string, sources: Record<string, Source>) => void} offered the own offer, for the server
@@ -164,7 +165,8 @@ export class ConferenceMedia {
         const mid = transceiver.mid ?? "";
         const owned = tracks.get(mid);
         const earlier = this.#remote.get(mid);
-        if (settling.has(transceiver) || (owned && earlier?.pid === owned.pid && earlier.source === owned.source)) return;
+        const isSame = owned && earlier?.pid === owned.pid && earlier.source === owned.source && earlier.index === owned.index;
+        if (settling.has(transceiver) || isSame) return;
         const step = owned === undefined ? this.#detach(transceiver) : this.#attach(pc, transceiver, owned);
         settling.set(transceiver, step.then(() => null, (error) => error));
       };
@@ -363,10 +365,11 @@ export class ConferenceMedia {
     if (transceiver.direction === "inactive") transceiver.direction = "recvonly"; // it was nobody's before
     const subscribed = this.#sealed.subscribe(transceiver, index, source); // before this function first waits
     const mid = transceiver.mid ?? "";
-    this.#remote.delete(mid); // it is of the earlier owner no longer
+    // It is of the earlier owner no longer: nothing that comes from now on may be seen under that name.
+    if (this.#remote.delete(mid)) this.#tellTracks();
     const track = await subscribed;
     if (this.#subscribing !== pc) return;
-    this.#remote.set(mid, { pid, source, track });
+    this.#remote.set(mid, { pid, source, index, track });
     if (track.muted && this.#formerSubscribing.pc !== null) track.addEventListener("unmute", () => this.#tellTracks(), { once: true });
   }
 

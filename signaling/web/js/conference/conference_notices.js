@@ -28,19 +28,24 @@ export class ConferenceNotices {
   #audioOnly;
   /** Of every room, made and answered elsewhere. */ #offer = byId("audio-only-offer");
   /** @type {Set<string>} */ #knocking = new Set();
+  /** Whose name stands beside the buttons. @type {string | null} */ #named = null;
+  /** Whose name stood there when a button was pressed: a click is of that one. @type {string | null} */ #pressed = null;
   #muteAskedBy = "";
 
   /** @param {NoticeHandlers} handlers */
   constructor(handlers) {
     this.#handlers = handlers;
     const admit = (/** @type {boolean} */ ok) => () => {
-      const [pid] = this.#knocking;
-      if (pid !== undefined) handlers.admit(pid, ok);
+      const pid = this.#pressed ?? this.#named;
+      this.#pressed = null;
+      if (pid !== null) handlers.admit(pid, ok);
     };
     this.#knock = notice("knock", this.#knockWords, [
       button({ class: PRIMARY, "data-testid": "knock-admit" }, "admit", admit(true)),
       button({ class: "button", "data-testid": "knock-refuse" }, "refuse", admit(false)),
     ]);
+    // Who is named may leave between press and release, and the next one takes the place.
+    for (const event of ["pointerdown", "keydown"]) this.#knock.addEventListener(event, () => (this.#pressed = this.#named));
     this.#mute = notice("mute-asked", this.#muteWords, [
       button({ class: PRIMARY, "data-testid": "mute-accept" }, "microphone_turn_off", () => handlers.answerMute(true)),
       button({ class: "button" }, "mute_decline", () => handlers.answerMute(false)),
@@ -84,6 +89,7 @@ export class ConferenceNotices {
 
   clear() {
     this.#knocking.clear();
+    this.#named = this.#pressed = null;
     this.#muteAskedBy = "";
     for (const each of [this.#knock, this.#mute, this.#sound, this.#audioOnly]) show(each, false);
   }
@@ -92,6 +98,7 @@ export class ConferenceNotices {
   #renderKnock(lobby) {
     for (const { pid, name } of lobby) if (!this.#knocking.has(pid)) this.#handlers.announce(text("knocks", { name }));
     this.#knocking = new Set(lobby.map(({ pid }) => pid));
+    this.#named = lobby[0]?.pid ?? null;
     show(this.#knock, lobby.length > 0);
     if (lobby.length === 0) return;
     const [{ name }, ...others] = lobby;

@@ -215,7 +215,9 @@ class Row {
     for (const [element, key] of /** @type {const} */ ([[this.#mute, "ask_mute"], [this.#remove, "remove"]])) {
       element.setAttribute("aria-label", `${text(key)}: ${name}`);
     }
-    if (!organiser) this.#buttons.hidden = this.#sure.hidden = true;
+    // Who stands in has not decided from the beginning, and may not do so to the end.
+    if (!organiser) this.#sure.hidden = true;
+    this.#buttons.hidden = !organiser || !this.#sure.hidden;
   }
 }
 

@@ -15,7 +15,7 @@
  * @property {string | null} since UTC instant since which it waits
  * @property {boolean} sealed has the same secret: what it says is sealed, and what is said to it, too
  * @property {boolean} introduced has said hello by the present channel
- * @property {boolean} doubted has failed to prove the secret, and not proved it since
+ * @property {boolean} doubted has failed to prove the secret, and not proved it since; or has the index of somebody else
  * @property {string} safetyCode of the present channel; empty while there is none
  * @property {boolean} compared the person has compared it
  * @property {number | null} agreeAt when to try again to agree on a key

@@ -5,6 +5,7 @@
  * a key or a decision counts only by a channel on which both sides have proved the secret.
  */
 
+import { isDue } from "../due.js";
 import { Guesses } from "./guesses.js";
 import { MAX_HELD_KEYS, SenderKeys } from "./sender_keys.js";
 import { newPeer, sourcesOf } from "./peer.js";
@@ -104,9 +105,20 @@ export class People {
     return this.isAdmitted(pid) ? /** @type {Peer} */ (this.#peers.get(pid)).index : null;
   }
 
-  /** @returns {Person[]} those who are admitted and known by name, in the order of their seats */
+  /**
+   * Beside `ownerOf`, because an offer may come before the proof and is not repeated: a line is attached by the word of the server,
+   * and shown once the keys of this very pid are what decrypts it.
+   *
+   * @param {string} pid
+   * @returns {number | null} under which index the keys of this one are held; null if they are not
+   */
+  keyIndexOf(pid) {
+    return this.#keys.indexOf(pid);
+  }
+
+  /** @returns {Person[]} those who are admitted, known by name, and heard by keys of their own; in the order of their seats */
   list() {
-    const known = [...this.#peers].filter(([, { admitted, epoch }]) => admitted && epoch !== null && this.#own.admitted);
+    const known = [...this.#peers].filter(([pid, peer]) => this.#isListed(pid, peer));
     known.sort(([, a], [, b]) => a.index - b.index);
     return known.map(([pid, peer]) => {
       const { index, name, here, sources, safetyCode, compared } = peer;
@@ -115,10 +127,10 @@ export class People {
     });
   }
 
-  /** @returns {number} of those who are let in and have failed to prove the secret; of who is known by name, its own line tells it */
+  /** @returns {number} of those who are let in and have not proved who they are; of who is listed by name, its own line tells it */
   get strangers() {
-    const isStrange = ({ admitted, here, doubted, epoch }) => admitted && here && doubted && epoch === null;
-    return this.#own.admitted ? [...this.#peers.values()].filter(isStrange).length : 0;
+    const isStrange = ([pid, peer]) => peer.admitted && peer.here && peer.doubted && !this.#isListed(pid, peer);
+    return this.#own.admitted ? [...this.#peers].filter(isStrange).length : 0;
   }
 
   /** @returns {{ pid: string, name: string, since: string | null }[]} who waits, for who decides */
@@ -144,6 +156,12 @@ export class People {
     return this.decides && peer !== undefined && !peer.admitted && peer.sealed && peer.introduced;
   }
 
+  /** @param {string} pid who waits, and is not let in: nor is the page of this seat that was let in before, without a question */
+  refuse(pid) {
+    const peer = this.#peers.get(pid);
+    if (peer !== undefined) this.#letIn.delete(peer.index);
+  }
+
   /**
    * Send somebody away. The others hear it from here, too, so that they take new keys at once.
    *
@@ -153,7 +171,6 @@ export class People {
   remove(pid, now) {
     const peer = this.#peers.get(pid);
     if (!this.decides || peer?.admitted !== true) return;
-    this.#letIn.delete(peer.index);
     this.#tell({ type: "remove", peer: pid });
     for (const [other, { admitted }] of this.#peers) if (other !== pid && admitted) this.#say(other, { kind: "removed", pid });
     this.#sendAway(pid, now);
@@ -241,6 +258,8 @@ export class People {
     if (!this.#peers.has(pid)) {
       if (this.#peers.size >= MAX_PEERS) return;
       this.#peers.set(pid, peer);
+      // It was let in elsewhere: so the server has forgotten nobody, and whoever waits may have been sent away meanwhile.
+      if (admitted && role === "participant") this.#letIn.clear();
     }
     if (admitted) this.#makeWayFor(pid, index, now);
     Object.assign(peer, { admitted, since, here: true, stale: false });
@@ -347,6 +366,7 @@ export class People {
         if (this.#isInCharge(from, peer) && message.pid !== from) this.#sendAway(message.pid, now);
         break;
       case "bye":
+        this.#letIn.delete(peer.index); // it has ended: whoever says this epoch again is somebody else
         this.#forget(from, now);
         break;
     }
@@ -407,6 +427,14 @@ export class People {
     return this.#own.index < peer.index;
   }
 
+  /**
+   * @param {string} pid
+   * @param {Peer} peer
+   */
+  #isListed(pid, { admitted, index }) {
+    return this.#own.admitted && admitted && this.#keys.indexOf(pid) === index;
+  }
+
   /** @param {Peer} peer both of us are let in, and it is who it says */
   #talksTo(peer) {
     return this.#own.admitted && peer.admitted && peer.sealed && peer.introduced;
@@ -464,6 +492,8 @@ export class People {
    * @param {number} now
    */
   #sendAway(pid, now) {
+    const peer = this.#peers.get(pid);
+    if (peer !== undefined) this.#letIn.delete(peer.index);
     this.#removed.add(pid);
     if (this.#removed.size > MAX_REMOVED) this.#removed.delete(this.#removed.values().next().value);
     this.#forget(pid, now);
@@ -556,7 +586,10 @@ export class People {
     if (hello.to !== this.#epoch) this.#greet(pid, peer);
     if (isNews) this.#hold(pid, peer, now);
     // The server has forgotten that it was let in, because it was started anew or heard nothing for too long: this page has not.
-    if (this.#letIn.get(peer.index) === hello.epoch && this.mayAdmit(pid)) this.#tell({ type: "admit", peer: pid, ok: true });
+    // An epoch is no secret: as long as the one that was let in has its place, whoever says the same is asked for.
+    const isTaken = [...this.#peers.values()].some(({ admitted, index }) => admitted && index === peer.index);
+    if (this.#letIn.get(peer.index) !== hello.epoch || isTaken || !this.mayAdmit(pid)) return;
+    this.#tell({ type: "admit", peer: pid, ok: true });
   }
 
   /**
@@ -568,13 +601,15 @@ export class People {
    */
   #hold(pid, peer, now) {
     if (!this.#talksTo(peer)) return;
-    if (this.decides && peer.epoch !== null) this.#letIn.set(peer.index, peer.epoch);
+    if (!this.decides) this.#letIn.clear(); // somebody else does, and may send away whom this one has let in
     try {
       this.#keys.joined(pid, peer.index, now);
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
-      return; // two people of one index: the server contradicts itself, and the second one hears and says nothing
+      peer.doubted = true; // two people of one index: the server contradicts itself, and the second one hears and says nothing
+      return;
     }
+    if (this.decides && peer.epoch !== null) this.#letIn.set(peer.index, peer.epoch);
     for (const message of peer.early.splice(0)) this.#keys.received(pid, message, now);
     this.#drainKeys();
   }
@@ -585,12 +620,4 @@ export class People {
       else this.#do({ do: "key", action });
     }
   }
-}
-
-/**
- * @param {number | null} time
- * @param {number} now
- */
-function isDue(time, now) {
-  return time !== null && time <= now;
 }

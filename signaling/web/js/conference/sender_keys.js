@@ -118,6 +118,14 @@ export class SenderKeys {
   }
 
   /**
+   * @param {string} pid
+   * @returns {number | null} under which index its keys are taken; null if they are not, or not yet
+   */
+  indexOf(pid) {
+    return this.#peers.get(pid)?.index ?? null;
+  }
+
+  /**
    * Somebody has gone for good. Who is only away for a moment, and keeps its pid, has not.
    *
    * @param {string} pid

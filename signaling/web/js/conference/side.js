@@ -4,6 +4,8 @@
  * Events go in with the time; each method says what is to be done. Time is in milliseconds of one monotonic clock.
  */
 
+import { isDue } from "../due.js";
+
 const ATTEMPT_MS = 15_000; // for ICE and DTLS
 const RESTART_AFTER_MS = 3_000; // most interruptions heal by themselves
 const AGAIN_AFTER_MS = 1_000; // what fails at once must not be tried without a pause
@@ -146,12 +148,4 @@ export class Side {
   #rest() {
     this.#attemptEndsAt = this.#restartAt = this.#openAt = null;
   }
-}
-
-/**
- * @param {number | null} time
- * @param {number} now
- */
-function isDue(time, now) {
-  return time !== null && time <= now;
 }
