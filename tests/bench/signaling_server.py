@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.support.service import Service, free_port, run_service
+from tests.support.ports import free_port
+from tests.support.service import Service, run_service
 
 _TOKEN: Final = "the-organisation-of-a-benchmark-on-loopback"
 _SPARE_CLIENTS: Final = 100

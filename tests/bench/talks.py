@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tests.bench.signaling_server import Locators, cpu_seconds, run_signaling
-from tests.support.service import ROOT, STOP_SECONDS, free_port
+from tests.support.ports import free_port
+from tests.support.service import ROOT, STOP_SECONDS
 
 TALKS: Final = 400  # without messages, in each round; a quarter of that with messages
 USERS: Final = 20  # play side by side

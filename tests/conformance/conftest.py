@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.service import free_port
+from tests.support.ports import free_port
 from tests.support.turn_client import TurnClient
 from tests.support.wire_client import Peer, Server, WireClient, run_relay
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from aioice import turn
 
-from tests.support.service import free_port, run_service
+from tests.support.ports import free_port
+from tests.support.service import run_service
 
 
 class Collector(asyncio.DatagramProtocol):

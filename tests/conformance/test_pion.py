@@ -8,8 +8,9 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from tests.support.ports import free_port
 from tests.support.samples import sample_sum
-from tests.support.service import Service, free_port, run_service
+from tests.support.service import Service, run_service
 
 SOURCE: Final = Path(__file__).parent / "pion" / "client.go"
 COUNT: Final = 200

@@ -24,7 +24,7 @@ from stun.attributes import (
 )
 from stun.registry import IntegrityAlgorithm, Method, PasswordAlgorithm
 from tests.conformance.conftest import Connect
-from tests.support.service import free_port
+from tests.support.ports import free_port
 from tests.support.turn_client import TurnClient
 from tests.support.wire_client import Server, WireClient, run_relay
 

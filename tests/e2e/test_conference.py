@@ -7,7 +7,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.support.browser import CONNECT_MS, Participant
-from tests.support.service import Service, free_port, run_service
+from tests.support.ports import free_port
+from tests.support.service import Service, run_service
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 

@@ -35,7 +35,8 @@ from tests.support.conference_paths import (
     total,
 )
 from tests.support.lab import SERVER_NAME, Lab, open_lab
-from tests.support.service import Service, free_port, run_service
+from tests.support.ports import free_port
+from tests.support.service import Service, run_service
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 

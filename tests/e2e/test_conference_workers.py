@@ -11,7 +11,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.support.browser import CONNECT_MS, Participant
-from tests.support.service import Service, free_port, run_service
+from tests.support.ports import free_port, free_ports
+from tests.support.service import Service, run_service
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
@@ -91,7 +92,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
         "services": ["relay", "signaling", "sfu"],
         "signaling": {"port": port, "public_url": f"http://localhost:{port}"},
         "relay": {"udp_ports": [free_port()], "tcp_ports": [free_port()], "tls_ports": [free_port()]},
-        "sfu": {"workers": 2, "udp_port": free_port(), "listen_addresses": ["127.0.0.1"]},
+        "sfu": {"workers": 2, "udp_port": free_ports(2)[0], "listen_addresses": ["127.0.0.1"]},
     }
     with run_service(tmp_path, settings) as started:
         yield started

@@ -19,7 +19,8 @@ from signaling.appointments import Tier
 from signaling.codes import LOCATOR_BITS, SECRET_BITS, AccessCode, locator_from, secret_from
 from signaling.io.store import AppointmentStore
 from tests.support.browser import Participant
-from tests.support.service import Service, free_port, run_service
+from tests.support.ports import free_port
+from tests.support.service import Service, run_service
 
 UNKNOWN = "Zugangscode unbekannt. Bitte prüfen Sie die Eingabe."
 IN_USE = "Dieser Zugangscode wird bereits verwendet. Arzt und Patient benötigen je einen eigenen Code."

@@ -9,7 +9,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.support.browser import CONNECT_MS, Participant, talk, watch_both
-from tests.support.service import free_port, run_service
+from tests.support.ports import free_port
+from tests.support.service import run_service
 
 pytestmark = pytest.mark.long
 

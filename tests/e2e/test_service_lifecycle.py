@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.browser import Participant
-from tests.support.service import ROOT, free_port, run_service
+from tests.support.ports import free_port
+from tests.support.service import ROOT, run_service
 
 
-def free_ports() -> dict[str, object]:
+def on_free_ports() -> dict[str, object]:
     port = free_port()
     return {
         "signaling": {"port": port, "public_url": f"http://localhost:{port}"},
@@ -21,7 +22,7 @@ def free_ports() -> dict[str, object]:
 
 
 def test_the_first_start_makes_private_secrets_and_the_second_keeps_them(tmp_path: Path) -> None:
-    settings = free_ports()
+    settings = on_free_ports()
     state = tmp_path / "var"
     with run_service(tmp_path, settings):
         first = {path.name: path.read_bytes() for path in state.iterdir() if not path.name.startswith("redconnect.")}
@@ -37,7 +38,7 @@ def test_the_first_start_makes_private_secrets_and_the_second_keeps_them(tmp_pat
 def test_sigterm_ends_a_service_with_a_running_consultation_within_five_seconds(
     invite: Callable[..., Participant], tmp_path: Path
 ) -> None:
-    with run_service(tmp_path, free_ports()) as service:
+    with run_service(tmp_path, on_free_ports()) as service:
         codes = service.create_appointment()
         doctor = invite(wish={"relayOnly": True})
         patient = invite(wish={"relayOnly": True})
@@ -61,13 +62,13 @@ def test_sigterm_ends_a_service_with_a_running_consultation_within_five_seconds(
     [("relay", "cannot listen on UDP"), ("signaling", r"cannot listen on TCP port \d+ for the pages: Address already")],
 )
 def test_a_taken_port_is_told_in_one_line(tmp_path: Path, shared: str, told: str) -> None:
-    settings = free_ports()
+    settings = on_free_ports()
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     with (
         run_service(tmp_path / "one", settings),
         pytest.raises(RuntimeError, match=f"cannot start: .*{told}") as refused,
-        run_service(tmp_path / "two", {**free_ports(), shared: settings[shared]}),
+        run_service(tmp_path / "two", {**on_free_ports(), shared: settings[shared]}),
     ):
         pass
     assert sum(" error " in line for line in str(refused.value).splitlines()) == 1

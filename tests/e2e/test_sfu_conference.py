@@ -32,7 +32,7 @@ from sfu.media_engine import MediaEngine
 from sfu.settings import SfuAddress, SfuSettings
 from sfu.transport_feedback import ArrivalLog
 from stun.address import TransportAddress
-from tests.support.service import free_port
+from tests.support.ports import free_port
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ import pytest
 
 from stun.credentials import issue_credential
 from tests.support.browser import Participant, watch_both
-from tests.support.service import free_port
+from tests.support.ports import free_port
 from tests.support.wire_client import SECRET, Peer, Server, run_relay
 
 WISH = {"relayOnly": True, "scheme": "turns:", "suffix": "transport=tcp"}

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from signaling.codes import AccessCode
+from tests.support.ports import free_port
 from tests.support.postgres import run_postgres
-from tests.support.service import ROOT, Service, free_port, run_service
+from tests.support.service import ROOT, Service, run_service
 
 
 def redconnect(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

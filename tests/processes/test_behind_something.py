@@ -14,7 +14,8 @@ from stun.address import TransportAddress
 from stun.attributes import XOR_MAPPED_ADDRESS, XOR_RELAYED_ADDRESS
 from stun.message import decode_message
 from tests.support.lab import Lab, open_lab
-from tests.support.service import free_port, run_service
+from tests.support.ports import free_port
+from tests.support.service import run_service
 from tests.support.wire import TcpWire, TlsWire
 from tests.support.wire_client import REALM, SECRET, Server, WireClient, run_relay
 

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.x509.oid import NameOID
 
-from tests.support.service import LOOK_EVERY_SECONDS, free_port
+from tests.support.ports import free_port
+from tests.support.service import LOOK_EVERY_SECONDS
 from tests.support.wire import DtlsWire
 from tests.support.wire_client import Peer, Server, run_relay
 

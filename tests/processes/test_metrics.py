@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.service import ROOT, free_port
+from tests.support.ports import free_port
+from tests.support.service import ROOT
 from tests.support.turn_client import TurnClient
 from tests.support.wire_client import Peer, Server, run_relay
 

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType
 
+from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer, run_redis
-from tests.support.service import Service, free_port, run_service
+from tests.support.service import Service, run_service
 
 PATIENCE = 15.0  # seconds; nothing waits them out
 SECRET = "a-secret-of-at-least-thirty-two-bytes"

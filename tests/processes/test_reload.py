@@ -15,7 +15,8 @@ from aiohttp import ClientSession
 from config.self_signed import new_private_key
 from stun.attributes import ALTERNATE_SERVER, REQUESTED_TRANSPORT
 from stun.registry import Method
-from tests.support.service import free_port, run_service
+from tests.support.ports import free_port
+from tests.support.service import run_service
 from tests.support.turn_client import TurnClient
 from tests.support.wire_client import SECRET, Peer, Server, WireClient, run_relay
 

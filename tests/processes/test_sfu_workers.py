@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.service import Service, free_port, run_service
+from tests.support.ports import free_port, free_ports
+from tests.support.service import Service, run_service
 
 HOST = "127.0.0.1"
 SHOWN = {
@@ -31,7 +32,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
             "tcp_ports": [free_port()],
             "tls_ports": [free_port()],
         },
-        "sfu": {"workers": 2, "udp_port": free_port(), "listen_addresses": [HOST]},
+        "sfu": {"workers": 2, "udp_port": free_ports(2)[0], "listen_addresses": [HOST]},
     }
     with run_service(tmp_path, settings) as started:
         yield started

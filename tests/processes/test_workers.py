@@ -27,7 +27,8 @@ from stun.attributes import (
 )
 from stun.message import decode_message, encode_message
 from stun.registry import MessageClass, Method
-from tests.support.service import LOOK_EVERY_SECONDS, Service, free_port, run_service
+from tests.support.ports import free_port
+from tests.support.service import LOOK_EVERY_SECONDS, Service, run_service
 from tests.support.turn_client import Field, Response, TurnClient, indication, new_transaction_id
 
 HOST = "127.0.0.1"

@@ -11,7 +11,8 @@ from playwright.sync_api import Browser, Locator, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 from tests.support.browser import CONNECT_MS, STANDSTILL_MS, Participant
-from tests.support.service import Service, free_port, run_service
+from tests.support.ports import free_port
+from tests.support.service import Service, run_service
 
 DOCTOR, PETRA, UWE, LENA = "Dr. Anna Beispiel", "Petra Muster", "Uwe Probe", "Lena Versuch"
 LOBBY: Final = "Bitte warten – Sie werden gleich eingelassen."

@@ -1,7 +1,6 @@
 """Doubles around the plain forwarding plane: a clock, links that are queues, and clients that speak through them."""
 
 import asyncio
-import socket
 
 from relay.datapath import Drop, RelayAddress, Traffic
 from relay.five_tuple import FiveTuple, Transport
@@ -14,6 +13,7 @@ from stun.attributes import DATA, XOR_PEER_ADDRESS
 from stun.demux import decode_channel_data, encode_channel_data
 from stun.message import Message, decode_message
 from stun.registry import MessageClass, Method
+from tests.support.ports import free_port
 from tests.support.turn_client import indication
 from tests.support.udp_endpoint import PATIENCE
 
@@ -83,7 +83,7 @@ class Client:
         self.plane, self.clock, self.clients = plane, clock, clients
         self.path = path or path_of(port)
         ip = TransportAddress.parse(host, 0).ip
-        self.address = (host, free_port(host))
+        self.address = (host, free_port())
         self.handle = plane.open_relay(self.path, RelayAddress(ip, ip), self.address[1], clock.now + LONG)
 
     @property
@@ -186,10 +186,3 @@ def transport(address: tuple[str, int]) -> TransportAddress:
 def path_of(port: int, kind: Transport = Transport.UDP) -> FiveTuple:
     """A client's five-tuple."""
     return FiveTuple(kind, TransportAddress.parse("192.0.2.9", 3478), TransportAddress.parse("192.0.2.1", port))
-
-
-def free_port(host: str) -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-    return port

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.support.service import free_port
+from tests.support.ports import free_port
 
 START_SECONDS: Final = "30"
 PASSWORD: Final = "only-for-this-test"  # of a server on loopback that lives as long as the test run

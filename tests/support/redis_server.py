@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.support.service import LOOK_EVERY_SECONDS, free_port
+from tests.support.ports import free_port
+from tests.support.service import LOOK_EVERY_SECONDS
 
 HOST: Final = "127.0.0.1"
 START_SECONDS: Final = 10.0

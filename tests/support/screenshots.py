@@ -19,7 +19,8 @@ from tests.support.browser import CONNECT_MS, Participant, chromium
 from tests.support.conference_scenes import ConferenceScenes
 from tests.support.fake_devices import BAD_WAY, MEASURED, NO_MICROPHONE, SCREEN
 from tests.support.portraits import PORTRAITS
-from tests.support.service import Codes, Service, free_port, run_service
+from tests.support.ports import free_port
+from tests.support.service import Codes, Service, run_service
 
 SIZES: Final = {"desktop": (1280, 800), "phone": (360, 740)}
 DOCTOR, PATIENT = "Dr. Anna Beispiel", "Petra Muster"

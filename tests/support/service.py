@@ -3,9 +3,7 @@
 import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+
+from tests.support.ports import free_port
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 START_SECONDS: Final = 60.0
@@ -210,26 +210,6 @@ def _merge(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         section = merged.get(key)
         merged[key] = {**section, **change} if isinstance(section, dict) and isinstance(change, dict) else change
     return merged
-
-
-def free_port() -> int:
-    """A port that is free right now for TCP and for UDP.
-
-    Drawn from below the ports that the kernel and the relay give away by themselves, so that it stays free until it is
-    used, although tests run side by side.
-    """
-    while True:
-        port = random.randrange(10_240, 32_768)  # noqa: S311  # nobody has to guess it
-        with (
-            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream,
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram,
-        ):
-            try:
-                stream.bind(("", port))
-                datagram.bind(("", port))
-            except OSError:
-                continue
-            return port
 
 
 def _await_ready(service: Service) -> None:

@@ -28,7 +28,8 @@ from stun.credentials import issue_credential
 from stun.demux import decode_channel_data, encode_channel_data
 from stun.message import Message, decode_message
 from stun.registry import Method
-from tests.support.service import Service, free_port, run_service
+from tests.support.ports import free_port
+from tests.support.service import Service, run_service
 from tests.support.turn_client import Field, Response, TurnClient, indication, new_transaction_id
 from tests.support.wire import PATIENCE, DtlsWire, TcpWire, TlsWire, UdpWire, Wire
 

@@ -8,13 +8,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from config.admin import AdminServer
 from config.schema import AdminSettings
 from config.version import current_version
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+from tests.support.ports import free_port
 
 
 async def ask(

@@ -21,7 +21,7 @@ from signaling.conference_media import (
     Wish,
 )
 from tests.support.peer_client import PeerClient
-from tests.support.service import free_port
+from tests.support.ports import free_port
 from tests.support.udp_endpoint import PATIENCE, udp_endpoint
 
 HOST = "127.0.0.1"

@@ -27,7 +27,7 @@ from signaling.conference_media import (
 from signaling.conference_messages import MAX_PIXELS, MAX_SDP_CHARACTERS, MAX_SOURCES, MAX_WISHES
 from signaling.message_base import MAX_ID_CHARACTERS
 from tests.support.peer_client import PeerClient
-from tests.support.service import free_port
+from tests.support.ports import free_ports
 from tests.support.udp_endpoint import udp_endpoint
 
 HOST = "127.0.0.1"
@@ -52,7 +52,7 @@ def configure(port: int) -> Settings:
 class Scene:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.port = free_port()
+        self.port = free_ports(3)[0]  # the third for who starts beside it
         self.sfu = SfuWorkers(configure(self.port), self.registry, self._hear, PATIENCE)
         self._told: list[tuple[bytes, str, MediaMessage]] = []
         self._news = asyncio.Event()

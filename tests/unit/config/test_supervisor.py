@@ -20,7 +20,7 @@ from config.supervisor import Supervisor
 from relay.io.listening import BindError
 from stun.attributes import LIFETIME, REQUESTED_TRANSPORT, XOR_RELAYED_ADDRESS
 from stun.registry import Method
-from tests.support.service import free_port
+from tests.support.ports import free_port
 from tests.support.turn_client import Field, Response, TurnClient
 from tests.support.udp_endpoint import UdpEndpoint
 

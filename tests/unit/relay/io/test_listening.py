@@ -7,7 +7,7 @@ import pytest
 from relay.five_tuple import Transport
 from relay.io.listening import BindError, BoundSocket, bind_everywhere, close_all
 from relay.settings import RelaySettings
-from tests.support.service import free_port
+from tests.support.ports import free_port
 
 HOST = "127.0.0.1"
 

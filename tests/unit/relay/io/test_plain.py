@@ -28,13 +28,13 @@ from tests.support.plane import (
     Client,
     Clients,
     Clock,
-    free_port,
     path_of,
     send_to,
     transport,
     until_dropped,
     watch_drops,
 )
+from tests.support.ports import free_port
 from tests.support.udp_endpoint import UdpEndpoint, udp_endpoint
 
 PAYLOADS = [b"", b"x", b"12", b"123", b"1234", b"12345", bytes(range(256)) * 5 + b"?" * 120]
@@ -289,7 +289,7 @@ async def test_more_peers_than_are_remembered_are_still_reached(
 async def test_a_client_is_told_of_an_icmp_error_and_of_the_data_behind_it(
     client: Client, peer: UdpEndpoint, host: str
 ) -> None:
-    closed = (host, free_port(host))
+    closed = (host, free_port())
     client.permit(peer.address)
     for data in (b"one", b"two", b"three"):
         client.send_indication(data, closed)  # port unreachable comes back at once
@@ -309,7 +309,7 @@ async def test_a_client_is_told_of_an_icmp_error_and_of_the_data_behind_it(
 async def test_an_icmp_error_does_not_lose_what_is_sent_next_to_another_peer(
     plane: PlainDataPath, client: Client, peer: UdpEndpoint, host: str
 ) -> None:
-    closed = (host, free_port(host))
+    closed = (host, free_port())
     client.bind(peer.address)
     for payloads in ((b"single",), (b"a run", b"of two")):
         client.send_indication(b"nobody listens", closed)  # the error fails the very next call on the socket
@@ -324,7 +324,7 @@ async def test_an_icmp_error_about_a_peer_without_permission_is_not_told(
 ) -> None:
     host = peer.address[0]
     client.permit((host, 1), seconds=10.0)
-    client.send_indication(b"nobody listens", (host, free_port(host)))
+    client.send_indication(b"nobody listens", (host, free_port()))
     clock.now += 10.0
     peer.send(b"mark", client.address)
     await until_dropped(plane, Drop.NO_PERMISSION, 1)
@@ -336,7 +336,7 @@ async def test_an_icmp_error_about_a_peer_without_permission_is_not_told(
 async def test_no_more_than_ten_icmp_errors_a_second_are_told_and_the_socket_comes_to_rest(
     plane: PlainDataPath, client: Client, peer: UdpEndpoint, clock: Clock
 ) -> None:
-    closed = (peer.address[0], free_port(peer.address[0]))
+    closed = (peer.address[0], free_port())
     client.permit(peer.address)
 
     async def told_before_the_mark() -> int:
@@ -759,7 +759,7 @@ async def test_an_address_that_is_not_ours_is_another_error(plane: PlainDataPath
 async def test_a_client_that_has_gone_leaves_no_socket_behind(
     plane: PlainDataPath, clients: Clients, host: str
 ) -> None:
-    ip, port = transport((host, 0)).ip, free_port(host)
+    ip, port = transport((host, 0)).ip, free_port()
     clients.gone = True
     with pytest.raises(KeyError):
         plane.open_relay(path_of(5001), RelayAddress(ip, ip), port, LONG)

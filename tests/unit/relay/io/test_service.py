@@ -37,6 +37,7 @@ from stun.attributes import (
 from stun.demux import StreamDecoder, decode_channel_data, encode_channel_data
 from stun.message import decode_message
 from stun.registry import Method
+from tests.support.ports import free_port
 from tests.support.turn_client import Field, Response, TurnClient, indication
 from tests.support.udp_endpoint import PATIENCE, UdpEndpoint, udp_endpoint
 
@@ -96,20 +97,13 @@ class Running:
             return await self.deleted.get()
 
 
-def free_port(kind: socket.SocketKind) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
 def settings(**changes: Any) -> RelaySettings:  # noqa: ANN401
     return RelaySettings.model_validate(
         {
             "listen_addresses": [HOST],
             "relay_addresses": [HOST],
-            "udp_ports": [free_port(socket.SOCK_DGRAM)],
-            "tcp_ports": [free_port(socket.SOCK_STREAM)],
+            "udp_ports": [free_port()],
+            "tcp_ports": [free_port()],
             "tls_ports": [],
             "users": {USER: PASSWORD},
             "peers": {"allow": ["127.0.0.1/32"]},
@@ -133,7 +127,7 @@ async def running(
 
 @contextlib.asynccontextmanager
 async def running_tls(folder: Path, **changes: Any) -> AsyncIterator[Running]:  # noqa: ANN401
-    relay = Running(settings(tls_ports=[free_port(socket.SOCK_STREAM)], **changes), self_signed(folder)[0])
+    relay = Running(settings(tls_ports=[free_port()], **changes), self_signed(folder)[0])
     await relay.service.start()
     try:
         yield relay
@@ -499,7 +493,7 @@ def self_signed(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 async def test_media_goes_both_ways_over_tls(peer: UdpEndpoint, tmp_path: Path) -> None:
     server, trusting = self_signed(tmp_path)
-    relay = Running(settings(tls_ports=[free_port(socket.SOCK_STREAM)]), server)
+    relay = Running(settings(tls_ports=[free_port()]), server)
     await relay.service.start()
     try:
         link = await asyncio.open_connection(*relay.tls, ssl=trusting, server_hostname="localhost")

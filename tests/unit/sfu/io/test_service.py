@@ -13,7 +13,7 @@ from sfu.io.service import SfuService
 from sfu.settings import SfuAddress, SfuSettings
 from stun.address import TransportAddress
 from tests.support.peer_client import PeerClient
-from tests.support.service import free_port
+from tests.support.ports import free_port
 from tests.support.udp_endpoint import PATIENCE, udp_endpoint
 
 T = TypeVar("T")
