@@ -84,11 +84,19 @@ _OBSERVER: Final = """
   // For `wait_for_function`, which takes a promise for a truth.
   window.__latest = { framesDecoded: 0, totalAudioEnergy: 0, state: "none", at: 0 };
   window.__grewAt = { framesDecoded: 0, totalAudioEnergy: 0 };
+  // Since when each has grown without a pause.
+  const PAUSE_MS = 1000;
+  window.__growsSince = { framesDecoded: Infinity, totalAudioEnergy: Infinity };
   setInterval(async () => {
     const earlier = window.__latest;
     const latest = await window.__figures();
     for (const name of Object.keys(window.__grewAt)) {
-      if (latest[name] > earlier[name]) window.__grewAt[name] = latest.at;
+      if (latest[name] > earlier[name]) {
+        window.__grewAt[name] = latest.at;
+        window.__growsSince[name] = Math.min(window.__growsSince[name], latest.at);
+      } else if (latest.at - window.__grewAt[name] > PAUSE_MS) {
+        window.__growsSince[name] = Infinity;
+      }
     }
     window.__latest = latest;
   }, 200);
@@ -103,6 +111,7 @@ _PHONE: Final = (
     "Mozilla/5.0 (Linux; Android 16; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0 Mobile Safari/537.36"
 )
 CONNECT_MS: Final = 30_000
+FLOW_MS: Final = 2_000
 STANDSTILL_MS: Final = 2_000  # longer than the fake microphone is ever silent between two beeps
 
 
@@ -285,6 +294,11 @@ class Participant:
     def await_growth(self, figure: str, timeout_ms: float = CONNECT_MS) -> None:
         """Wait until more has been decoded than up to now: `framesDecoded` or `totalAudioEnergy`."""
         self._await_figure(figure, "window.__grewAt[name] > since", timeout_ms)
+
+    def await_flow(self, timeout_ms: float = CONNECT_MS) -> None:
+        """Wait until pictures have come for two seconds on end, all of them from now on: one may come before a rest."""
+        flow = f"window.__latest.at - Math.max(since, window.__growsSince[name]) >= {FLOW_MS}"
+        self._await_figure("framesDecoded", flow, timeout_ms)
 
     def await_standstill(self, figure: str) -> None:
         """Wait until nothing more has been decoded for a while."""
