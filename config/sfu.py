@@ -93,9 +93,9 @@ class _Media:
     def leave(self, room: bytes, pid: str) -> None:
         self._service.leave(room, pid)
 
-    def publish(self, room: bytes, pid: str, sdp: str, sources: Mapping[str, theirs.Source]) -> None:
+    def publish(self, room: bytes, pid: str, sdp: str, version: int, sources: Mapping[str, theirs.Source]) -> None:
         named = {mid: ours.Source(source.value) for mid, source in sources.items()}
-        self._service.publish(room, pid, sdp, named)
+        self._service.publish(room, pid, sdp, version, named)
 
     def subscribed(self, room: bytes, pid: str, sdp: str, version: int) -> None:
         self._service.subscribed(room, pid, sdp, version)
@@ -113,8 +113,8 @@ class _Media:
 
 def _to_theirs(said: ours.Said) -> theirs.MediaMessage:
     match said:
-        case ours.Published(sdp=sdp):
-            return theirs.Published(sdp)
+        case ours.Published(sdp=sdp, version=version):
+            return theirs.Published(sdp, version)
         case ours.Subscribe(sdp=sdp, version=version, tracks=tracks):
             named = {mid: theirs.TrackName(pid, theirs.Source(source.value)) for mid, (pid, source) in tracks.items()}
             return theirs.Subscribe(sdp, version, named)

@@ -50,6 +50,7 @@ class _Leave(_Wire):
 class _Offer(_Wire):
     kind: Literal["offer"]
     sdp: Sdp
+    version: int = Field(ge=0, lt=2**31)
     sources: Annotated[dict[Mid, media.Source], Field(min_length=1, max_length=MAX_SOURCES)]
 
 
@@ -73,6 +74,7 @@ class _OfferAgain(_Wire):
 class _Published(_Wire):
     kind: Literal["published"]
     sdp: OwnSdp
+    version: int = Field(ge=0, lt=2**31)
 
 
 class _Subscribe(_Wire):
@@ -133,8 +135,8 @@ def decode_command(values: object) -> media.MediaCommand:
             return media.Enter(room, pid)
         case _Leave():
             return media.Leave(room, pid)
-        case _Offer(sdp=sdp, sources=sources):
-            return media.Offer(room, pid, sdp, sources)
+        case _Offer(sdp=sdp, version=version, sources=sources):
+            return media.Offer(room, pid, sdp, version, sources)
         case _Answer(sdp=sdp, version=version):
             return media.Answer(room, pid, sdp, version)
         case _Look(wishes=wishes):
@@ -155,8 +157,8 @@ def decode_said(values: object) -> tuple[bytes, str, media.MediaMessage]:
         raise ChannelError(f"nothing that the SFU says: {_reason(error)}") from None
     message: media.MediaMessage
     match wire:
-        case _Published(sdp=sdp):
-            message = media.Published(sdp)
+        case _Published(sdp=sdp, version=version):
+            message = media.Published(sdp, version)
         case _Subscribe(sdp=sdp, version=version, tracks=tracks):
             message = media.Subscribe(sdp, version, {mid: media.TrackName(*track) for mid, track in tracks.items()})
         case _Speakers(pids=pids):

@@ -186,8 +186,8 @@ class _Media:
     def leave(self, room: bytes, pid: str) -> None:
         self._receive(media.Leave(room, pid))
 
-    def publish(self, room: bytes, pid: str, sdp: str, sources: Mapping[str, media.Source]) -> None:
-        self._receive(media.Offer(room, pid, sdp, sources))
+    def publish(self, room: bytes, pid: str, sdp: str, version: int, sources: Mapping[str, media.Source]) -> None:
+        self._receive(media.Offer(room, pid, sdp, version, sources))
 
     def subscribed(self, room: bytes, pid: str, sdp: str, version: int) -> None:
         self._receive(media.Answer(room, pid, sdp, version))

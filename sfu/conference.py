@@ -216,8 +216,8 @@ class Conference:
         del self._members[pid]
         self._settle(now)
 
-    def publish(self, pid: str, sdp: str, sources: Mapping[str, Source], now: float) -> None:
-        """Take an offer of the publishing side, first or anew.
+    def publish(self, pid: str, sdp: str, version: int, sources: Mapping[str, Source], now: float) -> None:
+        """Take an offer of the publishing side, first or anew; the answer names its version.
 
         A member hears `Published`, or that this side failed; then nobody knows it any more.
         """
@@ -233,7 +233,7 @@ class Conference:
         else:
             publishing = member.publishing
             if publishing is not None:  # else it has failed meanwhile, and the member was told
-                self._say(pid, Published(publication.answer))
+                self._say(pid, Published(publication.answer, version))
                 self._update_published(member, publishing, accepted)
         self._settle(now)
 

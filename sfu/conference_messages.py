@@ -48,9 +48,10 @@ class Wish(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The answer to an offer of the publishing side."""
+    """The answer to the offer of the publishing side that had this version."""
 
     sdp: str
+    version: int
 
 
 @dataclass(frozen=True, slots=True)

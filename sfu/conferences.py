@@ -87,10 +87,10 @@ class Conferences:
             self._rooms[room].leave(pid, now)
             self._forget_if_empty(room)
 
-    def publish(self, room: bytes, pid: str, sdp: str, sources: Mapping[str, Source], now: float) -> None:
+    def publish(self, room: bytes, pid: str, sdp: str, version: int, sources: Mapping[str, Source], now: float) -> None:
         """See `Conference.publish`."""
         if room in self._rooms:
-            self._rooms[room].publish(pid, sdp, sources, now)
+            self._rooms[room].publish(pid, sdp, version, sources, now)
 
     def subscribed(self, room: bytes, pid: str, sdp: str, version: int, now: float) -> None:
         """See `Conference.subscribed`."""

@@ -296,8 +296,8 @@ class ConferenceDesk:
             raise MessageError(MessageFault.TOO_FAST, kind) from None
         self._hall.observe(events.MediaRequested(kind))
         match message:
-            case Publish(sdp=sdp, sources=sources):
-                self._commands.append(Offer(room_id, claim.pid, sdp, sources))
+            case Publish(sdp=sdp, version=version, sources=sources):
+                self._commands.append(Offer(room_id, claim.pid, sdp, version, sources))
             case Subscribed(sdp=sdp, version=version):
                 self._commands.append(Answer(room_id, claim.pid, sdp, version))
             case Want(tracks=tracks):
@@ -323,8 +323,8 @@ def _stand_in(room: ConferenceRoom) -> StandIn:
 
 def _word(said: MediaMessage) -> ConferenceNews:
     match said:
-        case Published(sdp=sdp):
-            return PublishAnswer(sdp=sdp)
+        case Published(sdp=sdp, version=version):
+            return PublishAnswer(sdp=sdp, version=version)
         case Subscribe(sdp=sdp, version=version, tracks=tracks):
             named = {mid: Track(pid=pid, source=Source(source)) for mid, (pid, source) in tracks.items()}
             return SubscribeOffer(sdp=sdp, version=version, tracks=named)

@@ -74,13 +74,14 @@ class ConferenceMedia(Protocol):
         """End both connections of a participant. The room ends with the last one."""
         ...
 
-    def publish(self, room: bytes, pid: str, sdp: str, sources: Mapping[str, Source]) -> None:
+    def publish(self, room: bytes, pid: str, sdp: str, version: int, sources: Mapping[str, Source]) -> None:
         """Take the offer of the publishing connection, the first one or a later one. `Published` answers it.
 
         Args:
             room: id of the room, 16 bytes.
             pid: who publishes.
             sdp: the offer as it came, bounded in length but not looked at.
+            version: comes back with the answer, so that nobody takes it for that to another offer.
             sources: what each m-line carries, by its mid.
         """
         ...
@@ -100,9 +101,10 @@ class ConferenceMedia(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The answer to `publish`."""
+    """The answer to the `publish` of the same version."""
 
     sdp: str
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +183,12 @@ class Offer:
     room: bytes
     pid: str
     sdp: str
+    version: int
     sources: Mapping[str, Source]
 
     def carry_out(self, media: ConferenceMedia) -> None:
         """Make the call."""
-        media.publish(self.room, self.pid, self.sdp, self.sources)
+        media.publish(self.room, self.pid, self.sdp, self.version, self.sources)
 
 
 @dataclass(frozen=True, slots=True)

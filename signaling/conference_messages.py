@@ -46,6 +46,7 @@ class Publish(Message):
 
     type: Literal["publish"] = "publish"
     sdp: Sdp
+    version: int = Field(default=0, ge=0, lt=2**31)  # a page of before an update has none
     sources: Annotated[dict[Mid, Source], Field(min_length=1, max_length=MAX_SOURCES)]
 
 
@@ -117,10 +118,11 @@ class StandIn(Message):
 
 
 class PublishAnswer(Message):
-    """The answer to `publish`."""
+    """The answer to the `publish` of the same version."""
 
     type: Literal["published"] = "published"
     sdp: str
+    version: int
 
 
 class Track(Message):

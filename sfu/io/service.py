@@ -128,9 +128,9 @@ class SfuService:
             _log.info("conference ends: there are %d", conferences.rooms)
         self._settle()
 
-    def publish(self, room: bytes, pid: str, sdp: str, sources: Mapping[str, Source]) -> None:
+    def publish(self, room: bytes, pid: str, sdp: str, version: int, sources: Mapping[str, Source]) -> None:
         """Take an offer of a publishing side; `sources` says what each m-line carries, by its mid."""
-        self._running().publish(room, pid, sdp, sources, time.monotonic())
+        self._running().publish(room, pid, sdp, version, sources, time.monotonic())
         self._settle()
 
     def subscribed(self, room: bytes, pid: str, sdp: str, version: int) -> None:

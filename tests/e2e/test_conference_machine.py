@@ -544,7 +544,8 @@ def test_a_well_formed_message_is_heard_without_what_does_not_belong_to_it(run: 
         "{ type: 'locked' }",
         "{ type: 'stand_in', pid: '<' }",
         "{ type: 'stand_in', pid: null }",
-        "{ type: 'published', sdp: 'x'.repeat(60_001) }",
+        "{ type: 'published', sdp: 'x'.repeat(60_001), version: 1 }",
+        "{ type: 'published', sdp: 'v=0' }",
         "{ type: 'subscribe', sdp: '', version: 1, tracks: { 0: { pid: '<', source: 'camera' } } }",
         "{ type: 'subscribe', sdp: '', version: 1, tracks: { 0: { pid: 'p', source: 'ear' } } }",
         "{ type: 'subscribe', sdp: '', version: 1, tracks: [] }",
@@ -1038,7 +1039,7 @@ def test_nothing_is_taken_from_the_server_before_admission(run: Run) -> None:
     seen = run("""
       const m = inside(1, false);
       m.server({ type: "subscribe", sdp: "v=0", version: 1, tracks: {} }, 1);
-      m.offered("v=0", { 0: "microphone" });
+      m.offered("v=0", 7, { 0: "microphone" });
       return did(m);""")
     assert seen == []
 

@@ -28,7 +28,7 @@ BENCH = """async () => {
     const media = new ConferenceMedia({
       sealed,
       handlers: {
-        offered: (sdp, sources) => said.offers.push({ sdp, sources }),
+        offered: (sdp, version, sources) => said.offers.push({ sdp, version, sources }),
         answered: (sdp, version) => said.answers.push({ sdp, version, shown: said.tracks.at(-1) }),
         sideChanged: (side, state) => said.states.push(`${side} ${state}`),
         tracksChanged: (tracks) => {
@@ -99,11 +99,11 @@ def test_publishing_connects_and_a_shared_screen_gets_a_line_of_its_own_that_it_
       media.replaceTracks(own);
       media.openPublish([]);
       await until(() => said.offers.length === 1);
-      media.takeAnswer(await answerOf(server, said.offers[0].sdp));
+      media.takeAnswer(await answerOf(server, said.offers[0].sdp), said.offers[0].version);
       await until(() => said.states.includes("publish connected"));
       media.replaceTracks({ ...own, screen: picture() });
       await until(() => said.offers.length === 2);
-      media.takeAnswer(await answerOf(server, said.offers[1].sdp));
+      media.takeAnswer(await answerOf(server, said.offers[1].sdp), said.offers[1].version);
       media.replaceTracks(own);
       media.replaceTracks({ ...own, screen: picture() });
       media.limitLayers(["f"]);
@@ -124,14 +124,14 @@ def test_an_offer_without_an_answer_is_told_again_and_one_with_an_answer_is_not(
       media.replaceTracks(own);
       media.openPublish([]);
       await until(() => said.offers.length === 1);
-      media.takeAnswer(await answerOf(server, said.offers[0].sdp));
+      media.takeAnswer(await answerOf(server, said.offers[0].sdp), said.offers[0].version);
       await until(() => said.states.includes("publish connected"));
       media.replaceTracks({ ...own, screen: picture() });
       await until(() => said.offers.length === 2); // and nobody hears it
       media.repeatOffer();
       await until(() => said.offers.length === 3);
       const again = said.offers[2];
-      media.takeAnswer(await answerOf(server, again.sdp));
+      media.takeAnswer(await answerOf(server, again.sdp), again.version);
       media.repeatOffer(); // there is nothing to repeat: the next offer is that of the restart
       media.restartPublish();
       await until(() => said.offers.length === 4);
@@ -156,7 +156,7 @@ def test_what_is_published_anew_is_sent_beside_the_earlier_connection_until_it_s
         const told = said.offers.length;
         media.openPublish([]);
         await until(() => said.offers.length > told);
-        media.takeAnswer(await answerOf(server, said.offers.at(-1).sdp));
+        media.takeAnswer(await answerOf(server, said.offers.at(-1).sdp), said.offers.at(-1).version);
       };
       const servers = Array.from({ length: 3 }, () => new RTCPeerConnection());
       const publishing = () => window.__connections.slice(made).filter((pc) => !servers.includes(pc));
@@ -166,7 +166,7 @@ def test_what_is_published_anew_is_sent_beside_the_earlier_connection_until_it_s
       media.openPublish([]);
       const before = states()[0];
       await until(() => said.offers.length === 2);
-      media.takeAnswer(await answerOf(servers[1], said.offers[1].sdp));
+      media.takeAnswer(await answerOf(servers[1], said.offers[1].sdp), said.offers[1].version);
       await until(() => states().at(-1) === "connected");
       const beside = states();
       await until(() => states()[0] === "closed");
@@ -183,12 +183,33 @@ def test_what_is_published_anew_is_sent_beside_the_earlier_connection_until_it_s
     assert muted == ["closed", "closed"]  # it would go on sending what was switched off
 
 
+def test_an_answer_to_the_offer_of_an_earlier_connection_does_not_keep_the_next_one_from_standing(run: Run) -> None:
+    versions, repeated = run("""
+      const { media, said, end } = opened();
+      const servers = [new RTCPeerConnection(), new RTCPeerConnection()];
+      media.replaceTracks({ microphone: sound(), camera: null, screen: null });
+      media.openPublish([]);
+      await until(() => said.offers.length === 1);
+      media.openPublish([]); // the server has lost the first one, it says, but its answer was on the way
+      await until(() => said.offers.length === 2);
+      media.repeatOffer();
+      await until(() => said.offers.length === 3);
+      media.takeAnswer(await answerOf(servers[0], said.offers[0].sdp), said.offers[0].version);
+      media.takeAnswer(await answerOf(servers[1], said.offers[1].sdp), said.offers[1].version);
+      await until(() => said.states.includes("publish connected"));
+      end();
+      for (const server of servers) server.close();
+      const [first, second, third] = said.offers;
+      return [second.version - first.version, third.version - second.version];""")
+    assert (versions, repeated) == (1, 0)
+
+
 def test_an_answer_that_cannot_be_applied_is_a_failed_side(run: Run) -> None:
     states = run("""
       const { media, said, end } = opened();
       media.openPublish([]);
       await until(() => said.offers.length === 1);
-      media.takeAnswer("v=0\\r\\nnonsense\\r\\n");
+      media.takeAnswer("v=0\\r\\nnonsense\\r\\n", said.offers[0].version);
       await until(() => said.states.length > 0);
       end();
       return said.states;""")

@@ -139,7 +139,7 @@ class Conference:
         self.call(lambda: self.sfu.enter(ROOM, pid))
         offer = page.evaluate("(video) => window.publish(video)", {"width": height * 16 // 9, "height": height})
         sources = {mid: Source(name) for mid, name in offer["sources"].items()}
-        self.call(lambda: self.sfu.publish(ROOM, pid, offer["sdp"], sources))
+        self.call(lambda: self.sfu.publish(ROOM, pid, offer["sdp"], 0, sources))
 
     def leave(self, pid: str) -> None:
         self.call(lambda: self.sfu.leave(ROOM, pid))

@@ -57,7 +57,7 @@ async def test_what_is_said_to_the_sfu_and_by_it_is_said_in_the_words_of_the_roo
     assert isinstance(first, Subscribe) and first.tracks == {}
     async with udp_endpoint(HOST) as endpoint:
         client = PeerClient(endpoint, desk.where)
-        media.publish(ROOM, "ada", client.offer(), {"0": Source.MICROPHONE, "1": Source.CAMERA})
+        media.publish(ROOM, "ada", client.offer(), 3, {"0": Source.MICROPHONE, "1": Source.CAMERA})
         _, pid, answer = await desk.hear()
         assert pid == "ada" and isinstance(answer, Published)
         assert await desk.hear() == (ROOM, "ada", Layers(("q", "h", "f")))  # nobody is there to look

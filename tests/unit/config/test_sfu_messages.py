@@ -34,14 +34,14 @@ WISH = Wish("ben", Source.SCREEN, visible=True, width=640, height=360, pinned=Fa
 COMMANDS: list[MediaCommand] = [
     Enter(ROOM, "ada"),
     Leave(ROOM, "ada"),
-    Offer(ROOM, "ada", SDP, {"0": Source.MICROPHONE, "1": Source.CAMERA}),
+    Offer(ROOM, "ada", SDP, 9, {"0": Source.MICROPHONE, "1": Source.CAMERA}),
     Answer(ROOM, "ada", SDP, 7),
     Look(ROOM, "ada", (WISH,)),
     Look(ROOM, "ada", ()),
     OfferAgain(ROOM, "ada"),
 ]
 SAID: list[MediaMessage] = [
-    Published(SDP),
+    Published(SDP, 9),
     Subscribe(SDP, 3, {"1": TrackName("ben", Source.CAMERA)}),
     Speakers(("ada", "ben")),
     Layers(("f",)),

@@ -23,7 +23,7 @@ from signaling.conference_media import (
 
 ROOM, OTHER, THIRD = b"a" * 16, b"b" * 16, b"c" * 16
 BOUNDS = WorkerBounds(max_rooms=2, max_members=4)
-OFFER = Offer(ROOM, "ada", "v=0", {"0": Source.MICROPHONE})
+OFFER = Offer(ROOM, "ada", "v=0", 1, {"0": Source.MICROPHONE})
 LOOK = Look(ROOM, "ada", (Wish("ben", Source.CAMERA, visible=True, width=320, height=180, pinned=False),))
 BEGIN_ANEW = MediaState(Side.PUBLISH, ConnectionState.FAILED, MOVED)
 RESET = (Layers(()), Speakers(()))

@@ -100,7 +100,7 @@ async def scene() -> AsyncIterator[Scene]:
 
 
 async def publish(scene: Scene, client: PeerClient, pid: str = "ada") -> None:
-    scene.sfu.media.publish(ROOM, pid, client.offer(), SOURCES)
+    scene.sfu.media.publish(ROOM, pid, client.offer(), 1, SOURCES)
     answer = await scene.told(pid, Published)
     await client.connect(answer.sdp)
     state = await scene.told(pid, MediaState)
@@ -197,7 +197,7 @@ async def test_nothing_that_a_page_may_say_ends_a_worker(scene: Scene) -> None:
         media.subscribed(ROOM, pid, longest, version)
     media.want(ROOM, pid, [wish] * MAX_WISHES)
     media.want(ROOM, pid, [])
-    media.publish(ROOM, pid, longest, {f"{mid:016}": Source.CAMERA for mid in range(MAX_SOURCES)})
+    media.publish(ROOM, pid, longest, 1, {f"{mid:016}": Source.CAMERA for mid in range(MAX_SOURCES)})
     assert (await scene.told(pid, MediaState)).side is Side.PUBLISH
     media.restart(ROOM, pid)
     offer = await scene.told(pid, Subscribe)

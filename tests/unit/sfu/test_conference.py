@@ -61,7 +61,7 @@ class Room:
     def publish(self, pid: str, *tracks: PublishedTrack) -> None:
         offer = f"{pid} publishes {len(self.connections.offers)}"
         self.connections.offers[offer] = tracks
-        self.conference.publish(pid, offer, SOURCES, self.now)
+        self.conference.publish(pid, offer, 1, SOURCES, self.now)
 
     def publisher(self, pid: str) -> SessionId:
         return next(session for session, page in self.connections.certificates.items() if page == pid)
@@ -320,7 +320,7 @@ def test_a_description_that_is_not_accepted_ends_its_side_and_the_member_may_beg
     room.enter("ada")
     room.enter("ben")
     session = room.publisher("ben")
-    room.conference.publish("ben", "nobody knows this", SOURCES, room.now)
+    room.conference.publish("ben", "nobody knows this", 1, SOURCES, room.now)
     room.answer_all()
     assert room.told(MediaState)[-1] == ("ben", MediaState(Side.PUBLISH, State.FAILED, Refusal.SDP))
     assert room.connections.closed == [session] and room.fed("ada") == {}
@@ -526,7 +526,7 @@ class Rooms(RuleBasedStateMachine):
 
     @rule(pid=PIDS)
     def publish_nonsense(self, pid: str) -> None:
-        self.room.conference.publish(pid, "nonsense", SOURCES, self.room.now)
+        self.room.conference.publish(pid, "nonsense", 1, SOURCES, self.room.now)
         self.settle()
 
     @rule(pid=PIDS, text=st.sampled_from(["", "", MALFORMED]), late=st.integers(0, 1))

@@ -28,7 +28,7 @@ class Worker:
         """Somebody comes, publishes a microphone, is connected and takes what is offered."""
         known = {*self.connections.subscribers, *self.connections.certificates}
         self.conferences.enter(room, pid, 0.0)
-        self.conferences.publish(room, pid, "offer", {"0": Source.MICROPHONE}, 0.0)
+        self.conferences.publish(room, pid, "offer", 8, {"0": Source.MICROPHONE}, 0.0)
         for session in {*self.connections.subscribers, *self.connections.certificates} - known:
             self.rooms[session] = room
             self.connections.connect(session)
@@ -87,7 +87,7 @@ def test_while_it_drains_no_room_begins_but_people_still_come_to_one_that_has() 
 
 def test_what_names_a_room_that_is_not_there_is_ignored() -> None:
     worker = Worker()
-    worker.conferences.publish(b"one", "ada", "offer", {}, 0.0)
+    worker.conferences.publish(b"one", "ada", "offer", 8, {}, 0.0)
     worker.conferences.subscribed(b"one", "ada", "", 1, 0.0)
     worker.conferences.want(b"one", "ada", [], 0.0)
     worker.conferences.restart(b"one", "ada", 0.0)
@@ -121,5 +121,5 @@ def test_an_estimate_is_kept_for_the_one_it_is_about() -> None:
 def test_the_answer_to_an_offer_goes_to_whoever_made_it() -> None:
     worker = Worker()
     worker.conferences.enter(b"one", "ada", 0.0)
-    worker.conferences.publish(b"one", "ada", "offer", {"0": Source.MICROPHONE}, 0.0)
-    assert (b"one", "ada", Published("answer to offer")) in worker.conferences.poll_said()
+    worker.conferences.publish(b"one", "ada", "offer", 8, {"0": Source.MICROPHONE}, 0.0)
+    assert (b"one", "ada", Published("answer to offer", 8)) in worker.conferences.poll_said()

@@ -31,7 +31,7 @@ from tests.unit.signaling.harness import START, Harness
 
 ROOM = bytes([1]) * 16
 SDP = "v=0\r\n"
-PUBLISH = {"type": "publish", "sdp": SDP, "sources": {"0": "camera"}}
+PUBLISH = {"type": "publish", "sdp": SDP, "version": 4, "sources": {"0": "camera"}}
 
 
 @dataclasses.dataclass
@@ -414,7 +414,7 @@ def test_who_is_admitted_asks_the_media_server(conference: Conference) -> None:
     harness.send(inside, type="want", tracks=[{"pid": who, **wish} for who in (other, waiting, pid, "nobody")])
     harness.send(inside, type="restart", side="subscribe")
     assert harness.media[before:] == [
-        Offer(ROOM, pid, SDP, {"0": Source.CAMERA}),
+        Offer(ROOM, pid, SDP, 4, {"0": Source.CAMERA}),
         Answer(ROOM, pid, SDP, 4),
         Look(ROOM, pid, (Wish(other, Source.CAMERA, visible=True, width=320, height=180, pinned=True),)),
         OfferAgain(ROOM, pid),
@@ -470,13 +470,13 @@ def test_what_the_media_server_says_reaches_whom_it_is_for(conference: Conferenc
     own, other = conference.pids[inside], conference.pids[conference.organiser]
     conference.take(conference.organiser)
     before = len(harness.inbox[inside])
-    harness.tell(inside, Published(SDP))
+    harness.tell(inside, Published(SDP, 4))
     harness.tell(inside, Subscribe(SDP, 2, {"0": TrackName(other, Source.MICROPHONE)}))
     harness.tell(inside, Speakers((other, own)))
     harness.tell(inside, Layers(("f",)))
     harness.tell(inside, MediaState(Side.PUBLISH, ConnectionState.FAILED, "sdp"))
     assert harness.inbox[inside][before:] == [
-        {"type": "published", "sdp": SDP},
+        {"type": "published", "sdp": SDP, "version": 4},
         {"type": "subscribe", "sdp": SDP, "version": 2, "tracks": {"0": {"pid": other, "source": "microphone"}}},
         {"type": "speakers", "pids": [other, own]},
         {"type": "layers", "unwanted": ["f"]},
@@ -526,16 +526,16 @@ def test_when_conferences_are_to_end_none_begins_and_the_page_comes_again(confer
 def test_what_is_said_to_nobody_is_dropped(conference: Conference) -> None:
     harness, waiting = conference.harness, conference.join(1)
     before = len(harness.inbox[waiting])
-    harness.tell(waiting, Published(SDP))
-    harness.lobby.tell(ROOM, "nobody", Published(SDP))
-    harness.lobby.tell(bytes(16), harness.pid(waiting), Published(SDP))
+    harness.tell(waiting, Published(SDP, 4))
+    harness.lobby.tell(ROOM, "nobody", Published(SDP, 4))
+    harness.lobby.tell(bytes(16), harness.pid(waiting), Published(SDP, 4))
     harness.settle()
     assert len(harness.inbox[waiting]) == before
 
 
 def test_who_comes_back_hears_the_newest_offer_again_but_no_answer(conference: Conference) -> None:
     harness, inside = conference.harness, conference.join_and_admit(1)
-    harness.tell(inside, Published(SDP))
+    harness.tell(inside, Published(SDP, 4))
     harness.tell(inside, Subscribe(SDP, 1, {}))
     harness.disconnect(inside)
     harness.tell(inside, Subscribe(SDP, 2, {}))
@@ -601,7 +601,7 @@ def test_two_people_never_reach_the_media_server_whatever_they_say(tier: Tier, m
     assert "conference" not in harness.joined(organiser)
     assert {"index", "admitted"}.isdisjoint(harness.inbox[participant][1])
     for client in (organiser, participant):
-        harness.tell(client, Published(SDP))
+        harness.tell(client, Published(SDP, 4))
         assert not of(harness.inbox[client], "published")
         harness.send(client, **message)
         assert harness.error(client) == {"type": "error", "code": "bad_message"}

@@ -162,7 +162,7 @@ class ConferenceMachine(RuleBasedStateMachine):
         client = self.draw_peer(data)
         pid = self.identity[client][0]
         heard = {other: len(self.harness.inbox[other]) for other in self.seated}
-        self.harness.tell(client, Published(SDP))
+        self.harness.tell(client, Published(SDP, 0))
         for other, count in heard.items():
             hears = self.identity[other][0] == pid and pid in self.entered
             assert len(self.harness.inbox[other]) == count + hears

@@ -11,7 +11,7 @@ WISH = Wish("b", Source.SCREEN, visible=True, width=1280, height=720, pinned=Fal
     ("command", "call"),
     [
         (Enter(ROOM, "a"), ("enter", "a")),
-        (Offer(ROOM, "a", "bad", {"0": Source.CAMERA}), ("publish", "a", "bad", {"0": Source.CAMERA})),
+        (Offer(ROOM, "a", "bad", 5, {"0": Source.CAMERA}), ("publish", "a", "bad", 5, {"0": Source.CAMERA})),
         (Answer(ROOM, "a", "v=0", 3), ("subscribed", "a", "v=0", 3)),
         (Look(ROOM, "a", (WISH,)), ("want", "a", (WISH,))),
         (OfferAgain(ROOM, "a"), ("restart", "a")),

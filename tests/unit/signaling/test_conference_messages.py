@@ -59,6 +59,10 @@ WISH: dict[str, Any] = {
             {"type": "publish", "sdp": SDP, "sources": {"0": "microphone", "a-1": "screen"}},
             Publish(sdp=SDP, sources={"0": Source.MICROPHONE, "a-1": Source.SCREEN}),
         ),
+        (
+            {"type": "publish", "sdp": SDP, "version": 5, "sources": {"0": "camera"}},
+            Publish(sdp=SDP, version=5, sources={"0": Source.CAMERA}),
+        ),
         ({"type": "subscribed", "sdp": SDP, "version": 7}, Subscribed(sdp=SDP, version=7)),
         (
             {"type": "want", "tracks": [WISH]},
@@ -85,6 +89,8 @@ def test_every_message_of_a_conference_is_read(message: dict[str, Any], read: ob
         {"type": "lock", "locked": "yes"},
         {"type": "lock"},
         {"type": "publish", "sdp": SDP, "sources": {}},
+        {"type": "publish", "sdp": SDP, "version": -1, "sources": {"0": "camera"}},
+        {"type": "publish", "sdp": SDP, "version": 2**31, "sources": {"0": "camera"}},
         {"type": "publish", "sdp": "", "sources": {"0": "camera"}},
         {"type": "publish", "sdp": "v=0\0", "sources": {"0": "camera"}},
         {"type": "publish", "sdp": "v=ä", "sources": {"0": "camera"}},
@@ -164,7 +170,7 @@ def test_whatever_a_message_holds_it_is_read_as_it_was_written_or_refused(messag
     [
         (Admitted(), {"type": "admitted"}),
         (Locked(locked=False), {"type": "locked", "locked": False}),
-        (PublishAnswer(sdp=SDP), {"type": "published", "sdp": SDP}),
+        (PublishAnswer(sdp=SDP, version=3), {"type": "published", "sdp": SDP, "version": 3}),
         (
             SubscribeOffer(sdp=SDP, version=3, tracks={"0": Track(pid="p1", source=Source.SCREEN)}),
             {"type": "subscribe", "sdp": SDP, "version": 3, "tracks": {"0": {"pid": "p1", "source": "screen"}}},

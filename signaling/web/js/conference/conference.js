@@ -72,7 +72,7 @@ export class Conference {
     this.#media = new ConferenceMedia({
       sealed: this.#sealed,
       handlers: {
-        offered: (sdp, sources) => this.#act((machine) => machine.offered(sdp, sources)),
+        offered: (sdp, version, sources) => this.#act((machine) => machine.offered(sdp, version, sources)),
         answered: (sdp, version) => this.#act((machine) => machine.answered(sdp, version)),
         sideChanged: (side, state) => this.#act((machine) => machine.sideChanged(side, state, now())),
         tracksChanged: (tracks) => {
@@ -148,7 +148,7 @@ export class Conference {
         this.#media.repeatOffer();
         break;
       case "take_answer":
-        this.#media.takeAnswer(action.sdp);
+        this.#media.takeAnswer(action.sdp, action.version);
         break;
       case "take_offer":
         this.#media.takeOffer(action.sdp, action.version, action.tracks, servers);

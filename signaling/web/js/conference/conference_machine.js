@@ -42,7 +42,7 @@ const CHECK_EVERY_MS = 50_000; // while no connection would show that the server
  *   | { do: "open_publish" }
  *   | { do: "restart_publish" }
  *   | { do: "repeat_offer" }
- *   | { do: "take_answer", sdp: string }
+ *   | { do: "take_answer", sdp: string, version: number }
  *   | { do: "take_offer", sdp: string, version: number, tracks: Map<string, TrackName & { index: number }> }
  *   | { do: "close_subscribe" }
  *   | { do: "close_conference" }
@@ -343,7 +343,7 @@ export class ConferenceMachine {
         this.#people.standIn = message.pid;
         break;
       case "published":
-        this.#do({ do: "take_answer", sdp: message.sdp });
+        this.#do({ do: "take_answer", sdp: message.sdp, version: message.version });
         break;
       case "subscribe":
         this.#takeOffer(message, now);
@@ -482,10 +482,11 @@ export class ConferenceMachine {
    * The own offer is ready to be told.
    *
    * @param {string} sdp
+   * @param {number} version
    * @param {Record<string, import("./server_messages.js").Source>} sources by mid
    */
-  offered(sdp, sources) {
-    if (this.#phase === "room" && this.#place.admitted) this.#tell({ type: "publish", sdp, sources });
+  offered(sdp, version, sources) {
+    if (this.#phase === "room" && this.#place.admitted) this.#tell({ type: "publish", sdp, version, sources });
   }
 
   /**

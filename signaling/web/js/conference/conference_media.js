@@ -37,7 +37,7 @@ const ENCODINGS = {
  * @property {MediaStreamTrack} track
  *
  * @typedef {object} MediaHandlers
- * @property {(sdp: string, sources: Record<string, Source>) => void} offered the own offer, for the server
+ * @property {(sdp: string, version: number, sources: Record<string, Source>) => void} offered the own offer, for the server
  * @property {(sdp: string, version: number) => void} answered
  * @property {(side: SideName, state: "connected" | "disconnected" | "failed") => void} sideChanged
  * @property {(tracks: RemoteTrack[]) => void} tracksChanged all there are now
@@ -50,6 +50,8 @@ export class ConferenceMedia {
   /** @type {OwnTracks} */ #own = { microphone: null, camera: null, screen: null };
   /** @type {RTCPeerConnection | null} */ #publishing = null;
   /** @type {Map<Source, RTCRtpTransceiver>} of the publishing connection */ #senders = new Map();
+  /** Grows with every offer to publish. Not from the same number for every page: the answer to an earlier one may still come. */
+  #offers = Math.floor(Math.random() * 2 ** 30);
   /** @type {string[]} */ #unwanted = [];
   /** @type {RTCPeerConnection | null} */ #subscribing = null;
   /** Which session of the server the subscribing connection belongs to. */ #session = "";
@@ -106,12 +108,16 @@ export class ConferenceMedia {
     });
   }
 
-  /** @param {string} sdp the answer of the server */
-  takeAnswer(sdp) {
+  /**
+   * @param {string} sdp the answer of the server
+   * @param {number} version of the offer
+   */
+  takeAnswer(sdp, version) {
     const pc = this.#publishing;
     if (pc === null) return;
     this.#take("publish", pc, async () => {
-      if (pc.signalingState !== "have-local-offer") return; // of an earlier connection
+      // To an earlier offer, perhaps of an earlier connection: with it, this one would never stand.
+      if (pc.signalingState !== "have-local-offer" || version !== this.#offers) return;
       await pc.setRemoteDescription({ type: "answer", sdp });
       await this.#limit();
     });
@@ -331,13 +337,14 @@ export class ConferenceMedia {
   async #offer(pc, options) {
     // An offer that was not answered is replaced: what was said about it may be lost.
     await pc.setLocalDescription(await pc.createOffer(options));
+    this.#offers += 1;
     this.#tellOffer(pc);
   }
 
   /** @param {RTCPeerConnection} pc */
   #tellOffer(pc) {
     const sources = Object.fromEntries([...this.#senders].map(([source, { mid }]) => [mid, source]));
-    this.#handlers.offered(pc.localDescription?.sdp ?? "", sources);
+    this.#handlers.offered(pc.localDescription?.sdp ?? "", this.#offers, sources);
   }
 
   async #limit() {

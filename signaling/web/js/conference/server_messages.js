@@ -24,7 +24,7 @@ export const RIDS = /** @type {const} */ (["q", "h", "f"]);
  * @typedef {{ type: "admitted" }
  *   | { type: "locked", locked: boolean }
  *   | { type: "stand_in", pid: string | null }
- *   | { type: "published", sdp: string }
+ *   | { type: "published", sdp: string, version: number }
  *   | { type: "subscribe", sdp: string, version: number, tracks: Map<string, TrackName> }
  *   | { type: "speakers", pids: string[] }
  *   | { type: "layers", unwanted: string[] }
@@ -72,7 +72,7 @@ export function readServerMessage({ type, ...said }) {
     case "stand_in":
       return said.pid === undefined || isId(said.pid) ? { type, pid: said.pid ?? null } : null;
     case "published":
-      return isSdp(said.sdp) ? { type, sdp: said.sdp } : null;
+      return isSdp(said.sdp) && Number.isSafeInteger(said.version) ? { type, sdp: said.sdp, version: said.version } : null;
     case "subscribe": {
       const tracks = readTracks(said.tracks);
       return isSdp(said.sdp) && Number.isSafeInteger(said.version) && tracks !== null

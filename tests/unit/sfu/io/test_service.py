@@ -65,7 +65,7 @@ async def client_of(sfu: Running) -> AsyncIterator[PeerClient]:
 
 
 async def published(sfu: Running, pid: str, client: PeerClient) -> None:
-    sfu.service.publish(ROOM, pid, client.offer(), SOURCES)
+    sfu.service.publish(ROOM, pid, client.offer(), 1, SOURCES)
     await client.connect((await sfu.told(pid, Published)).sdp)
     assert await sfu.told(pid, MediaState) == MediaState(Side.PUBLISH, State.CONNECTED)
 
@@ -108,7 +108,7 @@ async def test_who_says_farewell_is_taken_from_the_others_and_is_not_told() -> N
 async def test_a_description_that_is_no_description_is_told_and_counted() -> None:
     async with running() as sfu:
         sfu.service.enter(ROOM, "ada")
-        sfu.service.publish(ROOM, "ada", "v=0\r\n", {})
+        sfu.service.publish(ROOM, "ada", "v=0\r\n", 1, {})
         assert await sfu.told("ada", MediaState) == MediaState(Side.PUBLISH, State.FAILED, Refusal.SDP)
         assert sfu.sample("sessions_failed_total", side="publish", reason="sdp") == 1
 

@@ -36,13 +36,13 @@ class RecordingMedia(ConferenceMedia):
         self.calls.append(("leave", pid))
         self.rooms[room].remove(pid)
 
-    def publish(self, room: bytes, pid: str, sdp: str, sources: Mapping[str, Source]) -> None:
-        self.calls.append(("publish", pid, sdp, dict(sources)))
+    def publish(self, room: bytes, pid: str, sdp: str, version: int, sources: Mapping[str, Source]) -> None:
+        self.calls.append(("publish", pid, sdp, version, dict(sources)))
         assert self.tell is not None
         if sdp == "bad":
             self.tell(room, pid, MediaState(Side.PUBLISH, ConnectionState.FAILED, "sdp"))
             return
-        self.tell(room, pid, Published(ANSWER))
+        self.tell(room, pid, Published(ANSWER, version))
         for other in self.rooms[room]:
             if other != pid:
                 self._version += 1

@@ -66,8 +66,8 @@ async def test_three_people_meet_and_their_media_go_through_the_media_server(
     browsers, pids, *_ = await meet(bench)
     assert media.calls == [("enter", pid) for pid in pids]
     organiser, first, second = browsers
-    await first.send(type="publish", sdp=OFFER, sources={"0": "microphone", "1": "camera"})
-    assert await first.receive() == {"type": "published", "sdp": ANSWER}
+    await first.send(type="publish", sdp=OFFER, version=6, sources={"0": "microphone", "1": "camera"})
+    assert await first.receive() == {"type": "published", "sdp": ANSWER, "version": 6}
     for version, browser in enumerate((organiser, second), start=1):
         offer = await browser.receive()
         tracks = {"0": {"pid": pids[1], "source": "microphone"}, "1": {"pid": pids[1], "source": "camera"}}
@@ -79,11 +79,11 @@ async def test_three_people_meet_and_their_media_go_through_the_media_server(
     await second.send(type="publish", sdp="bad", sources={"0": "camera"})
     assert await second.receive() == {"type": "media", "side": "publish", "state": "failed", "reason": "sdp"}
     assert media.calls[3:] == [
-        ("publish", pids[1], OFFER, {"0": Source.MICROPHONE, "1": Source.CAMERA}),
+        ("publish", pids[1], OFFER, 6, {"0": Source.MICROPHONE, "1": Source.CAMERA}),
         ("subscribed", pids[2], ANSWER, 2),
         ("want", pids[2], (Wish(pids[1], Source.CAMERA, visible=True, width=640, height=360, pinned=False),)),
         ("restart", pids[2]),
-        ("publish", pids[2], "bad", {"0": Source.CAMERA}),
+        ("publish", pids[2], "bad", 0, {"0": Source.CAMERA}),
     ]
     room = next(iter(media.rooms))
     bench.service.tell(room, pids[0], Speakers((pids[1],)))
