@@ -913,6 +913,21 @@ def test_a_side_that_has_moved_to_another_worker_is_begun_anew_at_once_and_count
     assert late == ["open_publish"]  # what took its place has not come about
 
 
+def test_a_connection_in_place_of_one_that_stands_has_its_time_like_the_first_one(run: Run) -> None:
+    seen = run("""
+      const m = inside();
+      m.server({ type: "subscribe", sdp: "", version: 1, tracks: {} }, 0);
+      for (const side of ["publish", "subscribe"]) m.sideChanged(side, "connected", 0);
+      m.sideChanged("subscribe", "replaced", 1_000);
+      did(m);
+      const shown = m.view().call;
+      run(m, 15_900);
+      const early = did(m);
+      run(m, 17_100);
+      return [shown, early, did(m)];""")
+    assert seen == ["connected", [], ["restart"]]
+
+
 def test_how_long_the_server_goes_on_is_shown_unless_it_says_nonsense(run: Run) -> None:
     orders = run("""
       const m = inside();

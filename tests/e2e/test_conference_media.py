@@ -279,3 +279,22 @@ def test_an_offer_of_another_session_of_the_server_begins_another_connection(run
       return [made, said.tracks];""")
     assert connections == 4  # two of them are the server's
     assert tracks[-2:] == [["p1 camera"], []]  # the end takes it away
+
+
+def test_that_a_standing_connection_is_being_replaced_is_told(run: Run) -> None:
+    states = run("""
+      const { media, said, end } = opened();
+      const owners = new Map([["0", { pid: "p1", source: "camera", index: 1 }]]);
+      const servers = [new RTCPeerConnection(), new RTCPeerConnection()];
+      for (const server of servers) server.addTransceiver(picture(), { direction: "sendonly" });
+      media.takeOffer(await offerOf(servers[0]), 1, owners, []);
+      await until(() => said.answers.length === 1);
+      await servers[0].setRemoteDescription({ type: "answer", sdp: said.answers[0].sdp });
+      await until(() => said.states.includes("subscribe connected"));
+      media.takeOffer(await offerOf(servers[1]), 2, owners, []);
+      await until(() => said.answers.length === 2);
+      const states = [...said.states];
+      end();
+      for (const server of servers) server.close();
+      return states;""")
+    assert states == ["subscribe connected", "subscribe replaced"]

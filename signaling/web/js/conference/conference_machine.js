@@ -458,7 +458,7 @@ export class ConferenceMachine {
 
   /**
    * @param {"publish" | "subscribe"} name
-   * @param {"connected" | "disconnected" | "failed"} state
+   * @param {import("./conference_media.js").SideChange} state
    * @param {number} now
    */
   sideChanged(name, state, now) {

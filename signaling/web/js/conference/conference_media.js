@@ -36,10 +36,12 @@ const ENCODINGS = {
  * @property {number} index whose keys decrypt it
  * @property {MediaStreamTrack} track
  *
+ * @typedef {"connected" | "disconnected" | "failed" | "replaced"} SideChange replaced: by a connection that does not stand yet
+ *
  * @typedef {object} MediaHandlers
  * @property {(sdp: string, version: number, sources: Record<string, Source>) => void} offered the own offer, for the server
  * @property {(sdp: string, version: number) => void} answered
- * @property {(side: SideName, state: "connected" | "disconnected" | "failed") => void} sideChanged
+ * @property {(side: SideName, state: SideChange) => void} sideChanged
  * @property {(tracks: RemoteTrack[]) => void} tracksChanged all there are now
  */
 
@@ -249,6 +251,7 @@ export class ConferenceMedia {
     this.#leaveSubscribing();
     if (this.#subscribing?.connectionState === "connected") {
       this.#formerSubscribing = { pc: this.#subscribing, timer: undefined, remote: [...this.#remote.values()] };
+      this.#handlers.sideChanged("subscribe", "replaced");
     } else {
       this.#subscribing?.close();
     }

@@ -62,7 +62,7 @@ export class Connections {
 
   /**
    * @param {SideName} name
-   * @param {"connected" | "disconnected" | "failed"} state
+   * @param {import("./conference_media.js").SideChange} state
    * @param {number} now
    */
   changed(name, state, now) {
@@ -70,6 +70,10 @@ export class Connections {
     if (side.state === "off") return;
     if (state === "connected") {
       side.connected();
+      return;
+    }
+    if (state === "replaced") {
+      side.replaced(now);
       return;
     }
     // The own address may have changed, and the socket be as dead as the media.

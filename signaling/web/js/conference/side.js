@@ -61,9 +61,18 @@ export class Side {
    */
   move(now) {
     if (this.state !== "connected") return this.begin(now);
+    this.replaced(now);
+    return "open";
+  }
+
+  /**
+   * Another connection has been begun to take the place of this one, which is shown as standing until it comes to nothing.
+   *
+   * @param {number} now
+   */
+  replaced(now) {
     this.#rest();
     this.#attemptEndsAt = now + ATTEMPT_MS;
-    return "open";
   }
 
   /** The connection is gone, and not wanted. */
