@@ -180,6 +180,7 @@ class PeerConnections:
         self._loop = asyncio.get_running_loop()
         self._pump_timer: asyncio.TimerHandle | None = None  # without sessions nothing is ever due
         self._sweep_timer: asyncio.TimerHandle | None = None
+        self._drains_ice = False
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -407,8 +408,15 @@ class PeerConnections:
                 self._mux.send(datagram, peer.chosen)
 
     def _drain_ice(self) -> None:
-        while (event := self._ice.poll_event()) is not None:
-            self._take_ice_event(event)
+        """Take all events, one after the other: who hears of the end of one session finds the others as they were."""
+        if self._drains_ice:
+            return  # further out, and goes on with what has come meanwhile
+        self._drains_ice = True
+        try:
+            while (event := self._ice.poll_event()) is not None:
+                self._take_ice_event(event)
+        finally:
+            self._drains_ice = False
 
     def _take_ice_event(self, event: IceEvent) -> None:
         peer = self._peers.get(event.session)
@@ -474,6 +482,7 @@ class PeerConnections:
         self._ice.handle_timeout(now)
         self._drain_ice()
         for peer in list(self._peers.values()):
-            if peer.association is not None:
+            is_known = self._peers.get(peer.session) is peer  # what was told of another one may have ended it
+            if is_known and peer.association is not None:
                 peer.association.handle_timeout(now)
                 self._settle_dtls(peer)

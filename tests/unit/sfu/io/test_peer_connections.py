@@ -37,15 +37,20 @@ class Worker:
     def __init__(self, ip: str = "127.0.0.1") -> None:
         self.events: asyncio.Queue[PeerEvent] = asyncio.Queue()
         self.media: asyncio.Queue[Sequence[MediaEvent]] = asyncio.Queue()
+        self.known: list[int] = []  # sessions that there were at each event
         sock = bind_udp(TransportAddress.parse(ip, 0))
         self.where: tuple[str, int] = sock.getsockname()[:2]
         self.peers = PeerConnections(
             CountingEngine,
             [sock],
             [TransportAddress.parse(*self.where)],
-            self.events.put_nowait,
+            self._tell,
             self.media.put_nowait,
         )
+
+    def _tell(self, event: PeerEvent) -> None:
+        self.known.append(len(self.peers))
+        self.events.put_nowait(event)
 
     @property
     def engine(self) -> CountingEngine:
@@ -206,6 +211,15 @@ async def test_a_client_that_falls_silent_fails_when_its_consent_is_over() -> No
         worker.peers.sweep(time.monotonic() + ice_lite.CONSENT_SECONDS)
         assert await worker.event() == Failed(session, FailureReason.ICE)
         assert worker.engine.removed == [session]
+
+
+async def test_of_several_that_fail_in_one_moment_each_is_told_before_the_next_one_is_gone() -> None:
+    # Whoever hears of the first one asks about the others: the engine has them, or their end was told.
+    async with meeting() as (worker, client):
+        sessions = [worker.peers.publish(client.offer()).session for _ in range(3)]
+        worker.peers.sweep(time.monotonic() + ice_lite.CONSENT_SECONDS)
+        assert [await worker.event() for _ in sessions] == [Failed(each, FailureReason.ICE) for each in sessions]
+        assert worker.known == [2, 1, 0]
 
 
 async def test_a_client_that_changes_its_address_keeps_its_session() -> None:
