@@ -1,4 +1,4 @@
-"""A whole conference: three and five pages, the real server with its media server, and sealed media."""
+"""A whole conference: three, five and eight pages, the real server with its media server, and sealed media."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from tests.support.service import Service
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(520)]
 
-CROWD = [DOCTOR, PETRA, UWE, LENA, "Ömer Yildiz"]
+CROWD = [DOCTOR, PETRA, UWE, LENA, "Ömer Yildiz", "Karl Beleg", "Ida Muster", "Jo Ähnlich"]
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield started
 
 
-@pytest.mark.parametrize("count", [3, 5])
+@pytest.mark.parametrize("count", [3, 5, 8])
 def test_everybody_gets_every_stream_under_its_name_and_the_two_of_each_pair_read_one_code(
     browser: Browser, service: Service, count: int
 ) -> None:
@@ -35,6 +35,8 @@ def test_everybody_gets_every_stream_under_its_name_and_the_two_of_each_pair_rea
 
 def assert_codes_agree(conference: Meeting) -> None:
     """Each pair has digits of its own, and both read the same."""
+    for person in conference.people:
+        person.await_codes(len(conference.people) - 1)
     codes = {person.name: person.people() for person in conference.people}
     pairs = {frozenset((one, other)): code for one, read in codes.items() for other, code in read.items()}
     assert len(pairs) == len(codes) * (len(codes) - 1) / 2

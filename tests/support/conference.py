@@ -264,6 +264,10 @@ class Attendee(Participant):
         read: dict[str, str] = self.page.evaluate(_PEOPLE)
         return read
 
+    def await_codes(self, count: int) -> None:
+        """Wait until there are so many safety codes, however often somebody has to agree on one anew."""
+        self.await_true(f"(count) => Object.values(({_PEOPLE})()).filter(Boolean).length === count", count)
+
     def row_of(self, other: "Attendee") -> Locator:
         """Somebody else in the panel."""
         self.open_panel()

@@ -1,8 +1,9 @@
 """People in one conference, each in front of a page: how they come together, and what reaches each of them."""
 
 import json
+import time
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from playwright.sync_api import Page, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
@@ -113,17 +114,17 @@ def let_in(organiser: Participant, link: str, person: Participant, name: str) ->
     expect(knock).to_be_hidden(timeout=CONNECT_MS)
 
 
-def await_everybody(people: Sequence[Participant], timeout_ms: float = 2 * CONNECT_MS) -> None:
-    """Wait until each of them gets pictures and sound of all others, from now on."""
+def await_everybody(people: Sequence[Participant], timeout_ms: float = 2 * CONNECT_MS, *, later_ms: float = 0) -> None:
+    """Wait until each of them gets pictures and sound of all others, from now on or from a while later."""
     for person in people:
-        await_flow(person, len(people) - 1, timeout_ms)
+        await_flow(person, len(people) - 1, timeout_ms, later_ms=later_ms)
 
 
-def await_flow(person: Participant, others: int, timeout_ms: float = 2 * CONNECT_MS) -> None:
-    """Wait until so many pictures and so many voices have been decoded since now."""
+def await_flow(person: Participant, others: int, timeout_ms: float = 2 * CONNECT_MS, *, later_ms: float = 0) -> None:
+    """Wait until so many pictures and so many voices have been decoded since now, or since a while later."""
 
     def look(page: Page) -> None:
-        since = page.evaluate("() => performance.now()")
+        since = page.evaluate("(later) => performance.now() + later", later_ms)
         for kind in ("video", "audio"):
             _await(page, _FLOWS, [kind, others, since], timeout_ms)
 
@@ -146,6 +147,20 @@ def paths(person: Participant) -> list[tuple[str, str | None]]:
     """For each connection that stands: the type of the own candidate, and the protocol to the relay if it is one."""
     found: list[list[str | None]] = person.do(lambda page: page.evaluate("() => window.__paths()"))
     return [(str(kind), protocol) for kind, protocol in found]
+
+
+def await_paths(person: Participant, wanted: Sequence[tuple[str, str | None]], timeout_ms: float = CONNECT_MS) -> None:
+    """Wait until both connections go these ways: a browser may begin with one that it likes less."""
+
+    def look(page: Page) -> list[list[str | None]]:
+        deadline = time.monotonic() + timeout_ms / 1000
+        while (found := page.evaluate("() => window.__paths()")) != [list(way) for way in wanted]:
+            if time.monotonic() > deadline:
+                break
+            page.wait_for_timeout(200)
+        return cast("list[list[str | None]]", found)
+
+    assert person.do(look) == [list(way) for way in wanted]
 
 
 def tiles(person: Participant) -> set[str]:
