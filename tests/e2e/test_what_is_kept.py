@@ -29,7 +29,9 @@ def test_of_a_talk_the_browser_keeps_settings_and_for_the_tab_name_and_code_and_
     patient.text("ended-text")
 
     code = codes.participant.replace("-", "")
-    for found in (during, kept(patient)):
+    after = kept(patient)
+    assert after["session"] == {}
+    for found in (during, after):
         assert set(found["local"]) <= {"redconnect.preferences"}
         assert set(json.loads(found["local"].get("redconnect.preferences", "{}"))) <= PREFERENCES
         assert not contains(json.dumps(found["local"]), (*NAMES, code, session["resume"]))
