@@ -87,7 +87,7 @@ def document() -> Document:
 
 
 def test_the_committed_file_is_the_one_that_the_pins_and_the_installed_packages_give() -> None:
-    assert sbom.TARGET.read_text() == sbom.write(sbom.build()), "run .venv/bin/python -m scripts.sbom"
+    assert sbom.TARGET.read_text() == sbom.write(sbom.build()), "run make sbom"
 
 
 def test_every_pinned_package_is_in_it_once_and_nothing_else(document: Document) -> None:
