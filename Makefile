@@ -106,6 +106,10 @@ requirements: ## compile requirements/*.in to pinned and hashed *.txt, without a
 	  $(VENV)/pip-tools/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-annotate \
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements/$$f.txt requirements/$$f.in; done
 
+.PHONY: sbom
+sbom: setup ## deploy/sbom.cdx.json: the bill of materials, out of the pins and what is installed
+	@$(BIN)/python -m scripts.sbom
+
 clean: ## remove what the targets above created, but not var/ (secrets, appointments)
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info build loadtest/turnbench/turnbench loadtest/sfubench/sfubench tests/e2e/node_modules
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

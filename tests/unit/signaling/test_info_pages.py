@@ -257,6 +257,21 @@ def test_the_privacy_notice_says_who_can_see_what() -> None:
     assert "Was der Betreiber sehen kann und was nicht" in text
 
 
+def test_the_privacy_notice_names_what_is_derived_from_people_and_what_a_conference_shows() -> None:
+    text = words("/datenschutz")
+    for told in (
+        "Zahl der Teilnehmer/innen",
+        "Prüfsummen des nicht geheimen Teils der Codes",
+        "eine Prüfsumme des Namens der einladenden Stelle",
+        "Versuche je Adresse einige Minuten lang gezählt",
+        "eine Prüfsumme aus Raum, Platz und Netz",
+        "in Konferenzen: von welchem Platz wann wie laut gesprochen",
+        "über einen Server des Betreibers, der sie nicht entschlüsseln kann",
+        "Beginn, Ende und Dauer von Räumen und Vermittlungen",
+    ):
+        assert told in text
+
+
 @pytest.mark.parametrize(
     ("minutes", "told"),
     [(30, "ab 30 Minuten vor dem geplanten Beginn"), (1, "ab 1 Minute vor dem"), (0, "ab dem geplanten Beginn")],

@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import os
+import sys
 from collections.abc import AsyncIterator
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -91,6 +94,36 @@ async def test_sound_of_one_member_reaches_the_other_one() -> None:
         sfu.service.leave(ROOM, "ada")
         await ada.hear_farewell()
         assert not (await sfu.told("ben", Subscribe)).tracks
+
+
+async def test_nothing_that_is_forwarded_is_written_to_a_file() -> None:
+    opened: list[object] = []
+    watching = False
+
+    def note(event: str, details: tuple[Any, ...]) -> None:
+        if watching and event == "open" and details[2] & (os.O_WRONLY | os.O_RDWR):
+            opened.append(details[0])
+
+    sys.addaudithook(note)  # for good: Python takes none back
+    async with running() as sfu, client_of(sfu) as ada, client_of(sfu) as ben:
+        watching = True
+        sfu.service.enter(ROOM, "ada")
+        await published(sfu, "ada", ada)
+        sfu.service.enter(ROOM, "ben")
+        offer = await sfu.told("ben", Subscribe)
+        sfu.service.subscribed(ROOM, "ben", ben.answer(offer.sdp), offer.version)
+        await ben.connect(offer.sdp)
+        ada.endpoint.send(ada.protect(), sfu.where)
+        while (datagram := await ben.endpoint.receive())[0] < 128 or datagram[1] & 0x7F != 111:
+            pass
+        sfu.service.leave(ROOM, "ada")
+        sfu.service.leave(ROOM, "ben")
+        watching = False
+    assert opened == []
+    watching = True
+    Path("/dev/null").open("ab").close()  # noqa: ASYNC230 - a file that is opened would be seen
+    watching = False
+    assert len(opened) == 1
 
 
 async def test_who_says_farewell_is_taken_from_the_others_and_is_not_told() -> None:

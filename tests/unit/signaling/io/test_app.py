@@ -163,3 +163,15 @@ async def test_a_failing_handler_is_told_without_detail_and_logged_without_addre
         assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert "a request failed" in caplog.text
     assert "127.0.0.1" not in caplog.text
+
+
+@pytest.mark.parametrize("header", [b"", b"GET / HTTP/1.1\r\nHost: x\r\nX-", b"GET / HTTP/1.1\r\nHost: x\r\n"])
+async def test_who_says_nothing_or_never_ends_a_header_is_closed(
+    store: AppointmentStore, web_root: Path, monkeypatch: pytest.MonkeyPatch, header: bytes
+) -> None:
+    monkeypatch.setattr("signaling.io.http.REQUEST_TIMEOUT_SECONDS", 0.05)
+    async with Bench(store, web_root) as bench:
+        reader, writer = await asyncio.open_connection("127.0.0.1", bench.service.addresses[0][1])
+        writer.write(header)
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()

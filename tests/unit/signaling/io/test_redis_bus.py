@@ -116,6 +116,21 @@ async def test_a_room_has_one_home_until_that_has_released_it(nodes: tuple[Node,
     assert await placed(first) == Placement(first.ids[0])
 
 
+async def test_a_room_is_kept_for_a_bounded_time_and_a_released_one_is_gone_from_redis(
+    nodes: tuple[Node, Node], redis: RedisServer
+) -> None:
+    node, _ = nodes
+    await placed(node)
+    node.bus.submit(Save(ROOM, CLAIMS))
+    await placed(node)  # and so the claims have been saved
+    (key,) = (word for word in redis.ask("KEYS redconnect:room:*").decode().split() if word.startswith("redconnect:"))
+    left = int(redis.ask(f"PTTL {key}").decode().strip().removeprefix(":"))
+    assert 0 < left <= node.bus._keep_ms
+    node.bus.submit(Release(ROOM))
+    await node.bus._flush()
+    assert b"redconnect:room:" not in redis.ask("KEYS redconnect:room:*")
+
+
 @pytest.mark.parametrize("leaves", [True, False], ids=["it leaves", "its connection ends"])
 async def test_a_room_moves_with_its_claims_when_its_home_is_gone(nodes: tuple[Node, Node], leaves: bool) -> None:  # noqa: FBT001
     first, second = nodes
