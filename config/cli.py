@@ -17,7 +17,7 @@ import yaml
 from rich.console import Console
 from typer.exceptions import TyperException
 
-from config import native
+from config import ctl, native
 from config.announce import CreatedAppointment, compose_codes, page_url, print_appointment
 from config.invitation import Entry, Invitation, compose_invitation
 from config.load import load_settings
@@ -72,6 +72,10 @@ TokenFileOption = Annotated[
     Path | None,
     typer.Option("--token-file", metavar="FILE", help="With --server: the organisation's token, mode 0600."),
 ]
+StateDirOption = Annotated[
+    Path | None,
+    typer.Option("--state-dir", metavar="DIR", help="Of the service. Default: state_dir of the settings."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `create` and `list` print it.")]
 Result = TypeVar("Result")
@@ -87,6 +91,8 @@ appointment_app = typer.Typer(help="Appointments and their access codes.", no_ar
 app.add_typer(appointment_app, name="appointment")
 organisation_app = typer.Typer(help="Organisations that make appointments by the API.", no_args_is_help=True)
 app.add_typer(organisation_app, name="organisation")
+ctl_app = typer.Typer(help="Ask and tell the running service of this machine.", no_args_is_help=True)
+app.add_typer(ctl_app, name="ctl")
 
 
 def main() -> None:
@@ -196,6 +202,59 @@ def draw_token(
     typer.echo("Keep it in a file with mode 0600: it is not stored here and cannot be shown again. In the settings:\n")
     typer.echo("signaling:\n  organisations:")
     typer.echo(f'    {json.dumps(name)}: {{tokens_sha256: ["{hash_token(token)}"], tier: {tier.value}}}')
+
+
+@ctl_app.command("status")
+def ctl_status(config: ConfigOption = None, *, state_dir: StateDirOption = None, as_json: JsonOption = False) -> None:
+    """Tell version, processes, listeners, what goes on, and what came of the last reload."""
+    from config.status import status_lines  # the other commands need no metrics
+
+    status = _ask_service(config, state_dir, "status")["status"]
+    for line in [json.dumps(status, indent=2)] if as_json else status_lines(status):
+        typer.echo(line)
+
+
+@ctl_app.command("drain")
+def ctl_drain(
+    config: ConfigOption = None,
+    *,
+    state_dir: StateDirOption = None,
+    deadline: Annotated[
+        int | None,
+        typer.Option(min=0, max=ctl.MAX_DEADLINE_SECONDS, help="Seconds. Default: drain_seconds of the settings."),
+    ] = None,
+) -> None:
+    """End the service as SIGTERM does, after those who are there; wait until it has ended."""
+    try:
+        ctl.drain(state_dir or Path(_load(config).state_dir), deadline, typer.echo)
+    except ctl.CtlError as error:
+        _fail(str(error), _FAILED)
+
+
+@ctl_app.command("stop")
+def ctl_stop(config: ConfigOption = None, *, state_dir: StateDirOption = None) -> None:
+    """End the service at once."""
+    _ask_service(config, state_dir, "stop")
+
+
+@ctl_app.command("reload")
+def ctl_reload(config: ConfigOption = None, *, state_dir: StateDirOption = None, as_json: JsonOption = False) -> None:
+    """Let the service read its settings anew; tell what differs, or what is wrong and exit with status 1."""
+    outcome = _ask_service(config, state_dir, "reload", if_unfit=_FAILED)
+    for line in [json.dumps(outcome, indent=2)] if as_json else outcome["lines"]:
+        typer.echo(line, err=not outcome["reloaded"])
+    if not outcome["reloaded"]:
+        raise typer.Exit(_FAILED)
+    if not as_json:
+        typer.echo(f"reloaded: {len(outcome['lines'])} keys differ")
+
+
+def _ask_service(config: Path | None, state_dir: Path | None, command: str, *, if_unfit: int = _MISUSED) -> ctl.Reply:
+    """Ask the running service; `if_unfit` is the exit status if the settings, which say where it is, are wrong."""
+    try:
+        return ctl.ask(state_dir or Path(_load(config, if_unfit).state_dir), command)
+    except ctl.CtlError as error:
+        _fail(str(error), _FAILED)
 
 
 @appointment_app.command("create")
@@ -412,13 +471,13 @@ def _instant(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _load(config: Path | None) -> Settings:
+def _load(config: Path | None, if_unfit: int = _MISUSED) -> Settings:
     try:
         return load_settings(config, os.environ)
     except ConfigError as error:
         for mistake in error.mistakes:
             typer.echo(str(mistake), err=True)
-        raise typer.Exit(_MISUSED) from error
+        raise typer.Exit(if_unfit) from error
 
 
 def _open(settings: Settings) -> State:

@@ -87,6 +87,11 @@ class Crew(ABC, Generic[P]):
         return not self._is_draining and bool(self._places) and all(place.is_ready for place in self._places)
 
     @property
+    def places(self) -> Sequence[P]:
+        """Every place, by its number."""
+        return self._places
+
+    @property
     def pids(self) -> list[int]:
         """The processes, by number of the worker; 0 where there is none right now."""
         return [0 if place.process is None else place.process.pid for place in self._places]

@@ -1,6 +1,7 @@
 """What SIGHUP changes: the settings anew, what differs, and what has to wait for a restart."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel, SecretStr
@@ -70,6 +71,14 @@ class Difference(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.key}: {self.change}" + (" (after a restart)" if self.needs_restart else "")
+
+
+class Outcome(NamedTuple):
+    """What came of a reload: what differs now, or each mistake that kept it from being one."""
+
+    at: datetime  # aware
+    succeeded: bool
+    lines: tuple[str, ...]  # one for each difference, or each mistake
 
 
 def differences(old: Settings, new: Settings) -> list[Difference]:

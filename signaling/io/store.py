@@ -165,6 +165,16 @@ class AppointmentStore:
             else:
                 await self._bring_up_to_date()
 
+    async def ping(self) -> None:
+        """See whether the database answers.
+
+        Raises:
+            StoreError: it does not.
+        """
+        with _failures_as("the database does not answer"):
+            async with self._engine.connect() as connection:
+                await connection.execute(select(1))
+
     async def create(
         self,
         start: datetime,
