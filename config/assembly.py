@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import prometheus_client
 import uvloop
@@ -25,6 +25,7 @@ from rich.console import Console
 from config.admin import AdminServer, Refresh
 from config.announce import create_appointment, print_demo
 from config.certificates import CertificateCollector
+from config.crash import install_hooks, on_loop_failure
 from config.ctl import MAX_DEADLINE_SECONDS
 from config.ctl_server import BadRequest, CtlServer, CtlTaken
 from config.garbage import spare_the_collector
@@ -60,6 +61,8 @@ _DRAIN_LOOK_SECONDS: Final = 0.1  # between two looks at how many allocations ar
 class CannotStart(Exception):
     """A part did not start; the message says in one line why."""
 
+    is_for_operator: ClassVar = True  # what it says is about the machine and its settings
+
 
 class TurnCredentials:
     """Issues what the relay of this installation accepts: both sides know the same secret."""
@@ -92,6 +95,7 @@ def run_service(settings: Settings, state: State, load: Callable[[], Settings], 
         load: reads the settings anew, for SIGHUP; raises ConfigError.
         demo: whether to create an appointment and print its links.
     """
+    install_hooks()
     _raise_descriptor_limit()
     # Next to every counter the library would expose the instant of its creation: twice the series, no use to us.
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -151,6 +155,7 @@ class _Installation:
     async def run(self, *, demo: bool) -> None:
         """Start everything, wait for the end, stop everything."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(on_loop_failure)
         loop.add_signal_handler(signal.SIGTERM, self._on_sigterm)
         loop.add_signal_handler(signal.SIGINT, self._on_sigint)
         loop.add_signal_handler(signal.SIGHUP, self._on_sighup)
@@ -165,7 +170,11 @@ class _Installation:
                 self._health.add_probe("certificate", self._check_certificate)
             stack.push_async_callback(self._health.stop)
             admin = AdminServer(self._settings.admin, self._registry, self._health, self._refresh)
-            await admin.start()
+            try:
+                await admin.start()
+            except OSError as error:
+                reason, port = os.strerror(error.errno or 0), self._settings.admin.port
+                raise CannotStart(f"cannot listen on TCP port {port} for health and metrics: {reason}") from error
             stack.push_async_callback(admin.stop)
             await self._start_ctl(stack)
             if demo and self._store is not None:
@@ -418,8 +427,8 @@ class _Installation:
             await self._start_sfu(stack, signaling)
         try:
             await signaling.start()
-        except FileNotFoundError:
-            raise
+        except FileNotFoundError as error:
+            raise CannotStart(f"the page is not installed: there is no {error.filename}") from error
         except OSError as error:
             reason = os.strerror(error.errno or 0)
             raise CannotStart(f"cannot listen on TCP port {settings.port} for the pages: {reason}") from error

@@ -10,7 +10,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from config.ctl import MAX_REQUEST_BYTES, SOCKET_NAME, Reply, socket_path
 
@@ -30,6 +30,8 @@ Command = Callable[[Request], Awaitable[Reply]]
 
 class CtlTaken(Exception):
     """Another service has this socket."""
+
+    is_for_operator: ClassVar = True  # what it says is about the machine and its settings
 
 
 class BadRequest(Exception):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel, SecretStr
 
@@ -60,6 +60,8 @@ _NEEDS_RESTART: Final[frozenset[Key]] = frozenset(
 
 class ReloadFailed(Exception):
     """A part cannot take other settings into use, and goes on with the old ones; the message says why."""
+
+    is_for_operator: ClassVar = True  # what it says is about the machine and its settings
 
 
 class Difference(NamedTuple):

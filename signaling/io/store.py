@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -68,6 +68,8 @@ _ORGANISATION_PREFIX = b"organisation\0"  # no locator begins like this, so no t
 
 class StoreError(Exception):
     """The database did not do what it was asked to."""
+
+    is_for_operator: ClassVar = True  # what it says is about the machine and its settings
 
 
 class UnknownAppointment(Exception):
