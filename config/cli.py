@@ -150,6 +150,22 @@ def check_config(
 
 
 @app.command()
+def doctor(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+    """Check this machine and these settings, tell the mend of each finding; status 1: warnings, 3: faults."""
+    from config.doctor.diagnosis import diagnose  # the other commands need none of its parts
+    from config.doctor.findings import exit_status
+    from config.doctor.report import as_json as report_as_json
+    from config.doctor.report import print_report
+
+    findings = diagnose(_load(config))
+    if as_json:
+        typer.echo(report_as_json(findings))
+    else:
+        print_report(Console(highlight=False), findings)
+    raise typer.Exit(exit_status(findings))
+
+
+@app.command()
 def credential(
     config: ConfigOption = None,
     *,

@@ -167,6 +167,16 @@ class AppointmentStore:
             else:
                 await self._bring_up_to_date()
 
+    async def is_current(self) -> bool:
+        """Whether the tables have today's shape; changes nothing.
+
+        Raises:
+            StoreError: the database cannot be reached.
+        """
+        with _failures_as("the appointment store cannot be opened"):
+            async with self._engine.connect() as connection:
+                return await connection.run_sync(is_current)
+
     async def ping(self) -> None:
         """See whether the database answers.
 
