@@ -132,7 +132,7 @@ class _Installation:
         self._refreshes: list[Refresh] = []  # of what other processes have counted
         self._ending = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._drain_seconds: int | None = None  # what somebody asked for; None: as the settings say
+        self._patience_asked: int | None = None  # what somebody asked for; None: as the settings say
         self._draining = Draining()
         self._self_allocation: SelfAllocation | None = None
         self._crews: dict[str, Crew[Any]] = {}
@@ -203,8 +203,7 @@ class _Installation:
     def _end(self) -> None:
         """Let the service end, now or when everybody has gone."""
         if not self._ending.is_set():
-            parts = [(self._relay, self._settings.relay.drain_seconds), (self._sfu, self._settings.sfu.drain_seconds)]
-            longest = max((self._patience(seconds) for part, seconds in parts if part is not None), default=0)
+            longest = 0 if self._hurry.is_set() else self._drain_seconds()
             self._draining = Draining(is_draining=True, ends_at_latest=datetime.now(UTC) + timedelta(seconds=longest))
         self._ending.set()
 
@@ -236,9 +235,14 @@ class _Installation:
                 await asyncio.wait_for(self._hurry.wait(), _DRAIN_LOOK_SECONDS)
                 return
 
+    def _drain_seconds(self) -> int:
+        """How long the end may take, because those who are there may finish; 0: nobody is waited for."""
+        parts = ((self._relay, self._settings.relay.drain_seconds), (self._sfu, self._settings.sfu.drain_seconds))
+        return max(self._patience(seconds) if part is not None else 0 for part, seconds in parts)
+
     def _patience(self, configured: int) -> int:
         """For how many seconds a part drains: as somebody asked, else as the settings say."""
-        return configured if self._drain_seconds is None else self._drain_seconds
+        return configured if self._patience_asked is None else self._patience_asked
 
     async def _reload_as_asked(self) -> None:
         """Reload, and once more if somebody asked meanwhile: he may have changed the file after it was read."""
@@ -341,7 +345,7 @@ class _Installation:
         if seconds is not None and (type(seconds) is not int or not 0 <= seconds <= MAX_DEADLINE_SECONDS):
             raise BadRequest(f"deadline_seconds is a whole number from 0 to {MAX_DEADLINE_SECONDS}")
         if not self._ending.is_set():
-            self._drain_seconds = seconds
+            self._patience_asked = seconds
             self._end()
         return await self._tell_status(request)
 

@@ -10,19 +10,20 @@ import time
 from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeVar
 
 import typer
 import yaml
 from rich.console import Console
 from typer.exceptions import TyperException
 
-from config import ctl, native
+from config import native
 from config.announce import CreatedAppointment, compose_codes, page_url, print_appointment
+from config.command import FAILED, MISUSED, ConfigOption, JsonOption, fail, load_or_exit, tell
+from config.ctl_command import ctl_app
 from config.invitation import Entry, Invitation, compose_invitation
 from config.load import load_settings
 from config.logs import configure_logging
-from config.mistakes import ConfigError
 from config.schema import Settings
 from config.state import State, StateError, open_state
 from config.version import current_version
@@ -38,20 +39,10 @@ if TYPE_CHECKING:
 
 MAX_CREDENTIAL_SECONDS: Final = 604_800
 
-_FAILED: Final = 1
-_MISUSED: Final = 2
 _INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 _ORGANISATION: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _IDENTITY: Final = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        metavar="FILE",
-        help="Settings in YAML. Default: $REDCONNECT_CONFIG, else redconnect.yaml here, else built-in defaults.",
-    ),
-]
 StartOption = Annotated[
     str,
     typer.Option(
@@ -72,11 +63,6 @@ TokenFileOption = Annotated[
     Path | None,
     typer.Option("--token-file", metavar="FILE", help="With --server: the organisation's token, mode 0600."),
 ]
-StateDirOption = Annotated[
-    Path | None,
-    typer.Option("--state-dir", metavar="DIR", help="Of the service. Default: state_dir of the settings."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `create` and `list` print it.")]
 Result = TypeVar("Result")
 
@@ -91,7 +77,6 @@ appointment_app = typer.Typer(help="Appointments and their access codes.", no_ar
 app.add_typer(appointment_app, name="appointment")
 organisation_app = typer.Typer(help="Organisations that make appointments by the API.", no_args_is_help=True)
 app.add_typer(organisation_app, name="organisation")
-ctl_app = typer.Typer(help="Ask and tell the running service of this machine.", no_args_is_help=True)
 app.add_typer(ctl_app, name="ctl")
 
 
@@ -101,7 +86,7 @@ def main() -> None:
         status = app(prog_name="redconnect", standalone_mode=False)
     except TyperException as error:  # an unknown option, a missing value: one line instead of a box
         if message := error.format_message():  # empty when the help was printed instead
-            _tell(f"{message.rstrip('.')}; see redconnect --help")
+            tell(f"{message.rstrip('.')}; see redconnect --help")
         status = error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         status = _INTERRUPTED
@@ -124,9 +109,9 @@ def serve(
     demo: Annotated[bool, typer.Option("--demo", help="Create an appointment for now and print its links.")] = False,
 ) -> None:
     """Run the service until SIGTERM or Ctrl+C."""
-    settings = _load(config)
+    settings = load_or_exit(config)
     if demo and "signaling" not in settings.services:
-        _fail("--demo needs `signaling` among the services", _MISUSED)
+        fail("--demo needs `signaling` among the services", MISUSED)
     configure_logging(settings.log)
     state = _open(settings)
     from config.assembly import run_service  # the other commands need neither sockets nor uvloop
@@ -141,7 +126,7 @@ def check_config(
     show: Annotated[bool, typer.Option("--show", help="Print the effective settings, secrets masked.")] = False,
 ) -> None:
     """Check the settings: print `ok`, or one line per mistake and exit with status 2."""
-    settings = _load(config)
+    settings = load_or_exit(config)
     if show:
         values = settings.model_dump(mode="json")
         typer.echo(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None), nl=False)
@@ -157,7 +142,7 @@ def doctor(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     from config.doctor.report import as_json as report_as_json
     from config.doctor.report import print_report
 
-    findings = diagnose(_load(config))
+    findings = diagnose(load_or_exit(config))
     if as_json:
         typer.echo(report_as_json(findings))
     else:
@@ -180,8 +165,8 @@ def credential(
 ) -> None:
     """Issue a time-limited TURN credential."""
     if identity is not None and not _IDENTITY.fullmatch(identity):
-        _fail("--id takes at most 64 letters, digits and . _ @ -", _MISUSED)
-    settings = _load(config)
+        fail("--id takes at most 64 letters, digits and . _ @ -", MISUSED)
+    settings = load_or_exit(config)
     state = _open(settings)
     lifetime = ttl_seconds or settings.signaling.ice.credential_lifetime_seconds
     expires_at = int(time.time()) + lifetime
@@ -212,65 +197,12 @@ def draw_token(
 ) -> None:
     """Draw a token for the API; print it, once, and the settings that make it valid."""
     if not _ORGANISATION.fullmatch(name):
-        _fail("NAME takes 1 to 64 letters, digits and . _ -", _MISUSED)
+        fail("NAME takes 1 to 64 letters, digits and . _ -", MISUSED)
     token = secrets.token_urlsafe(TOKEN_ENTROPY_BYTES)
     typer.echo(f"token  {token}\n")
     typer.echo("Keep it in a file with mode 0600: it is not stored here and cannot be shown again. In the settings:\n")
     typer.echo("signaling:\n  organisations:")
     typer.echo(f'    {json.dumps(name)}: {{tokens_sha256: ["{hash_token(token)}"], tier: {tier.value}}}')
-
-
-@ctl_app.command("status")
-def ctl_status(config: ConfigOption = None, *, state_dir: StateDirOption = None, as_json: JsonOption = False) -> None:
-    """Tell version, processes, listeners, what goes on, and what came of the last reload."""
-    from config.status import status_lines  # the other commands need no metrics
-
-    status = _ask_service(config, state_dir, "status")["status"]
-    for line in [json.dumps(status, indent=2)] if as_json else status_lines(status):
-        typer.echo(line)
-
-
-@ctl_app.command("drain")
-def ctl_drain(
-    config: ConfigOption = None,
-    *,
-    state_dir: StateDirOption = None,
-    deadline: Annotated[
-        int | None,
-        typer.Option(min=0, max=ctl.MAX_DEADLINE_SECONDS, help="Seconds. Default: drain_seconds of the settings."),
-    ] = None,
-) -> None:
-    """End the service as SIGTERM does, after those who are there; wait until it has ended."""
-    try:
-        ctl.drain(state_dir or Path(_load(config).state_dir), deadline, typer.echo)
-    except ctl.CtlError as error:
-        _fail(str(error), _FAILED)
-
-
-@ctl_app.command("stop")
-def ctl_stop(config: ConfigOption = None, *, state_dir: StateDirOption = None) -> None:
-    """End the service at once."""
-    _ask_service(config, state_dir, "stop")
-
-
-@ctl_app.command("reload")
-def ctl_reload(config: ConfigOption = None, *, state_dir: StateDirOption = None, as_json: JsonOption = False) -> None:
-    """Let the service read its settings anew; tell what differs, or what is wrong and exit with status 1."""
-    outcome = _ask_service(config, state_dir, "reload", if_unfit=_FAILED)
-    for line in [json.dumps(outcome, indent=2)] if as_json else outcome["lines"]:
-        typer.echo(line, err=not outcome["reloaded"])
-    if not outcome["reloaded"]:
-        raise typer.Exit(_FAILED)
-    if not as_json:
-        typer.echo(f"reloaded: {len(outcome['lines'])} keys differ")
-
-
-def _ask_service(config: Path | None, state_dir: Path | None, command: str, *, if_unfit: int = _MISUSED) -> ctl.Reply:
-    """Ask the running service; `if_unfit` is the exit status if the settings, which say where it is, are wrong."""
-    try:
-        return ctl.ask(state_dir or Path(_load(config, if_unfit).state_dir), command)
-    except ctl.CtlError as error:
-        _fail(str(error), _FAILED)
 
 
 @appointment_app.command("create")
@@ -302,9 +234,9 @@ def create(  # noqa: PLR0913 - the options of one command
     for name in names:
         _check_name("--name-participant", name)
     if len(names) > participants:
-        _fail("--name-participant is given more often than there are participants; see --participants", _MISUSED)
+        fail("--name-participant is given more often than there are participants; see --participants", MISUSED)
     if participants > 1 and not plus:
-        _fail("--participants above 1 needs --plus", _MISUSED)
+        fail("--participants above 1 needs --plus", MISUSED)
     desk = _open_desk(config, server, token_file)
     instant = _read_start(start, desk.settings)
     view = _run(desk.book, desk.book.create(instant, Tier.PLUS if plus else Tier.BASIS, participants))
@@ -384,17 +316,17 @@ def _open_desk(config: Path | None, server: str | None, token_file: Path | None)
 
     if server is None:
         if token_file is not None:
-            _fail("--token-file needs --server", _MISUSED)
-        settings = _load(config)
+            fail("--token-file needs --server", MISUSED)
+        settings = load_or_exit(config)
         state = _open(settings)
         store = AppointmentStore(state.database_url, state.locator_key)
         return _Desk(LocalBook(store, settings), page_url(settings), settings)
     if token_file is None or config is not None:
-        _fail("--server needs --token-file, and takes no --config", _MISUSED)
+        fail("--server needs --token-file, and takes no --config", MISUSED)
     try:
         return _Desk(RemoteBook(server, read_token(token_file)), server.rstrip("/"), None)
     except BookError as error:
-        _fail(str(error), _MISUSED)
+        fail(str(error), MISUSED)
 
 
 def _run(book: "AppointmentBook", action: Coroutine[None, None, Result]) -> Result:
@@ -409,7 +341,7 @@ def _run(book: "AppointmentBook", action: Coroutine[None, None, Result]) -> Resu
     try:
         return asyncio.run(run())
     except BookError as error:
-        _fail(str(error), _FAILED)
+        fail(str(error), FAILED)
 
 
 def _line(view: "AppointmentView") -> str:
@@ -421,18 +353,18 @@ def _read_start(text: str, settings: Settings | None) -> datetime:
     try:
         start = parse_start(text, now)
     except StartError as error:
-        _fail(f"--start: {error}", _MISUSED)
+        fail(f"--start: {error}", MISUSED)
     if settings is None:
         return start  # the server knows when its codes end
     ends_at = settings.signaling.window(start).closes_at
     if ends_at <= now:
-        _fail(f"--start: the codes would have ended at {_instant(ends_at)}; choose a later time", _MISUSED)
+        fail(f"--start: the codes would have ended at {_instant(ends_at)}; choose a later time", MISUSED)
     return start
 
 
 def _check_name(option: str, name: str) -> None:
     if len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
-        _fail(f"{option} takes at most {MAX_NAME_CHARACTERS} printable characters", _MISUSED)
+        fail(f"{option} takes at most {MAX_NAME_CHARACTERS} printable characters", MISUSED)
 
 
 class _Invited(NamedTuple):
@@ -487,29 +419,11 @@ def _instant(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _load(config: Path | None, if_unfit: int = _MISUSED) -> Settings:
-    try:
-        return load_settings(config, os.environ)
-    except ConfigError as error:
-        for mistake in error.mistakes:
-            typer.echo(str(mistake), err=True)
-        raise typer.Exit(if_unfit) from error
-
-
 def _open(settings: Settings) -> State:
     try:
         return open_state(settings, datetime.now(UTC))
     except StateError as error:
-        _fail(str(error), _FAILED)
-
-
-def _fail(message: str, status: int) -> NoReturn:
-    _tell(message)
-    raise typer.Exit(status)
-
-
-def _tell(message: str) -> None:
-    typer.echo(f"redconnect: {message}", err=True)
+        fail(str(error), FAILED)
 
 
 if __name__ == "__main__":
