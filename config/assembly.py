@@ -314,11 +314,8 @@ class _Installation:
         ctl = CtlServer(self._state.directory, {**commands, "reload": self._reload_as_told})
         try:
             await ctl.start()
-        except CtlTaken as taken:
-            _LOGGER.warning("redconnect ctl does not reach this service: %s", taken)
-        except OSError as error:
-            reason = os.strerror(error.errno or 0)
-            raise CannotStart(f"no socket for redconnect ctl in {self._state.directory}: {reason}") from error
+        except (CtlTaken, OSError) as error:  # a full or read-only disk must not keep a relay from starting
+            _LOGGER.warning("redconnect ctl does not reach this service: %s", error)
         else:
             stack.push_async_callback(ctl.stop)
 

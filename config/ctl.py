@@ -24,6 +24,10 @@ class CtlError(Exception):
     """The service cannot be asked, or refuses; the message says why in one line."""
 
 
+class Silent(CtlError):
+    """Somebody is at the socket, and does not answer."""
+
+
 class NoService(CtlError):
     """Nobody is at the socket."""
 
@@ -42,16 +46,23 @@ def socket_path(directory: Path, name: str = SOCKET_NAME) -> Iterator[str]:
         os.close(descriptor)
 
 
-def ask(state_dir: Path, command: str, **fields: object) -> Reply:
+def ask(state_dir: Path, command: str, *, patience: float = REPLY_SECONDS, **fields: object) -> Reply:
     """Ask the service whose state is in this directory.
+
+    Args:
+        state_dir: of the service.
+        command: what is asked for.
+        patience: for the answer, in seconds.
+        fields: of the request.
 
     Raises:
         NoService: none runs.
-        CtlError: it does not let us, does not answer within `REPLY_SECONDS`, or says that it cannot.
+        Silent: it does not answer in time.
+        CtlError: it does not let us, or says that it cannot.
     """
     shown = state_dir / SOCKET_NAME
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(REPLY_SECONDS)
+        sock.settimeout(patience)
         try:
             with socket_path(state_dir) as path:
                 sock.connect(path)
@@ -63,7 +74,7 @@ def ask(state_dir: Path, command: str, **fields: object) -> Reply:
             sock.sendall(json.dumps({"command": command, **fields}).encode() + b"\n")
             line = _read_line(sock)
         except TimeoutError:
-            raise CtlError(f"the service does not answer within {REPLY_SECONDS:g} s") from None
+            raise Silent(f"the service does not answer within {patience:g} s") from None
         except OSError:
             raise NoService(_HUNG_UP) from None
     return _read_reply(line)

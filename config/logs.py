@@ -1,5 +1,6 @@
 """Logs: one line per event on standard error, for people or as JSON, bounded, and without anybody's address."""
 
+import contextlib
 import ipaddress
 import json
 import logging
@@ -124,6 +125,14 @@ class BoundedHandler(logging.StreamHandler[TextIO]):
     def tell_suppressed(self) -> None:
         """Tell at once what was left out."""
         self._tell(self._volume.finish())
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the library's name
+        """Say no more than where it was that a line could not be written: the library would show all that is in it."""
+        error = sys.exc_info()[1]
+        kind = "unknown" if error is None else name_error(error)
+        with contextlib.suppress(OSError, ValueError):  # the stream itself is lost: there is nowhere to tell it
+            self.stream.write(f"a line of {record.name} could not be logged: {kind}{self.terminator}")
+            self.flush()
 
     def close(self) -> None:
         """Tell what was left out, at the end of the process; the stream stays open."""

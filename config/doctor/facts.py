@@ -18,6 +18,7 @@ class Service(NamedTuple):
     pids: frozenset[int] = frozenset()  # of the service and its workers
     failing: tuple[tuple[str, str], ...] = ()  # checks of /readyz that do not hold, and why
     trouble: str = ""  # why it could not be asked although it seems to run
+    hangs: bool = False  # and the trouble is that it does not answer
 
 
 class Endpoint(NamedTuple):

@@ -17,7 +17,9 @@ _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 def check_service(facts: Service) -> Iterator[Finding]:
     """Whether it runs, and what it says of itself."""
-    if facts.trouble:
+    if facts.hangs:
+        yield fault("service", facts.trouble, "look at its log and its CPU; kill it if it hangs for good")
+    elif facts.trouble:
         yield warning("service", facts.trouble, "run the doctor as root, or as the user of the service")
     elif not facts.is_running:
         yield warning("service", "it does not run: what needs it is not checked", "redconnect serve")

@@ -55,7 +55,9 @@ def _check_port(endpoint: Endpoint, bound: Sequence[Bound], service: Service) ->
     holders = [each for each in bound if _collide(each.endpoint, endpoint)]
     if any(each.holder is not None and each.holder.pid in service.pids for each in holders):
         return None
-    if holders and all(each.holder is None for each in holders) and (service.is_running or service.trouble):
+    if holders and service.trouble:
+        return warning("ports", f"whether {endpoint} is bound by the service cannot be told", "see `service`")
+    if holders and service.is_running and all(each.holder is None for each in holders):
         return warning("ports", f"who holds {endpoint} cannot be seen", "run the doctor as root")
     if holders:
         return fault("ports", f"{endpoint} is taken by {_holders(holders)}", "stop that, or choose another port")

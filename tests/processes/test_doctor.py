@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -75,6 +76,18 @@ def test_what_readiness_does_not_find_well_is_a_fault(tmp_path: Path) -> None:
         assert status == 3
         assert "it is not ready: ports, every relayed port is taken" in [each["found"] for each in found["service"]]
         assert client.refresh(0).code == 0
+
+
+def test_a_service_that_hangs_is_a_fault(tmp_path: Path) -> None:
+    with run_relay(tmp_path) as relay:
+        os.kill(relay.service.pid, signal.SIGSTOP)
+        try:
+            status, found = examine(relay.service.config)
+        finally:
+            os.kill(relay.service.pid, signal.SIGCONT)
+        assert status == 3
+        assert [each["found"] for each in found["service"]] == ["the service does not answer within 10 s"]
+        assert set(verdicts(found, "ports")) == {"warning"}
 
 
 def test_a_port_of_somebody_else_is_a_fault_with_its_name(tmp_path: Path) -> None:

@@ -12,13 +12,14 @@ from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
 from config import ctl
+from config.crash import name_error
 from config.doctor.facts import Certificate, Database, Link, Redis, Service, StateDirectory, StateFile
 from config.schema import Settings
 
@@ -32,9 +33,11 @@ _BUNDLES: Final = (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pki/tl
 def collect_service(settings: Settings) -> tuple[Service, int]:
     """Ask the service over its socket and at `/readyz`; returns its PID, too, or 0."""
     try:
-        status = ctl.ask(Path(settings.state_dir), "status")["status"]
+        status = ctl.ask(Path(settings.state_dir), "status", patience=ANSWER_SECONDS)["status"]
     except ctl.NoService:
         return Service(is_running=False), 0
+    except ctl.Silent as error:
+        return Service(is_running=True, trouble=str(error), hangs=True), 0
     except ctl.CtlError as error:
         return Service(is_running=False, trouble=str(error)), 0
     pids = frozenset((status["pid"], *(worker["pid"] for worker in status["workers"] if worker["pid"])))
@@ -78,13 +81,14 @@ def collect_database(settings: Settings) -> Database:
     """See whether the database answers and is up to date; a file that is not there is not made."""
     if "signaling" not in settings.services:
         return Database(is_needed=False)
-    file = Path(settings.state_dir) / "redconnect.sqlite3"
-    url = settings.database_url.get_secret_value()
-    if not url:
-        if not file.exists():
-            return Database(is_needed=True, exists=False)
-        url = f"sqlite+aiosqlite:///{file.absolute()}"
-    return asyncio.run(_look_at_database(url))
+    from sqlalchemy import make_url  # a relay has no database
+
+    text = settings.database_url.get_secret_value()
+    url = make_url(text) if text else None
+    if url is not None and url.get_backend_name() != "sqlite":
+        return asyncio.run(_look_at_database(text))
+    file = Path(settings.state_dir) / "redconnect.sqlite3" if url is None else Path(url.database or "")
+    return _look_at_file(file.absolute()) if file.exists() else Database(is_needed=True, exists=False)
 
 
 def collect_redis(settings: Settings) -> Redis:
@@ -116,8 +120,9 @@ def collect_state_directory(settings: Settings, expected_owner: int | None) -> S
 def _readiness(settings: Settings) -> dict[str, Any]:
     admin = settings.admin
     host = f"[{admin.address}]" if ":" in admin.address else admin.address
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is this machine: no proxy is asked
     try:
-        with urllib.request.urlopen(f"http://{host}:{admin.port}/readyz", timeout=ANSWER_SECONDS) as answer:
+        with opener.open(f"http://{host}:{admin.port}/readyz", timeout=ANSWER_SECONDS) as answer:
             body = answer.read(MAX_ANSWER_BYTES)
     except urllib.error.HTTPError as error:
         with error:
@@ -175,6 +180,22 @@ def _hosts(settings: Settings) -> tuple[str, ...]:
     signaling = settings.signaling
     host = urlsplit(signaling.public_url).hostname if signaling.https else None
     return tuple(dict.fromkeys(filter(None, (host, signaling.ice.host))))
+
+
+def _look_at_file(file: Path) -> Database:
+    """Open the file for reading only: the service's own store would make it, and change how it is written."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.pool import NullPool
+
+    from signaling.io.schema import is_current
+
+    engine = create_engine(f"sqlite:///file:{quote(str(file))}?mode=ro&uri=true", poolclass=NullPool)
+    try:
+        with engine.connect() as connection:
+            return Database(is_needed=True, is_current=is_current(connection))
+    except SQLAlchemyError as error:
+        return Database(is_needed=True, error=name_error(error.__cause__ or error))
 
 
 async def _look_at_database(url: str) -> Database:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from config.crash import MAX_ERRORS, MAX_FRAMES, describe_error, install_hooks, name_error, on_loop_failure
-from config.logs import configure_logging
+from config.logs import BoundedHandler, JsonFormatter, configure_logging
 from config.schema import LogSettings
 from config.state import StateError
 from relay.io.listening import BindError
@@ -212,6 +212,18 @@ def test_a_process_that_ends_by_a_bug_tells_no_content() -> None:
     )
     assert ended.returncode == 1
     assert holds_nothing(ended.stderr) and "the process ends: a bug" in ended.stderr and "in take" in ended.stderr
+
+
+def test_a_line_that_cannot_be_written_is_told_without_what_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = io.StringIO()
+    logger = logging.Logger("relay")  # noqa: LOG001  # pytest's own handlers would raise
+    handler = BoundedHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    logger.addHandler(handler)
+    logger.warning("%d is no number", INPUT)
+    assert stream.getvalue() == "a line of relay could not be logged: TypeError\n"
+    assert capsys.readouterr().err == ""
+    handler.close()
 
 
 def test_an_address_in_a_message_is_cut_to_its_network(log: io.StringIO) -> None:

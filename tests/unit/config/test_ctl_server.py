@@ -45,7 +45,7 @@ async def served(folder: Path) -> AsyncIterator[CtlServer]:
 
 
 async def ask_aside(folder: Path, command: str, **fields: object) -> ctl.Reply:
-    return await asyncio.to_thread(partial(ask, folder, command, **fields))
+    return await asyncio.to_thread(partial(ask, folder, command, patience=10.0, **fields))
 
 
 async def say(folder: Path, data: bytes) -> bytes:

@@ -39,7 +39,8 @@ async def test_a_database_that_answers_is_good_and_one_that_has_gone_is_not(tmp_
         assert (await check_database(store)).holds
     finally:
         await store.close()
-    lost = AppointmentStore(f"sqlite+aiosqlite:///{tmp_path / 'absent' / 'a.sqlite3'}", bytes(32))
+    (tmp_path / "b.sqlite3").write_bytes(b"not a database" * 100)
+    lost = AppointmentStore(f"sqlite+aiosqlite:///{tmp_path / 'b.sqlite3'}", bytes(32))
     try:
         assert await check_database(lost) == Verdict(holds=False, reason="the database does not answer")
     finally:

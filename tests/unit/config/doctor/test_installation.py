@@ -94,6 +94,7 @@ def test_without_tls_there_is_nothing_to_look_at() -> None:
     [
         (Service(is_running=False), [Verdict.WARNING]),
         (Service(is_running=False, trouble="Permission denied"), [Verdict.WARNING]),
+        (Service(is_running=True, trouble="no answer", hangs=True), [Verdict.FAULT]),
         (Service(is_running=True, pids=frozenset({1})), [Verdict.OK]),
         (Service(is_running=True, failing=(("database", "gone"), ("bus", ""))), [Verdict.FAULT, Verdict.FAULT]),
     ],

@@ -80,6 +80,8 @@ def test_who_cannot_be_seen_is_not_accused_where_it_may_be_us() -> None:
     assert ports(unseen, RUNNING)[0].verdict == Verdict.WARNING
     assert ports(unseen, Service(is_running=False, trouble="permission denied"))[0].verdict == Verdict.WARNING
     assert ports(unseen, STOPPED)[0].verdict == Verdict.FAULT
+    hanging = Service(is_running=True, trouble="no answer", hangs=True)
+    assert ports([Bound(UDP, OURS)], hanging)[0].verdict == Verdict.WARNING
 
 
 def range_of(*reserved: tuple[int, int], local: tuple[int, int] = (32_768, 60_999)) -> list[Finding]:

@@ -1,5 +1,6 @@
 """Certificates and stores as they lie on the disk."""
 
+import asyncio
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -133,27 +134,31 @@ def test_a_database_is_not_made_by_looking_at_it(tmp_path: Path) -> None:
 def test_a_database_of_another_shape_is_told_and_not_changed(tmp_path: Path) -> None:
     (tmp_path / "var").mkdir()
     file = tmp_path / "var" / "redconnect.sqlite3"
-    file.write_bytes(b"")
-    assert not collect_database(settings_of(tmp_path)).is_current
-    assert not collect_database(settings_of(tmp_path)).is_current  # the first look has taken no step
+    file.touch()
+    facts = collect_database(settings_of(tmp_path))
+    assert not facts.is_current and not facts.error
+    assert file.read_bytes() == b""
 
 
-async def make_database(file: Path) -> None:
-    store = AppointmentStore(f"sqlite+aiosqlite:///{file}", bytes(32))
-    await store.open()
-    await store.close()
+def test_a_database_is_current_after_its_first_start(tmp_path: Path) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/a strange%name.sqlite3"
+
+    async def make() -> None:
+        store = AppointmentStore(url, bytes(32))
+        await store.open()
+        assert await store.is_current()
+        await store.close()
+
+    asyncio.run(make())
+    facts = collect_database(settings_of(tmp_path, database_url=url))
+    assert facts.exists and facts.is_current and not facts.error
 
 
-async def test_a_database_is_current_after_its_first_start(tmp_path: Path) -> None:
-    (tmp_path / "var").mkdir()
-    await make_database(tmp_path / "var" / "redconnect.sqlite3")
-    facts = await installation._look_at_database(f"sqlite+aiosqlite:///{tmp_path}/var/redconnect.sqlite3")
-    assert facts.is_current and not facts.error
-
-
-async def test_a_database_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
-    facts = await installation._look_at_database(f"sqlite+aiosqlite:///{tmp_path}/absent/a.sqlite3")
-    assert facts.error == "the appointment store cannot be opened"
+def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "no.sqlite3"
+    file.write_bytes(b"not a database" * 100)
+    facts = collect_database(settings_of(tmp_path, database_url=f"sqlite+aiosqlite:///{file}"))
+    assert facts.error == "sqlite3.DatabaseError"
 
 
 def test_redis_that_is_not_there_is_told_without_its_password(tmp_path: Path) -> None:
