@@ -1,7 +1,7 @@
-"""Health and metrics for the operator: `/healthz`, `/readyz`, `/metrics`, and nothing else."""
+"""Health and metrics for the operator: `/livez` (or `/healthz`), `/readyz`, `/metrics`, and nothing else."""
 
-import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
@@ -16,14 +16,13 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from config import native
+from config.health import Health
 from config.schema import AdminSettings
 from config.version import current_version
 
-_LOGGER: Final = logging.getLogger(__name__)
 _STOP_TIMEOUT_SECONDS: Final = 1.0  # a scrape that hangs must not hold up the shutdown
 _MAX_REQUEST_BYTES: Final = 1024
 
-Check = Callable[[], bool]
 Refresh = Callable[[], Awaitable[None]]
 
 
@@ -33,7 +32,7 @@ class AdminServer:
     Args:
         settings: where to listen.
         registry: what `/metrics` shows; figures of the process and the build are added to it.
-        checks: what must hold for the process to be ready, by name; each is quick and does not block.
+        health: what must hold for the process to be alive, and to be ready.
         refresh: brings the registry up to date before it is shown, within two seconds; for metrics of other processes.
     """
 
@@ -41,13 +40,13 @@ class AdminServer:
         self,
         settings: AdminSettings,
         registry: CollectorRegistry,
-        checks: Mapping[str, Check],
+        health: Health,
         refresh: Refresh | None = None,
     ) -> None:
         self._refresh = refresh
         self._settings = settings
         self._registry = registry
-        self._checks = dict(checks)
+        self._health = health
         self._runner: web.AppRunner | None = None
         register_process_metrics(registry)
 
@@ -60,7 +59,8 @@ class AdminServer:
         app = web.Application(client_max_size=_MAX_REQUEST_BYTES)
         app.add_routes(
             [
-                web.get("/healthz", self._answer_health),
+                web.get("/livez", self._answer_liveness),
+                web.get("/healthz", self._answer_liveness),  # what it was called before there was another one
                 web.get("/readyz", self._answer_readiness),
                 web.get("/metrics", self._answer_metrics),
             ]
@@ -80,13 +80,18 @@ class AdminServer:
         if runner is not None:
             await runner.cleanup()
 
-    async def _answer_health(self, _request: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+    async def _answer_liveness(self, _request: web.Request) -> web.Response:
+        lag = self._health.liveness()
+        checks = {"event_loop": lag.is_bearable}
+        body = {"alive": lag.is_bearable, "checks": checks, "event_loop_lag_seconds": round(lag.seconds, 3)}
+        return web.json_response(body, status=_status(good=lag.is_bearable))
 
     async def _answer_readiness(self, _request: web.Request) -> web.Response:
-        results = {name: _passes(name, check) for name, check in self._checks.items()}
-        ready = all(results.values())
-        return web.json_response({"ready": ready, "checks": results}, status=200 if ready else 503)
+        verdicts = await self._health.readiness()
+        ready = all(verdict.holds for verdict in verdicts.values())
+        checks = {name: verdict.holds for name, verdict in verdicts.items()}
+        reasons = {name: verdict.reason for name, verdict in verdicts.items() if verdict.reason}
+        return web.json_response({"ready": ready, "checks": checks, "reasons": reasons}, status=_status(good=ready))
 
     async def _answer_metrics(self, _request: web.Request) -> web.Response:
         if self._refresh is not None:
@@ -109,10 +114,5 @@ def register_process_metrics(registry: CollectorRegistry) -> None:
     build.labels(current_version(), native.describe()).set(1)
 
 
-def _passes(name: str, check: Check) -> bool:
-    """A check that breaks means "not ready"; why, stands in the log."""
-    try:
-        return check()
-    except Exception:
-        _LOGGER.exception("the readiness check %s failed", name)
-        return False
+def _status(*, good: bool) -> HTTPStatus:
+    return HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE

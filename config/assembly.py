@@ -11,33 +11,43 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Protocol
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import prometheus_client
 import uvloop
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from rich.console import Console
 
-from config.admin import AdminServer, Check, Refresh
+from config.admin import AdminServer, Refresh
 from config.announce import create_appointment, print_demo
 from config.certificates import CertificateCollector
+from config.crash import install_hooks, on_loop_failure
+from config.ctl import MAX_DEADLINE_SECONDS
+from config.ctl_server import BadRequest, CtlServer, CtlTaken
 from config.garbage import spare_the_collector
+from config.health import Health, Verdict
 from config.logs import configure_logging
 from config.loop_lag import LoopLag
+from config.metrics_sum import take_snapshot
 from config.mistakes import ConfigError
-from config.reload import ReloadFailed, applicable, differences
+from config.parts import Relay, Sfu
+from config.readiness import Validity, check_certificate, check_database, check_ports, read_validity
+from config.reload import Outcome, ReloadFailed, applicable, differences
 from config.schema import Settings
+from config.self_allocation import SelfAllocation
 from config.state import State, StateError, open_state
+from config.status import Draining, describe_outcome, describe_status
 from signaling.appointments import Tier
 from signaling.ice_servers import PortRange, RelayPorts
 from stun.credentials import issue_credential
 
 if TYPE_CHECKING:
+    from config.crew import Crew
     from config.tls import ReloadingContext
-    from signaling.conference_media import ConferenceMedia
     from signaling.io.service import SignalingService
     from signaling.io.store import AppointmentStore
 
@@ -51,66 +61,7 @@ _DRAIN_LOOK_SECONDS: Final = 0.1  # between two looks at how many allocations ar
 class CannotStart(Exception):
     """A part did not start; the message says in one line why."""
 
-
-class Relay(Protocol):
-    """The relay of this machine, in this process or in many."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether new clients are welcome."""
-        ...
-
-    @property
-    def allocations(self) -> int:
-        """Live allocations."""
-        ...
-
-    async def drain(self) -> None:
-        """Refuse new allocations from now on."""
-        ...
-
-    async def reload(self, settings: Settings, state: State) -> None:
-        """Take other settings and secrets into use, or change nothing.
-
-        Raises:
-            ReloadFailed: they are unfit.
-        """
-        ...
-
-    async def stop(self) -> None:
-        """Close everything."""
-        ...
-
-
-class Sfu(Protocol):
-    """The SFU of this machine, in this process or in many."""
-
-    @property
-    def media(self) -> "ConferenceMedia":
-        """The SFU as the rooms drive it."""
-        ...
-
-    @property
-    def ready(self) -> bool:
-        """Whether new conferences are welcome."""
-        ...
-
-    @property
-    def members(self) -> int:
-        """People in conferences."""
-        ...
-
-    def drain(self) -> None:
-        """Let no conference begin any more."""
-        ...
-
-    async def reload(self, settings: Settings) -> None:
-        """Take other settings into use, as far as that needs no restart."""
-        ...
-
-    async def stop(self) -> None:
-        """End all connections."""
-        ...
+    is_for_operator: ClassVar = True  # what it says is about the machine and its settings
 
 
 class TurnCredentials:
@@ -144,6 +95,7 @@ def run_service(settings: Settings, state: State, load: Callable[[], Settings], 
         load: reads the settings anew, for SIGHUP; raises ConfigError.
         demo: whether to create an appointment and print its links.
     """
+    install_hooks()
     _raise_descriptor_limit()
     # Next to every counter the library would expose the instant of its creation: twice the series, no use to us.
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -170,7 +122,9 @@ class _Installation:
         self._state = state
         self._load = load
         self._registry = CollectorRegistry()
-        self._checks: dict[str, Check] = {}
+        self._lag = LoopLag(self._registry)
+        self._health = Health(self._lag.worst)
+        self._since = datetime.now(UTC)
         self._relay: Relay | None = None
         self._signaling: SignalingService | None = None
         self._sfu: Sfu | None = None
@@ -178,7 +132,12 @@ class _Installation:
         self._refreshes: list[Refresh] = []  # of what other processes have counted
         self._ending = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._patience_asked: int | None = None  # what somebody asked for; None: as the settings say
+        self._draining = Draining()
+        self._self_allocation: SelfAllocation | None = None
+        self._crews: dict[str, Crew[Any]] = {}
         self._reloading: asyncio.Task[None] | None = None
+        self._last_reload: Outcome | None = None
         self._reload_again = False  # somebody asked while the files of an earlier wish were being read
         self._certificate: ReloadingContext | None = None  # of the pages, and of the relay in this process
         self._reloads = Counter(
@@ -196,20 +155,28 @@ class _Installation:
     async def run(self, *, demo: bool) -> None:
         """Start everything, wait for the end, stop everything."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(on_loop_failure)
         loop.add_signal_handler(signal.SIGTERM, self._on_sigterm)
         loop.add_signal_handler(signal.SIGINT, self._on_sigint)
         loop.add_signal_handler(signal.SIGHUP, self._on_sighup)
         async with AsyncExitStack() as stack:
-            lag = LoopLag(self._registry)
-            lag.start()
-            stack.push_async_callback(lag.stop)
+            self._lag.start()
+            stack.push_async_callback(self._lag.stop)
             if "signaling" in self._settings.services:
                 await self._start_signaling(stack)
             if "relay" in self._settings.services:
                 await self._start_relay(stack)
-            admin = AdminServer(self._settings.admin, self._registry, self._checks, self._refresh)
-            await admin.start()
+            if self._uses_certificate():
+                self._health.add_probe("certificate", self._check_certificate)
+            stack.push_async_callback(self._health.stop)
+            admin = AdminServer(self._settings.admin, self._registry, self._health, self._refresh)
+            try:
+                await admin.start()
+            except OSError as error:
+                reason, port = os.strerror(error.errno or 0), self._settings.admin.port
+                raise CannotStart(f"cannot listen on TCP port {port} for health and metrics: {reason}") from error
             stack.push_async_callback(admin.stop)
+            await self._start_ctl(stack)
             if demo and self._store is not None:
                 created = await create_appointment(self._store, datetime.now(UTC), Tier.BASIS)
                 print_demo(Console(highlight=False), created, self._settings)
@@ -227,11 +194,18 @@ class _Installation:
     def _on_sigterm(self) -> None:
         if self._ending.is_set():
             self._hurry.set()
-        self._ending.set()
+        self._end()
 
     def _on_sigint(self) -> None:
-        self._ending.set()
         self._hurry.set()
+        self._end()
+
+    def _end(self) -> None:
+        """Let the service end, now or when everybody has gone."""
+        if not self._ending.is_set():
+            longest = 0 if self._hurry.is_set() else self._drain_seconds()
+            self._draining = Draining(is_draining=True, ends_at_latest=datetime.now(UTC) + timedelta(seconds=longest))
+        self._ending.set()
 
     def _on_sighup(self) -> None:
         self._reload_again = True
@@ -244,12 +218,12 @@ class _Installation:
             return
         begun_at = time.monotonic()
         left: list[tuple[float, Callable[[], int]]] = []
-        relay, seconds = self._relay, self._settings.relay.drain_seconds
+        relay, seconds = self._relay, self._patience(self._settings.relay.drain_seconds)
         if relay is not None and seconds:
             await relay.drain()
             _LOGGER.info("draining: %d allocations may go on for %d s", relay.allocations, seconds)
             left.append((begun_at + seconds, lambda: relay.allocations))
-        sfu, seconds = self._sfu, self._settings.sfu.drain_seconds
+        sfu, seconds = self._sfu, self._patience(self._settings.sfu.drain_seconds)
         if sfu is not None and seconds:
             sfu.drain()
             if self._signaling is not None:
@@ -261,29 +235,45 @@ class _Installation:
                 await asyncio.wait_for(self._hurry.wait(), _DRAIN_LOOK_SECONDS)
                 return
 
+    def _drain_seconds(self) -> int:
+        """How long the end may take, because those who are there may finish; 0: nobody is waited for."""
+        parts = ((self._relay, self._settings.relay.drain_seconds), (self._sfu, self._settings.sfu.drain_seconds))
+        return max(self._patience(seconds) if part is not None else 0 for part, seconds in parts)
+
+    def _patience(self, configured: int) -> int:
+        """For how many seconds a part drains: as somebody asked, else as the settings say."""
+        return configured if self._patience_asked is None else self._patience_asked
+
     async def _reload_as_asked(self) -> None:
         """Reload, and once more if somebody asked meanwhile: he may have changed the file after it was read."""
         while self._reload_again:
             self._reload_again = False
+            succeeded = False
             try:
-                await self._reload()
+                lines = await self._reload()
+                succeeded = True
             except ConfigError as error:
-                for mistake in error.mistakes:
-                    _LOGGER.error("not reloaded: %s", mistake)  # noqa: TRY400
+                lines = tuple(map(str, error.mistakes))
             except (StateError, ReloadFailed) as error:
-                _LOGGER.error("not reloaded: %s", error)  # noqa: TRY400
-            except Exception:
+                lines = (str(error),)
+            except Exception as error:
                 _LOGGER.exception("not reloaded: a bug")
-            else:
-                self._reloads.labels("success").inc()
+                lines = (f"a bug: {type(error).__name__}; the log says more",)
+            self._last_reload = Outcome(datetime.now(UTC), succeeded, lines)
+            self._reloads.labels("success" if succeeded else "failure").inc()
+            if succeeded:
                 self._reloaded_at.set_to_current_time()
                 continue
-            self._reloads.labels("failure").inc()
+            for line in lines:
+                _LOGGER.error("not reloaded: %s", line)
 
-    async def _reload(self) -> None:
+    async def _reload(self) -> tuple[str, ...]:
         """Read the settings anew and take into use what does not need a restart: all of it, or nothing.
 
         What can fail comes before what changes anything, and files are read aside: packets do not wait for them.
+
+        Returns:
+            A line for each key that differs.
 
         Raises:
             ConfigError: the settings are wrong.
@@ -307,12 +297,75 @@ class _Installation:
         if take_certificate is not None:
             take_certificate()
         self._settings, self._state = settings, state
+        if self._self_allocation is not None:
+            self._self_allocation.configure(settings.relay, state.turn_secret)
         if self._signaling is not None:
             self._signaling.configure(settings.signaling, self._issuer(), self._relay_ports())
         configure_logging(settings.log)
         for change in changes:
             _LOGGER.info("reload: %s", change)
         _LOGGER.info("reloaded: %d keys differ", len(changes))
+        return tuple(map(str, changes))
+
+    # What `redconnect ctl` asks for
+
+    async def _start_ctl(self, stack: AsyncExitStack) -> None:
+        commands = {"status": self._tell_status, "drain": self._drain_as_told, "stop": self._stop_as_told}
+        ctl = CtlServer(self._state.directory, {**commands, "reload": self._reload_as_told})
+        try:
+            await ctl.start()
+        except (CtlTaken, OSError) as error:  # a full or read-only disk must not keep a relay from starting
+            _LOGGER.warning("redconnect ctl does not reach this service: %s", error)
+        else:
+            stack.push_async_callback(ctl.stop)
+
+    async def _tell_status(self, _request: Mapping[str, Any]) -> dict[str, Any]:
+        await self._refresh()
+        certificate: Validity | None = None
+        if self._uses_certificate():
+            with contextlib.suppress(OSError, ValueError):  # /readyz tells what is wrong with it
+                certificate = await asyncio.to_thread(read_validity, self._state.certificate_file)
+        status = describe_status(
+            self._settings,
+            take_snapshot(self._registry),
+            self._crews,
+            since=self._since,
+            draining=self._draining,
+            certificate=certificate,
+            last_reload=self._last_reload,
+            now=datetime.now(UTC),
+        )
+        return {"status": status}
+
+    async def _drain_as_told(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        seconds = request.get("deadline_seconds")
+        if seconds is not None and (type(seconds) is not int or not 0 <= seconds <= MAX_DEADLINE_SECONDS):
+            raise BadRequest(f"deadline_seconds is a whole number from 0 to {MAX_DEADLINE_SECONDS}")
+        if not self._ending.is_set():
+            self._patience_asked = seconds
+            self._end()
+        return await self._tell_status(request)
+
+    async def _stop_as_told(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        self._on_sigint()
+        return await self._tell_status(request)
+
+    async def _reload_as_told(self, _request: Mapping[str, Any]) -> dict[str, Any]:
+        self._on_sighup()
+        assert self._reloading is not None  # noqa: S101  # for the type checker
+        await asyncio.shield(self._reloading)
+        assert self._last_reload is not None  # noqa: S101  # for the type checker
+        return describe_outcome(self._last_reload)
+
+    # What /readyz asks
+
+    def _uses_certificate(self) -> bool:
+        relay = self._settings.relay
+        by_relay = "relay" in self._settings.services and bool(relay.tls_ports or relay.dtls_ports)
+        return by_relay or ("signaling" in self._settings.services and self._settings.signaling.https)
+
+    async def _check_certificate(self) -> Verdict:
+        return await asyncio.to_thread(check_certificate, self._state.certificate_file, datetime.now(UTC))
 
     # Parts
 
@@ -333,7 +386,10 @@ class _Installation:
             await local.start()
             relay = self._relay = local
         stack.push_async_callback(relay.stop)
-        self._checks["relay"] = lambda: relay.ready
+        self._health.add_check("relay", lambda: relay.ready)
+        self._health.add_check("ports", lambda: check_ports(relay.ports_left))
+        own = self._self_allocation = SelfAllocation(self._settings.relay, self._state.turn_secret, relay.worker_of)
+        self._health.add_probe("self_allocation", own.probe)
 
     async def _start_workers(self) -> Relay:
         from config.crew import WorkerFailed
@@ -345,6 +401,7 @@ class _Installation:
         except WorkerFailed as failure:
             raise CannotStart(str(failure)) from failure
         self._refreshes.append(supervisor.refresh)
+        self._crews["relay"] = supervisor
         return supervisor
 
     async def _start_signaling(self, stack: AsyncExitStack) -> None:
@@ -371,15 +428,16 @@ class _Installation:
             await self._start_sfu(stack, signaling)
         try:
             await signaling.start()
-        except FileNotFoundError:
-            raise
+        except FileNotFoundError as error:
+            raise CannotStart(f"the page is not installed: there is no {error.filename}") from error
         except OSError as error:
             reason = os.strerror(error.errno or 0)
             raise CannotStart(f"cannot listen on TCP port {settings.port} for the pages: {reason}") from error
         stack.push_async_callback(signaling.stop)
-        self._checks["signaling"] = lambda: signaling.ready
+        self._health.add_check("signaling", lambda: signaling.ready)
+        self._health.add_probe("database", partial(check_database, store))
         if signaling.on_bus is not None:
-            self._checks["bus"] = lambda: bool(signaling.on_bus)
+            self._health.add_check("bus", lambda: bool(signaling.on_bus))
 
     async def _start_sfu(self, stack: AsyncExitStack, signaling: "SignalingService") -> None:
         """Before the signaling starts, and it stops after it: whoever has entered leaves."""
@@ -396,7 +454,7 @@ class _Installation:
             sfu = self._sfu = local
         stack.push_async_callback(sfu.stop)
         signaling.use_media(sfu.media)
-        self._checks["sfu"] = lambda: sfu.ready
+        self._health.add_check("sfu", lambda: sfu.ready)
 
     async def _start_sfu_workers(self, signaling: "SignalingService") -> Sfu:
         from config.crew import WorkerFailed
@@ -408,6 +466,7 @@ class _Installation:
         except WorkerFailed as failure:
             raise CannotStart(str(failure)) from failure
         self._refreshes.append(workers.refresh)
+        self._crews["sfu"] = workers
         return workers
 
     async def _refresh(self) -> None:

@@ -7,7 +7,7 @@ end says that the other process has ended.
 import asyncio
 import json
 import socket
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 MAX_MESSAGE_BYTES: Final = 4 << 20  # settings with many realms; the metrics of a worker have some 50 KiB
 MAX_BACKLOG_BYTES: Final = 16 << 20  # not read yet; a full SFU worker takes 3 MiB to tell another one when it has died
@@ -18,6 +18,8 @@ Message = dict[str, Any]
 
 class ChannelError(Exception):
     """What came is no message, or what should go is too much."""
+
+    is_for_operator: ClassVar = True  # what it says is about the machine and its settings
 
 
 class Channel:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeVar
 
 import typer
 import yaml
@@ -19,10 +19,11 @@ from typer.exceptions import TyperException
 
 from config import native
 from config.announce import CreatedAppointment, compose_codes, page_url, print_appointment
+from config.command import FAILED, MISUSED, ConfigOption, JsonOption, fail, load_or_exit, tell
+from config.ctl_command import ctl_app
 from config.invitation import Entry, Invitation, compose_invitation
 from config.load import load_settings
 from config.logs import configure_logging
-from config.mistakes import ConfigError
 from config.schema import Settings
 from config.state import State, StateError, open_state
 from config.version import current_version
@@ -38,20 +39,10 @@ if TYPE_CHECKING:
 
 MAX_CREDENTIAL_SECONDS: Final = 604_800
 
-_FAILED: Final = 1
-_MISUSED: Final = 2
 _INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 _ORGANISATION: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _IDENTITY: Final = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        metavar="FILE",
-        help="Settings in YAML. Default: $REDCONNECT_CONFIG, else redconnect.yaml here, else built-in defaults.",
-    ),
-]
 StartOption = Annotated[
     str,
     typer.Option(
@@ -72,7 +63,6 @@ TokenFileOption = Annotated[
     Path | None,
     typer.Option("--token-file", metavar="FILE", help="With --server: the organisation's token, mode 0600."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `create` and `list` print it.")]
 Result = TypeVar("Result")
 
@@ -87,6 +77,7 @@ appointment_app = typer.Typer(help="Appointments and their access codes.", no_ar
 app.add_typer(appointment_app, name="appointment")
 organisation_app = typer.Typer(help="Organisations that make appointments by the API.", no_args_is_help=True)
 app.add_typer(organisation_app, name="organisation")
+app.add_typer(ctl_app, name="ctl")
 
 
 def main() -> None:
@@ -95,7 +86,7 @@ def main() -> None:
         status = app(prog_name="redconnect", standalone_mode=False)
     except TyperException as error:  # an unknown option, a missing value: one line instead of a box
         if message := error.format_message():  # empty when the help was printed instead
-            _tell(f"{message.rstrip('.')}; see redconnect --help")
+            tell(f"{message.rstrip('.')}; see redconnect --help")
         status = error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         status = _INTERRUPTED
@@ -118,9 +109,9 @@ def serve(
     demo: Annotated[bool, typer.Option("--demo", help="Create an appointment for now and print its links.")] = False,
 ) -> None:
     """Run the service until SIGTERM or Ctrl+C."""
-    settings = _load(config)
+    settings = load_or_exit(config)
     if demo and "signaling" not in settings.services:
-        _fail("--demo needs `signaling` among the services", _MISUSED)
+        fail("--demo needs `signaling` among the services", MISUSED)
     configure_logging(settings.log)
     state = _open(settings)
     from config.assembly import run_service  # the other commands need neither sockets nor uvloop
@@ -135,12 +126,28 @@ def check_config(
     show: Annotated[bool, typer.Option("--show", help="Print the effective settings, secrets masked.")] = False,
 ) -> None:
     """Check the settings: print `ok`, or one line per mistake and exit with status 2."""
-    settings = _load(config)
+    settings = load_or_exit(config)
     if show:
         values = settings.model_dump(mode="json")
         typer.echo(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None), nl=False)
     else:
         typer.echo("ok")
+
+
+@app.command()
+def doctor(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+    """Check this machine and these settings, tell the mend of each finding; status 1: warnings, 3: faults."""
+    from config.doctor.diagnosis import diagnose  # the other commands need none of its parts
+    from config.doctor.findings import exit_status
+    from config.doctor.report import as_json as report_as_json
+    from config.doctor.report import print_report
+
+    findings = diagnose(load_or_exit(config))
+    if as_json:
+        typer.echo(report_as_json(findings))
+    else:
+        print_report(Console(highlight=False), findings)
+    raise typer.Exit(exit_status(findings))
 
 
 @app.command()
@@ -158,8 +165,8 @@ def credential(
 ) -> None:
     """Issue a time-limited TURN credential."""
     if identity is not None and not _IDENTITY.fullmatch(identity):
-        _fail("--id takes at most 64 letters, digits and . _ @ -", _MISUSED)
-    settings = _load(config)
+        fail("--id takes at most 64 letters, digits and . _ @ -", MISUSED)
+    settings = load_or_exit(config)
     state = _open(settings)
     lifetime = ttl_seconds or settings.signaling.ice.credential_lifetime_seconds
     expires_at = int(time.time()) + lifetime
@@ -190,7 +197,7 @@ def draw_token(
 ) -> None:
     """Draw a token for the API; print it, once, and the settings that make it valid."""
     if not _ORGANISATION.fullmatch(name):
-        _fail("NAME takes 1 to 64 letters, digits and . _ -", _MISUSED)
+        fail("NAME takes 1 to 64 letters, digits and . _ -", MISUSED)
     token = secrets.token_urlsafe(TOKEN_ENTROPY_BYTES)
     typer.echo(f"token  {token}\n")
     typer.echo("Keep it in a file with mode 0600: it is not stored here and cannot be shown again. In the settings:\n")
@@ -227,9 +234,9 @@ def create(  # noqa: PLR0913 - the options of one command
     for name in names:
         _check_name("--name-participant", name)
     if len(names) > participants:
-        _fail("--name-participant is given more often than there are participants; see --participants", _MISUSED)
+        fail("--name-participant is given more often than there are participants; see --participants", MISUSED)
     if participants > 1 and not plus:
-        _fail("--participants above 1 needs --plus", _MISUSED)
+        fail("--participants above 1 needs --plus", MISUSED)
     desk = _open_desk(config, server, token_file)
     instant = _read_start(start, desk.settings)
     view = _run(desk.book, desk.book.create(instant, Tier.PLUS if plus else Tier.BASIS, participants))
@@ -309,17 +316,17 @@ def _open_desk(config: Path | None, server: str | None, token_file: Path | None)
 
     if server is None:
         if token_file is not None:
-            _fail("--token-file needs --server", _MISUSED)
-        settings = _load(config)
+            fail("--token-file needs --server", MISUSED)
+        settings = load_or_exit(config)
         state = _open(settings)
         store = AppointmentStore(state.database_url, state.locator_key)
         return _Desk(LocalBook(store, settings), page_url(settings), settings)
     if token_file is None or config is not None:
-        _fail("--server needs --token-file, and takes no --config", _MISUSED)
+        fail("--server needs --token-file, and takes no --config", MISUSED)
     try:
         return _Desk(RemoteBook(server, read_token(token_file)), server.rstrip("/"), None)
     except BookError as error:
-        _fail(str(error), _MISUSED)
+        fail(str(error), MISUSED)
 
 
 def _run(book: "AppointmentBook", action: Coroutine[None, None, Result]) -> Result:
@@ -334,7 +341,7 @@ def _run(book: "AppointmentBook", action: Coroutine[None, None, Result]) -> Resu
     try:
         return asyncio.run(run())
     except BookError as error:
-        _fail(str(error), _FAILED)
+        fail(str(error), FAILED)
 
 
 def _line(view: "AppointmentView") -> str:
@@ -346,18 +353,18 @@ def _read_start(text: str, settings: Settings | None) -> datetime:
     try:
         start = parse_start(text, now)
     except StartError as error:
-        _fail(f"--start: {error}", _MISUSED)
+        fail(f"--start: {error}", MISUSED)
     if settings is None:
         return start  # the server knows when its codes end
     ends_at = settings.signaling.window(start).closes_at
     if ends_at <= now:
-        _fail(f"--start: the codes would have ended at {_instant(ends_at)}; choose a later time", _MISUSED)
+        fail(f"--start: the codes would have ended at {_instant(ends_at)}; choose a later time", MISUSED)
     return start
 
 
 def _check_name(option: str, name: str) -> None:
     if len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
-        _fail(f"{option} takes at most {MAX_NAME_CHARACTERS} printable characters", _MISUSED)
+        fail(f"{option} takes at most {MAX_NAME_CHARACTERS} printable characters", MISUSED)
 
 
 class _Invited(NamedTuple):
@@ -412,29 +419,11 @@ def _instant(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _load(config: Path | None) -> Settings:
-    try:
-        return load_settings(config, os.environ)
-    except ConfigError as error:
-        for mistake in error.mistakes:
-            typer.echo(str(mistake), err=True)
-        raise typer.Exit(_MISUSED) from error
-
-
 def _open(settings: Settings) -> State:
     try:
         return open_state(settings, datetime.now(UTC))
     except StateError as error:
-        _fail(str(error), _FAILED)
-
-
-def _fail(message: str, status: int) -> NoReturn:
-    _tell(message)
-    raise typer.Exit(status)
-
-
-def _tell(message: str) -> None:
-    typer.echo(f"redconnect: {message}", err=True)
+        fail(str(error), FAILED)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -22,6 +22,8 @@ _LOGGER: Final = logging.getLogger(__name__)
 
 class WorkerFailed(Exception):
     """A worker cannot do its work; the message says why."""
+
+    is_for_operator: ClassVar = True  # what it says is about the machine and its settings
 
 
 class Patience(NamedTuple):
@@ -85,6 +87,11 @@ class Crew(ABC, Generic[P]):
     def ready(self) -> bool:
         """Whether every worker welcomes new clients."""
         return not self._is_draining and bool(self._places) and all(place.is_ready for place in self._places)
+
+    @property
+    def places(self) -> Sequence[P]:
+        """Every place, by its number."""
+        return self._places
 
     @property
     def pids(self) -> list[int]:

@@ -1,14 +1,18 @@
 """Logs: one line per event on standard error, for people or as JSON, bounded, and without anybody's address."""
 
+import contextlib
 import ipaddress
 import json
 import logging
 import re
 import sys
-import traceback
+import time
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Final, TextIO
+from typing import Final, NamedTuple, TextIO
 
+from config.crash import describe_error, name_error, take_warnings
+from config.log_volume import LogVolume, Suppressed
 from config.schema import LogSettings
 
 MAX_MESSAGE_CHARACTERS: Final = 2048
@@ -44,12 +48,15 @@ def configure_logging(settings: LogSettings, stream: TextIO | None = None, proce
         process: stands in every line, if several processes write to the same stream.
     """
     out = sys.stderr if stream is None else stream
-    handler = logging.StreamHandler(out)
+    handler = BoundedHandler(out)
     formatter = (
         JsonFormatter(process) if settings.format == "json" else ConsoleFormatter(process, coloured=out.isatty())
     )
     handler.setFormatter(formatter)
     root = logging.getLogger()
+    for before in root.handlers:
+        if isinstance(before, BoundedHandler):
+            before.tell_suppressed()
     root.handlers = [handler]
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     root.setLevel(level)
@@ -62,7 +69,7 @@ def configure_logging(settings: LogSettings, stream: TextIO | None = None, proce
     access = logging.getLogger("aiohttp.access")
     access.propagate = False
     access.handlers = [logging.NullHandler()]
-    logging.captureWarnings(capture=True)
+    take_warnings()
 
 
 def redact_address(ip: str | bytes) -> str:
@@ -88,6 +95,55 @@ def redact_address(ip: str | bytes) -> str:
 def redact_text(text: str) -> str:
     """The text with every address in it redacted: a net under what libraries log by themselves."""
     return _ADDRESS.sub(_redact_match, text)
+
+
+class Kind(NamedTuple):
+    """Lines that say the same thing, and are counted together."""
+
+    logger: str
+    level: int
+    text: str  # before anything is put into it
+    error: str  # kind of the exception that it tells, if any
+
+
+class BoundedHandler(logging.StreamHandler[TextIO]):
+    """Writes so many lines of a kind; of the others it tells how many there were, before the next one or later."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        """Write to a stream; `clock` gives monotonic seconds."""
+        super().__init__(stream)
+        self._clock = clock
+        self._volume: LogVolume[Kind] = LogVolume(clock())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, unless there were too many of its kind."""
+        is_admitted = self._volume.admits(_kind_of(record), self._clock())
+        self._tell(self._volume.poll_suppressed())
+        if is_admitted:
+            super().emit(record)
+
+    def tell_suppressed(self) -> None:
+        """Tell at once what was left out."""
+        self._tell(self._volume.finish())
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the library's name
+        """Say no more than where it was that a line could not be written: the library would show all that is in it."""
+        error = sys.exc_info()[1]
+        kind = "unknown" if error is None else name_error(error)
+        with contextlib.suppress(OSError, ValueError):  # the stream itself is lost: there is nowhere to tell it
+            self.stream.write(f"a line of {record.name} could not be logged: {kind}{self.terminator}")
+            self.flush()
+
+    def close(self) -> None:
+        """Tell what was left out, at the end of the process; the stream stays open."""
+        self.tell_suppressed()
+        super().close()
+
+    def _tell(self, suppressed: Iterable[Suppressed[Kind]]) -> None:
+        for kind, lines in suppressed:
+            fields = {"name": kind.logger, "levelno": kind.level, "levelname": logging.getLevelName(kind.level)}
+            text = {"msg": "%d more suppressed: %s", "args": (lines, kind.text)}
+            super().emit(logging.makeLogRecord({**fields, **text}))
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -136,19 +192,36 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(fields)
 
 
+def _kind_of(record: logging.LogRecord) -> Kind:
+    text = record.msg if isinstance(record.msg, str) else type(record.msg).__qualname__
+    error = record.exc_info[0] if record.exc_info else None
+    return Kind(record.name, record.levelno, text[:MAX_MESSAGE_CHARACTERS], "" if error is None else error.__qualname__)
+
+
 def _message_of(record: logging.LogRecord) -> str:
-    message = record.getMessage()
+    message = str(_harmless(record.msg))
+    if record.args:
+        args = record.args
+        if isinstance(args, tuple):
+            message %= tuple(map(_harmless, args))
+        else:
+            message %= {name: _harmless(value) for name, value in args.items()}
     if len(message) > MAX_MESSAGE_CHARACTERS:
         cut = len(message) - MAX_MESSAGE_CHARACTERS
         message = f"{message[:MAX_MESSAGE_CHARACTERS]}… ({cut} characters cut)"
     return _one_line(redact_text(message))
 
 
+def _harmless(value: object) -> object:
+    """What may be put into a line: of an error no more than `config.crash` allows."""
+    return name_error(value) if isinstance(value, BaseException) else value
+
+
 def _exception_of(record: logging.LogRecord) -> str:
-    """The traceback: lines of code and the error, but no variables, in which secrets could be."""
+    """The traceback: lines of code and kinds of errors."""
     parts = []
     if record.exc_info and record.exc_info[1] is not None:
-        parts.append("".join(traceback.format_exception(*record.exc_info)).rstrip())
+        parts.append(describe_error(record.exc_info[1]))
     if record.stack_info:
         parts.append(record.stack_info)
     text = "\n".join(parts)

@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -52,6 +52,8 @@ class Mistake:
 
 class ConfigError(Exception):
     """The settings cannot be used; holds every mistake that was found."""
+
+    is_for_operator: ClassVar = True  # what it says is about the machine and its settings
 
     def __init__(self, mistakes: Sequence[Mistake]) -> None:
         super().__init__("\n".join(map(str, mistakes)))

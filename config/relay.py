@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry
 
 from config.certificates import CertificateCollector
 from config.reload import ReloadFailed
-from config.schema import TURN_SECRET_NAME, Settings
+from config.schema import SELF_TEST_SECRET_NAME, TURN_SECRET_NAME, Settings
+from config.self_allocation import self_test_secret
 from config.sfu_addresses import reachable_services
 from config.state import State
 from config.tls import ReloadingContext
@@ -85,6 +86,15 @@ class LocalRelay:
         """Live allocations."""
         return self._service.allocations
 
+    @property
+    def ports_left(self) -> int:
+        """Relayed ports that may still be taken, of the family that has the fewest."""
+        return min(ports.limit - ports.taken for ports in self._service.ports.values())
+
+    def worker_of(self, port: int) -> int:  # noqa: ARG002  # there is one process only
+        """Which process relays at a port: this one."""
+        return 0
+
     async def start(self) -> None:
         """Listen.
 
@@ -140,7 +150,8 @@ def _keys(settings: Settings, state: State) -> Keys:
     nonce_keys = [
         hmac.digest(secret, b"redconnect nonce key", hashlib.sha256) for secret in (state.turn_secret, *named)
     ]
-    return Keys({TURN_SECRET_NAME: state.turn_secret}, nonce_keys)
+    secrets = {TURN_SECRET_NAME: state.turn_secret, SELF_TEST_SECRET_NAME: self_test_secret(state.turn_secret)}
+    return Keys(secrets, nonce_keys, unlogged=frozenset({SELF_TEST_SECRET_NAME}))
 
 
 def _dtls(certificate_file: Path, key_file: Path) -> "SSL.Context":

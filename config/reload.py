@@ -1,7 +1,8 @@
 """What SIGHUP changes: the settings anew, what differs, and what has to wait for a restart."""
 
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple, TypeVar
+from datetime import datetime
+from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel, SecretStr
 
@@ -60,6 +61,8 @@ _NEEDS_RESTART: Final[frozenset[Key]] = frozenset(
 class ReloadFailed(Exception):
     """A part cannot take other settings into use, and goes on with the old ones; the message says why."""
 
+    is_for_operator: ClassVar = True  # what it says is about the machine and its settings
+
 
 class Difference(NamedTuple):
     """One key whose value is another one."""
@@ -70,6 +73,14 @@ class Difference(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.key}: {self.change}" + (" (after a restart)" if self.needs_restart else "")
+
+
+class Outcome(NamedTuple):
+    """What came of a reload: what differs now, or each mistake that kept it from being one."""
+
+    at: datetime  # aware
+    succeeded: bool
+    lines: tuple[str, ...]  # one for each difference, or each mistake
 
 
 def differences(old: Settings, new: Settings) -> list[Difference]:

@@ -16,7 +16,9 @@ from stun.credentials import MIN_SECRET_BYTES
 
 Service = Literal["relay", "signaling", "sfu"]
 
-TURN_SECRET_NAME: Final = "turn_secret"  # noqa: S105  # what it is called among the named secrets, and in metrics
+# What the secrets of the service itself are called among the named ones, and in metrics.
+TURN_SECRET_NAME: Final = "turn_secret"  # noqa: S105
+SELF_TEST_SECRET_NAME: Final = "self_test"  # noqa: S105
 CONTRADICTION: Final = "contradiction"  # the error type of keys that are right one by one, but not together
 _DATABASE_SCHEMES: Final = ("sqlite+aiosqlite://", "postgresql+asyncpg://")
 
@@ -77,8 +79,8 @@ DatabaseUrl = Annotated[SecretStr, AfterValidator(_is_known_database)]
 class AdminSettings(BaseModel, frozen=True, extra="forbid"):
     """Health and metrics for the operator; never on a public address by default."""
 
-    address: IpAddressText = Field("127.0.0.1", description="IP address of /healthz, /readyz and /metrics")
-    port: int = Field(9641, ge=1, le=65535, description="TCP port of /healthz, /readyz and /metrics")
+    address: IpAddressText = Field("127.0.0.1", description="IP address of /livez, /readyz and /metrics")
+    port: int = Field(9641, ge=1, le=65535, description="TCP port of /livez, /readyz and /metrics")
 
 
 class LogSettings(BaseModel, frozen=True, extra="forbid"):
@@ -187,9 +189,10 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
                 yield Contradiction("sfu.udp_port", reason, "choose different ports")
 
     def _repeated_secret_names(self) -> Iterator[Contradiction]:
-        if TURN_SECRET_NAME in self.relay.secrets:
-            reason = f"names a secret {TURN_SECRET_NAME!r}, as secrets.turn_secret is called"
-            yield Contradiction("relay.secrets", reason, "choose another name")
+        for name in (TURN_SECRET_NAME, SELF_TEST_SECRET_NAME):
+            if name in self.relay.secrets:
+                reason = f"names a secret {name!r}, as one of the service itself is called"
+                yield Contradiction("relay.secrets", reason, "choose another name")
 
     def _colliding_tcp_ports(self) -> Iterator[Contradiction]:
         for first, second in combinations(self._tcp_listeners(), 2):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import ifaddr
 
@@ -24,6 +24,8 @@ _OPEN_TO_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 class StateError(Exception):
     """The state on disk cannot be used; the message says in one line what to do."""
+
+    is_for_operator: ClassVar = True  # what it says is about the machine and its settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,19 @@ class Supervisor(Crew[_Place]):
             self._shared.close()
             self._shared = None
 
+    @property
+    def ports_left(self) -> int:
+        """Relayed ports that may still be taken, of the family that has the fewest."""
+        return 0 if self._shared is None else self._shared.count_left()
+
+    def worker_of(self, port: int) -> int:
+        """The worker that gives this relayed port to clients.
+
+        Raises:
+            LookupError: it is none of ours.
+        """
+        return self._ledger.geometry.worker_of(port)
+
     def is_relayed(self, family: int, port: int) -> bool:
         """Whether a worker relays at this port; for those parts of this process that judge peers."""
         return self._shared is not None and self._shared.is_relayed_by_another(-1, family, port)

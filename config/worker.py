@@ -3,7 +3,9 @@
 `python -m config KIND NUMBER DESCRIPTOR`: which kind of worker, which one, and where its end of the channel is.
 """
 
+import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
@@ -16,9 +18,12 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from config.channel import Channel, ChannelError, Message
+from config.crash import install_hooks, on_loop_failure
 from config.garbage import spare_the_collector
+from config.logs import configure_logging
 from config.loop_lag import LoopLag
 from config.metrics_sum import encode_snapshot, take_snapshot
+from config.schema import LogSettings
 
 _STOP_SECONDS: Final = 4  # then the kernel ends a worker that cannot end by itself
 _FAILED: Final = 1
@@ -88,6 +93,8 @@ def serve(make: Callable[[int, Channel], Worker], number: int, descriptor: int) 
     # worker may have to drain first. Without the supervisor the channel ends, and the worker with it.
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
+    install_hooks()
+    configure_logging(LogSettings(), process=f"process {os.getpid()}")  # until it is told how
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
         uvloop.run(_run(make, number, descriptor))
@@ -97,5 +104,6 @@ def serve(make: Callable[[int, Channel], Worker], number: int, descriptor: int) 
 
 
 async def _run(make: Callable[[int, Channel], Worker], number: int, descriptor: int) -> None:
+    asyncio.get_running_loop().set_exception_handler(on_loop_failure)
     channel = await Channel.open(socket.socket(fileno=descriptor))
     await make(number, channel).run()

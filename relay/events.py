@@ -65,6 +65,7 @@ class AllocationDeleted(NamedTuple):
     ending: Ending
     seconds: float
     traffic: Traffic
+    secret: str = ""  # as AllocationCreated had it, unless the client has changed its credential since
 
 
 class HalfDeleted(NamedTuple):

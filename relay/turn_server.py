@@ -643,9 +643,9 @@ class TurnServer:
             self._mobility.forget(allocation.serial)
         families = tuple(allocation.relays)
         traffic = allocation.traffic.plus(self._allocator.release(allocation))
-        self._observe(
-            AllocationDeleted(allocation.path.transport, families, ending, now - allocation.created_at, traffic)
-        )
+        secret = "" if allocation.identity is None else allocation.identity.secret
+        seconds = now - allocation.created_at
+        self._observe(AllocationDeleted(allocation.path.transport, families, ending, seconds, traffic, secret))
 
     def _respond(self, data: bytes, path: FiveTuple) -> None:
         self._outbox.append((data, path))

@@ -3,7 +3,7 @@
 import asyncio
 import ipaddress
 import os
-from typing import Final
+from typing import ClassVar, Final
 
 from stun.address import TransportAddress
 from stun.attributes import XOR_MAPPED_ADDRESS
@@ -18,6 +18,8 @@ _TRANSACTION_ID_BYTES: Final = 12
 
 class ExternalAddressError(OSError):
     """The advertised address cannot be right, or nobody told it; the message says in one line what to do."""
+
+    is_for_operator: ClassVar = True  # what it says is about the machine and its settings
 
 
 async def ask_external_address(own: bytes, server: TransportAddress) -> bytes:

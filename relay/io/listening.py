@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from relay.five_tuple import Transport
 from relay.io.addresses import listen_addresses
@@ -20,6 +20,8 @@ _log = logging.getLogger(__name__)
 
 class BindError(OSError):
     """A port could not be bound; the message names it and says why."""
+
+    is_for_operator: ClassVar = True  # what it says is about the machine and its settings
 
 
 class BoundSocket(NamedTuple):

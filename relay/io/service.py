@@ -65,6 +65,7 @@ class Keys(NamedTuple):
 
     secrets: Mapping[str, bytes]  # of time-limited credentials in the general realm, by name; at least 32 bytes each
     nonce_keys: Sequence[bytes]  # the first one signs, all of them verify
+    unlogged: frozenset[str] = frozenset()  # names of secrets whose allocations are no line in the log
 
 
 class Certificates(NamedTuple):
@@ -437,7 +438,7 @@ class RelayService:
             wake_by = server.poll_timeout() or math.inf
         while (event := server.poll_event()) is not None:
             self._counts.observe(event, self._received_at)
-            if isinstance(event, _LOGGED) and _log.isEnabledFor(logging.INFO):
+            if isinstance(event, _LOGGED) and event.secret not in self._keys.unlogged:
                 _log_event(event)
         if wake_by < self._alarm_at:
             self._sleep_until(wake_by)

@@ -62,6 +62,18 @@ class Geometry(NamedTuple):
 
         return begin(worker), begin(worker + 1)
 
+    def worker_of(self, port: int) -> int:
+        """The worker in whose part a port lies.
+
+        Raises:
+            LookupError: it is no relayed port.
+        """
+        for worker in range(self.workers):
+            begin, end = self.part(worker)
+            if begin <= port - self.first < end:
+                return worker
+        raise LookupError(f"port {port} is not relayed")
+
 
 class SharedLedger:
     """The shared memory and its lock. `ledger` is what a worker counts in."""
@@ -144,6 +156,14 @@ class SharedLedger:
         """Ports of a family that no worker holds."""
         begin = self.port_offset(family, 0)
         return self.memory[begin : begin + self.ports_size].count(FREE)
+
+    def count_left(self) -> int:
+        """Ports that may still be taken, of the family that has the fewest; without the lock, so an estimate."""
+        parts = [self.geometry.part(worker) for worker in range(self.geometry.workers)]
+        limit = sum(share_of(end - begin, self.geometry.share_percent) for begin, end in parts)
+        rows = range(len(self.geometry.families))
+        width = self.geometry.workers
+        return limit - max(sum(self.held[row * width : (row + 1) * width]) for row in rows)
 
     def clear_worker(self, worker: int) -> None:
         """Take back everything that a worker which has ended held.

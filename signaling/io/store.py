@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -68,6 +68,8 @@ _ORGANISATION_PREFIX = b"organisation\0"  # no locator begins like this, so no t
 
 class StoreError(Exception):
     """The database did not do what it was asked to."""
+
+    is_for_operator: ClassVar = True  # what it says is about the machine and its settings
 
 
 class UnknownAppointment(Exception):
@@ -164,6 +166,26 @@ class AppointmentStore:
                     await self._bring_up_to_date()
             else:
                 await self._bring_up_to_date()
+
+    async def is_current(self) -> bool:
+        """Whether the tables have today's shape; changes nothing.
+
+        Raises:
+            StoreError: the database cannot be reached.
+        """
+        with _failures_as("the appointment store cannot be opened"):
+            async with self._engine.connect() as connection:
+                return await connection.run_sync(is_current)
+
+    async def ping(self) -> None:
+        """See whether the database answers.
+
+        Raises:
+            StoreError: it does not.
+        """
+        with _failures_as("the database does not answer"):
+            async with self._engine.connect() as connection:
+                await connection.execute(select(1))
 
     async def create(
         self,

@@ -34,6 +34,7 @@ class SlowRelay:
 
     ready = True
     allocations = 0
+    ports_left = 1
 
     def __init__(self) -> None:
         self.reloads: list[str] = []
@@ -48,6 +49,9 @@ class SlowRelay:
         await self.may_go_on.wait()
         if self.failure is not None:
             raise self.failure
+
+    def worker_of(self, port: int) -> int:
+        return port * 0
 
     async def drain(self) -> None: ...
 

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.log_volume import LINES_AT_ONCE
 from config.logs import (
     MAX_EXCEPTION_CHARACTERS,
     MAX_MESSAGE_CHARACTERS,
+    BoundedHandler,
     configure_logging,
     redact_address,
     redact_text,
@@ -112,7 +114,7 @@ def test_an_exception_is_one_field_and_redacted() -> None:
     (entry,) = objects(stream)
     assert entry["message"] == "it broke"
     assert entry["exception"].startswith("Traceback")
-    assert entry["exception"].endswith("RuntimeError: lost 198.51.100.0/24")
+    assert entry["exception"].endswith("\nRuntimeError")
 
 
 def test_long_values_are_cut() -> None:
@@ -147,7 +149,7 @@ def test_a_traceback_on_the_console_is_indented() -> None:
         fail("broken")
     except RuntimeError:
         logger.exception("it broke")
-    assert stream.getvalue().splitlines()[-1] == "    RuntimeError: broken"
+    assert stream.getvalue().splitlines()[-1] == "    RuntimeError"
 
 
 def test_levels_below_the_configured_one_are_silent() -> None:
@@ -188,3 +190,34 @@ def test_a_line_names_its_process_if_there_are_several(form: Literal["console", 
         assert objects(stream)[0]["process"] == "worker 3"
     else:
         assert stream.getvalue().endswith("info     worker 3 relay: relay ready\n")
+
+
+@pytest.fixture
+def bounded() -> Iterator[tuple[logging.Logger, BoundedHandler, io.StringIO]]:
+    """A logger whose handler has a clock that stands still."""
+    stream = io.StringIO()
+    handler = BoundedHandler(stream, clock=lambda: 0.0)
+    logger = logging.Logger("relay")  # noqa: LOG001  # one that nothing else configures
+    logger.addHandler(handler)
+    yield logger, handler, stream
+    handler.close()
+
+
+def test_a_flood_is_cut_off_and_counted(bounded: tuple[logging.Logger, BoundedHandler, io.StringIO]) -> None:
+    logger, handler, stream = bounded
+    for number in range(LINES_AT_ONCE + 50):
+        logger.warning("a stranger knocks: %d", number)
+    logger.warning("something else")
+    handler.tell_suppressed()
+    lines = stream.getvalue().splitlines()
+    assert lines[LINES_AT_ONCE:] == ["something else", "50 more suppressed: a stranger knocks: %d"]
+
+
+def test_errors_of_two_kinds_with_the_same_text_are_counted_apart(
+    bounded: tuple[logging.Logger, BoundedHandler, io.StringIO],
+) -> None:
+    logger, _, stream = bounded
+    for _ in range(2 * LINES_AT_ONCE):
+        logger.error("it broke", exc_info=ValueError())
+    logger.error("it broke", exc_info=KeyError())
+    assert stream.getvalue().endswith("KeyError\n")

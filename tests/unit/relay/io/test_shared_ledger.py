@@ -492,3 +492,22 @@ def test_nothing_leaks_from_workers_that_are_killed_at_any_moment() -> None:
     for descriptor in (descriptor for pipe in pipes for descriptor in pipe):
         os.close(descriptor)
     shared.close()
+
+
+def test_every_port_belongs_to_one_worker_and_others_to_none() -> None:
+    geometry = Geometry(3, 50_001, 50_100, 80, (1,))
+    owners = [geometry.worker_of(port) for port in range(50_001, 50_101)]
+    assert owners == sorted(owners) and set(owners) == {0, 1, 2}
+    for port in (50_000, 50_101):
+        with pytest.raises(LookupError):
+            geometry.worker_of(port)
+
+
+def test_what_is_left_is_the_share_less_what_the_fullest_family_holds() -> None:
+    with contextlib.closing(SharedLedger.create(Geometry(2, 50_000, 50_099, 80, (1, 2)))) as shared:
+        assert shared.count_left() == 80
+        ports = shared.ledger(1, os.urandom).ports
+        for _ in range(3):
+            ports[2].take()
+        ports[1].take()
+        assert shared.count_left() == 77
