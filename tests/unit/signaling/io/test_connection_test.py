@@ -86,8 +86,8 @@ async def test_an_address_that_asks_too_often_is_told_when_to_come_again(
 async def test_all_together_are_held_up_too(
     store: AppointmentStore, web_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("signaling.io.connection_test.peer_key", lambda _address: bytes(next(keys)))
     keys = iter(range(1, ALL_TESTS_PER_MINUTE + 2))
+    monkeypatch.setattr("signaling.io.connection_test.peer_key", lambda _address: bytes(next(keys)))
     async with Bench(store, web_root) as bench:
         for _ in range(ALL_TESTS_PER_MINUTE):
             assert (await begin(bench)).status == 200
