@@ -6,6 +6,7 @@ import pytest
 
 from relay import trial
 from relay.datapath import Limits
+from relay.events import RequestRefused
 from relay.five_tuple import FiveTuple, Transport
 from relay.peer_policy import PeerPolicy
 from relay.realm import NO_LIMIT, Realm
@@ -65,7 +66,7 @@ def harness() -> RelayHarness:
 
 
 def causes(harness: RelayHarness) -> list[str]:
-    return [event.cause for event in harness.events if hasattr(event, "cause")]
+    return [event.cause for event in harness.events if isinstance(event, RequestRefused)]
 
 
 def own_machine(harness: RelayHarness, *own: str) -> None:
