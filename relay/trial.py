@@ -14,7 +14,7 @@ from stun.address import TransportAddress
 from stun.trial import Network, read_trial, trial_network
 
 ALLOCATION_SECONDS: Final = 60  # how long one allocation of a test may live, whatever is refreshed
-ALLOCATIONS_PER_ADDRESS: Final = 4  # at once, whatever credentials they come with
+ALLOCATIONS_PER_ADDRESS: Final = 8  # at once: two connections of a device with two networks, each with IPv4 and IPv6
 MAX_ALLOCATIONS: Final = 256  # at once, of all tests of a realm
 _PORTS_PER_ALLOCATION: Final = 10  # of all relayed ports, tests get one in so many: the others are for consultations
 BYTES_PER_SECOND: Final = 625_000  # of payload in each direction: 5 Mbit/s, more than a picture needs
