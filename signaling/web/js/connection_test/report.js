@@ -4,7 +4,7 @@
 
 import { text } from "../texts.js";
 import { PASTES, rulesOf } from "./firewall.js";
-import { bandwidthWords, closedTargets, lossWords, msWords, rowWords, ruleWords, transportWords } from "./test_words.js";
+import { bandwidthWords, closedTargets, lossWords, msWords, rangeWords, rowWords, ruleWords, transportWords } from "./test_words.js";
 import { verdictOf } from "./verdict.js";
 
 /**
@@ -31,9 +31,8 @@ export function reportOf(view, { at, page, browser }) {
     const { target } = row;
     return [target.host, transportWords(target.transport), String(target.port), rowWords(row), row.ms === null ? "–" : msWords(row.ms)];
   });
+  if (test !== null && test.relay_port_min !== null) cells.push([test.relay_host, "UDP", rangeWords(test), text("row_unneeded"), "–"]);
   lines.push(...aligned([head, ...cells]));
-  const range = rangeLine(test);
-  if (range !== "") lines.push("", range);
   if (loop.figures !== null) {
     lines.push(
       "",
@@ -49,15 +48,6 @@ export function reportOf(view, { at, page, browser }) {
     for (const [name, paste] of Object.entries(PASTES)) lines.push("", `${name}:`, paste(rules));
   }
   return `${lines.join("\n")}\n`;
-}
-
-/**
- * @param {import("./test_machine.js").Test | null} test
- * @returns {string} what is said of the relay's range; empty if there is none
- */
-export function rangeLine(test) {
-  if (test === null || test.relay_port_min === null || test.relay_port_max === null) return "";
-  return text("range_unneeded", { first: test.relay_port_min, last: test.relay_port_max });
 }
 
 /**

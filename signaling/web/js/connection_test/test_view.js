@@ -5,8 +5,7 @@
 import { byId, showIcon } from "../elements.js";
 import { text } from "../texts.js";
 import { PASTES, rulesOf } from "./firewall.js";
-import { rangeLine } from "./report.js";
-import { bandwidthWords, closedTargets, lossWords, msWords, rowRule, rowWords, ruleWords, transportWords } from "./test_words.js";
+import { bandwidthWords, closedTargets, lossWords, msWords, rangeWords, rowRule, rowWords, ruleWords, transportWords } from "./test_words.js";
 import { verdictOf } from "./verdict.js";
 
 /** @typedef {ReturnType<import("./test_machine.js").TestMachine["view"]>} View */
@@ -48,8 +47,7 @@ export class TestView {
     byId("test-problem").hidden = problem === null;
     byId("test-problem-words").textContent = problem === null ? "" : text(`problem_${problem.code}`, { seconds: problem.seconds });
     byId("test-result").hidden = rows.length === 0;
-    byId("test-rows").replaceChildren(...rows.map((row) => this.#row(row)));
-    byId("test-range").textContent = rangeLine(view.test);
+    byId("test-rows").replaceChildren(...rows.map((row) => this.#row(row)), ...this.#rangeRow(view));
     this.#renderLoop(view);
     this.#renderVerdict(view);
     this.#renderRules(view);
@@ -90,6 +88,24 @@ export class TestView {
     mark.toggleAttribute("hidden", icon === "");
     if (icon !== "") showIcon(line, icon);
     return line;
+  }
+
+  /**
+   * @param {View} view
+   * @returns {HTMLTableRowElement[]} what is said of the ports of relayed addresses, which no browser sends to
+   */
+  #rangeRow({ test }) {
+    if (test === null || test.relay_port_min === null) return [];
+    const line = /** @type {HTMLTableRowElement} */ (fromTemplate("test-row"));
+    line.dataset.state = "unneeded";
+    part(line, "server").textContent = test.relay_host;
+    cell(line, "protocol", "column_protocol", "UDP");
+    cell(line, "port", "column_port", rangeWords(test));
+    part(line, "result-cell").dataset.label = text("column_result");
+    part(line, "rule").textContent = text("row_unneeded");
+    cell(line, "time", "column_time", "–");
+    /** @type {SVGElement} */ (line.querySelector(".icon")).setAttribute("hidden", "");
+    return [line];
   }
 
   /** @param {View} view */

@@ -57,6 +57,11 @@ export function closedTargets({ rows }) {
   return rows.filter(({ state }) => state === "closed").map(({ target }) => target);
 }
 
+/** @param {import("./test_machine.js").Test} test */
+export function rangeWords({ relay_port_min: first, relay_port_max: last }) {
+  return `${first} – ${last}`;
+}
+
 /** @param {Row} row */
 export function rowRule({ target }) {
   return ruleWords({ host: target.host, protocol: protocolOf(target.transport), ports: [target.port] });

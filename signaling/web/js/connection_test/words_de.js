@@ -54,13 +54,12 @@ export const WORDS = {
   row_open: "offen",
   row_closed: "gesperrt",
   row_untested: "nicht geprüft",
+  row_unneeded: "nicht geprüft: Browser brauchen diesen Bereich nicht, „redconnect check“ prüft ihn",
   reason_silent: "keine Antwort in 6 Sekunden",
   reason_refused: "abgewiesen",
   reason_unknown_name: "Name nicht gefunden",
   reason_elsewhere: "erreicht, aber über eine andere Adresse als diese Seite",
   reason_busy: "erreicht, aber der Server hat gerade keinen Platz",
-  range_unneeded:
-    "Der UDP-Portbereich {first} - {last} ist nicht geprüft: Browser brauchen ihn für den Vermittlungsserver nicht. Ihn prüft „redconnect check“.",
 
   loop_heading: "Fünf Sekunden über den Vermittlungsserver",
   loop_loss: "Paketverlust",

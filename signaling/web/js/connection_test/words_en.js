@@ -54,13 +54,12 @@ export const WORDS = {
   row_open: "open",
   row_closed: "blocked",
   row_untested: "not tested",
+  row_unneeded: "not tested: browsers do not need this range, “redconnect check” tests it",
   reason_silent: "no answer in 6 seconds",
   reason_refused: "refused",
   reason_unknown_name: "name not found",
   reason_elsewhere: "reached, but from another address than this page",
   reason_busy: "reached, but the server has no room at the moment",
-  range_unneeded:
-    "The UDP port range {first} - {last} is not tested: browsers do not need it for the relay server. “redconnect check” tests it.",
 
   loop_heading: "Five seconds through the relay server",
   loop_loss: "Packet loss",
