@@ -3,7 +3,7 @@
  */
 
 const ADDRESS = "/api/v1/connection-test";
-const ASK_MS = 5_000;
+export const ASK_MS = 3_000;
 
 /**
  * @returns {Promise<{ test: import("./test_machine.js").Test } | { refused: import("./test_machine.js").Problem["code"], seconds: number }>}

@@ -8,7 +8,7 @@ import { targetsOf } from "./targets.js";
 export const ROW_MS = 6_000; // browsers do not tell that an answer never came; this is when a row is given up
 export const ROWS_AT_ONCE = 2; // the relay lets a test have eight allocations, and browsers take up to four for a connection
 export const ALL_ROWS_MS = 18_000; // what has not had its turn by then stays untested: a test ends within 30 s
-export const LOOP_MS = 10_000; // to connect through the relay, and five seconds of measuring
+export const LOOP_MS = 9_000; // to connect through the relay, and five seconds of measuring
 
 const SERVER_SILENT = 701; // of RTCPeerConnectionIceErrorEvent: what no server said
 const FORBIDDEN = 403;

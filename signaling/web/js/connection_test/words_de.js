@@ -69,7 +69,7 @@ export const WORDS = {
   loop_waiting: "Wird gemessen, wenn ein Port offen ist.",
   loop_running: "Wird gemessen…",
   loop_skipped: "Nicht gemessen.",
-  loop_failed: "Keine Verbindung in 10 Sekunden.",
+  loop_failed: "Es kam keine Verbindung zustande.",
   bandwidth: "{figure} Mbit/s",
   bandwidth_at_least: "mindestens {figure} Mbit/s",
 

@@ -69,7 +69,7 @@ export const WORDS = {
   loop_waiting: "Measured as soon as a port is open.",
   loop_running: "Measuring…",
   loop_skipped: "Not measured.",
-  loop_failed: "No connection in 10 seconds.",
+  loop_failed: "No connection came about.",
   bandwidth: "{figure} Mbit/s",
   bandwidth_at_least: "at least {figure} Mbit/s",
 
