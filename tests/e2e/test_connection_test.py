@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Playwright, expect
 
 from tests.support.axe import find_barriers
 from tests.support.browser import CHROMIUM, Participant, chromium
-from tests.support.connection_test_page import lines, run_test, states, step
+from tests.support.connection_test_page import closed_ports, lines, run_test, states, step
 from tests.support.lab import SERVER_NAME, Lab, open_lab
 from tests.support.service import Service, run_service
 
@@ -152,19 +152,6 @@ def test_no_state_of_the_page_has_a_barrier_or_is_wider_than_the_window(
     assert step(page) == "weak"
     assert find_barriers(page) == []
     assert page.evaluate(fits)
-
-
-def closed_ports(scheme: str) -> str:
-    """A script that keeps the page from the ports of a scheme, as a firewall would that drops everything."""
-    return """
-      window.RTCPeerConnection = class extends window.RTCPeerConnection {
-        constructor(configuration) {
-          const closed = configuration.iceServers[0].urls[0].startsWith("SCHEME");
-          super(closed ? { ...configuration, iceServers: [] } : configuration);
-          if (closed) Object.defineProperty(this, "iceGatheringState", { value: "gathering" });
-        }
-      };
-    """.replace("SCHEME", scheme)
 
 
 def allocations(service: Service) -> float:

@@ -1,5 +1,6 @@
 """The page `/test` as somebody in front of it sees it."""
 
+import json
 from typing import Final, NamedTuple
 
 from playwright.sync_api import Page
@@ -45,3 +46,17 @@ def states(page: Page) -> dict[str, str]:
 def step(page: Page) -> str:
     """`good`, `weak` or `bad`."""
     return page.get_by_test_id("test-verdict").get_attribute("data-step") or ""
+
+
+def closed_ports(*schemes: str) -> str:
+    """A script that keeps the page from URLs that begin or end so, as a firewall would that drops everything."""
+    return """
+      window.RTCPeerConnection = class extends window.RTCPeerConnection {
+        constructor(configuration) {
+          const [url] = configuration.iceServers[0].urls;
+          const closed = SCHEMES.some((each) => url.startsWith(each) || url.endsWith(each));
+          super(closed ? { ...configuration, iceServers: [] } : configuration);
+          if (closed) Object.defineProperty(this, "iceGatheringState", { value: "gathering" });
+        }
+      };
+    """.replace("SCHEMES", json.dumps(schemes))
