@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Playwright, expect
+from playwright.sync_api import Browser, Playwright, Response, expect
 
 from tests.support.axe import find_barriers
 from tests.support.browser import CHROMIUM, Participant, chromium
@@ -20,6 +20,7 @@ RANGE = {"UDP 49152 – 65535": "unneeded"}
 DEAD_HOST = "10.91.1.99"
 OTHER_IP = "10.91.1.3"
 RELAY_PORTS = "3478, 3479, 5349, 5350"
+PAGE_BYTES = 140_000  # uncompressed
 DESKTOP, PHONE = (1280, 800), (360, 740)
 NO_CLIPBOARD = "Object.defineProperty(Navigator.prototype, 'clipboard', { value: undefined });"
 COPIES = """
@@ -50,6 +51,27 @@ def test_on_an_open_line_every_port_is_green_and_the_line_is_measured(patient: P
     expect(patient.page.get_by_test_id("test-rules")).to_be_hidden()
     assert [url for url in patient.requested if not url.startswith(address(service) + "/")] == []
     service.await_that(lambda: allocations(service) == 0)
+
+
+def test_the_page_is_light_and_fetches_nothing_of_the_room(patient: Participant, service: Service) -> None:
+    answers: list[Response] = []
+    patient.page.on("response", lambda answer: answers.append(answer))  # noqa: PLW0108  # a name for Playwright
+    patient.open(f"{address(service)}/test")
+    patient.page.get_by_test_id("test-start").wait_for()
+    patient.page.wait_for_load_state("networkidle")
+    assert sum(len(answer.body()) for answer in answers) < PAGE_BYTES
+    paths = [answer.url.removeprefix(address(service)) for answer in answers]
+    assert "/js/connection_test/page.js" in paths
+    assert not {"/js/room.js", "/js/consultation.js", "/css/stage.css"} & set(paths)
+
+
+def test_on_paper_there_are_the_results_and_no_buttons(patient: Participant, service: Service) -> None:
+    run_test(patient.page, address(service))
+    patient.page.emulate_media(media="print")
+    for test_id in ("test-start", "test-copy", "check-button", "language"):
+        expect(patient.page.get_by_test_id(test_id)).to_be_hidden()
+    for test_id in ("test-verdict", "test-rows", "test-loop"):
+        expect(patient.page.get_by_test_id(test_id)).to_be_visible()
 
 
 @pytest.mark.long
