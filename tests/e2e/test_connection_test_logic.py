@@ -10,7 +10,7 @@ from tests.support.browser import Participant
 from tests.support.service import Service
 
 Ask = Callable[..., Any]
-Play = Callable[[list[list[Any]]], Any]
+Play = Callable[..., Any]
 
 HOST = "relay.example.org"
 URLS = [
@@ -46,14 +46,14 @@ def ask(visitor: Participant) -> Ask:
 @pytest.fixture(scope="module")
 def play(visitor: Participant) -> Play:
     """Tells a machine one thing after the other; returns its actions after each, its view and its deadline."""
-    return lambda calls: visitor.page.evaluate(
-        """async (calls) => {
+    return lambda calls, **browser: visitor.page.evaluate(
+        """async ([calls, browser]) => {
           const { TestMachine } = await import("/js/connection_test/test_machine.js");
-          const machine = new TestMachine();
+          const machine = new TestMachine(browser);
           const actions = calls.map(([name, ...values]) => { machine[name](...values); return machine.poll(); });
           return { actions, view: machine.view(), deadline: machine.deadline };
         }""",
-        calls,
+        [calls, browser],
     )
 
 
@@ -143,6 +143,14 @@ def test_what_has_had_no_turn_when_the_time_is_over_stays_untested(play: Play) -
     played = play([*calls, *(["tick", at] for at in range(ROW_MS, ALL_ROWS_MS + 1, ROW_MS))])
     assert states(played) == ["closed"] * 6 + ["untested"] * 4
     assert played["view"]["phase"] == "done"
+
+
+def test_a_port_that_the_browser_does_not_try_is_not_called_closed(play: Play) -> None:
+    urls = ["turns:203.0.113.7:5349?transport=tcp", "turn:203.0.113.7:3478?transport=tcp", URLS[-1]]
+    played = play([["begin"], ["told", {**TEST, "urls": urls}, 0]], tlsNeedsName=True)
+    assert states(played) == ["untested", "running", "running"]
+    assert reasons(played)[0] == "needs_name"
+    assert states(play([["begin"], ["told", {**TEST, "urls": urls}, 0]])) == ["running", "running", "waiting"]
 
 
 def test_the_loop_goes_through_the_first_row_that_can_be_used(play: Play) -> None:
@@ -283,6 +291,8 @@ FAILED = {"state": "failed", "url": "", "figures": None}
     ("rows", "loop", "step", "key"),
     [
         ([("udp", "open"), ("tcp", "open"), ("tls", "open")], DONE, "good", "verdict_good"),
+        ([("udp", "open"), ("tls", "untested", "needs_name")], DONE, "good", "verdict_untested"),
+        ([("udp", "open"), ("tcp", "closed"), ("tls", "untested")], DONE, "weak", "verdict_partly"),
         ([("udp", "closed"), ("tcp", "open"), ("tls", "open")], DONE, "weak", "verdict_no_udp"),
         ([("udp", "closed"), ("tcp", "closed"), ("tls", "open")], DONE, "weak", "verdict_only_tls"),
         ([("udp", "open"), ("tcp", "closed"), ("tls", "open")], DONE, "weak", "verdict_partly"),

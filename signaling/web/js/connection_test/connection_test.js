@@ -7,9 +7,11 @@ import { Probe } from "./probe.js";
 import { askForTest } from "./service.js";
 import { TestMachine } from "./test_machine.js";
 
+const IS_FIREFOX = navigator.userAgent.includes("Firefox/");
+
 export class ConnectionTest {
   #changed;
-  #machine = new TestMachine();
+  #machine = new TestMachine({ tlsNeedsName: IS_FIREFOX });
   /** @type {Map<number, Probe>} by row */ #probes = new Map();
   /** @type {Loopback | null} */ #loopback = null;
   #timer = 0;

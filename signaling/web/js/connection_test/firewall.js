@@ -4,7 +4,7 @@
  * Host names come from the service, which lets no other character in than a name or an address has.
  */
 
-import { protocolOf } from "./targets.js";
+import { isAddress, protocolOf } from "./targets.js";
 
 /** @typedef {import("./targets.js").Target} Target */
 /** @typedef {{ host: string, protocol: "UDP" | "TCP", ports: number[] }} Rule from this network to the host, outbound */
@@ -106,9 +106,4 @@ function addressOf(host) {
 /** @param {string} host */
 function isIpv6(host) {
   return host.includes(":");
-}
-
-/** @param {string} host */
-function isAddress(host) {
-  return isIpv6(host) || /^\d+\.\d+\.\d+\.\d+$/.test(host);
 }

@@ -25,6 +25,14 @@ export function targetsOf(urls) {
 }
 
 /**
+ * @param {string} host
+ * @returns {boolean} it is an IP address and no name
+ */
+export function isAddress(host) {
+  return host.includes(":") || /^\d+\.\d+\.\d+\.\d+$/.test(host);
+}
+
+/**
  * @param {Transport} transport
  * @returns {"UDP" | "TCP"} what a firewall sees
  */

@@ -3,7 +3,7 @@
  * does what `poll` says.
  */
 
-import { targetsOf } from "./targets.js";
+import { isAddress, targetsOf } from "./targets.js";
 
 export const ROW_MS = 6_000; // browsers do not tell that an answer never came; this is when a row is given up
 export const ROWS_AT_ONCE = 2; // the relay lets a test have eight allocations, and browsers take up to four for a connection
@@ -21,8 +21,9 @@ const FORBIDDEN = 403;
  * @typedef {object} Row
  * @property {Target} target
  * @property {"waiting" | "running" | "open" | "closed" | "untested"} state
- * @property {"silent" | "refused" | "unknown_name" | "elsewhere" | "busy" | null} reason why it is closed; or why it is
- *   open and cannot be used all the same: the relay sees another address than the page came from, or has no room
+ * @property {"silent" | "refused" | "unknown_name" | "elsewhere" | "busy" | "needs_name" | null} reason why it is closed; or
+ *   why it is open and cannot be used all the same: the relay sees another address than the page came from, or has no
+ *   room; or why it is not tested: the browser does not try it, whatever the network does
  * @property {number | null} ms until the relay answered
  */
 
@@ -32,6 +33,7 @@ const FORBIDDEN = 403;
 /** @typedef {{ code: "rate_limited" | "no_relay" | "unreachable" | "unsupported", seconds: number }} Problem */
 
 export class TestMachine {
+  #tlsNeedsName;
   /** @type {Phase} */ #phase = "idle";
   /** @type {Test | null} */ #test = null;
   /** @type {(Row & { until: number, since: number, answered: number | null, failure: Row["reason"] })[]} */ #rows = [];
@@ -40,6 +42,11 @@ export class TestMachine {
   /** @type {Action[]} */ #actions = [];
   #allUntil = 0;
   #loopUntil = 0;
+
+  /** @param {{ tlsNeedsName?: boolean }} [browser] Firefox tries no `turns:` URL whose host is an IP address */
+  constructor({ tlsNeedsName = false } = {}) {
+    this.#tlsNeedsName = tlsNeedsName;
+  }
 
   /** @returns {{ phase: Phase, test: Test | null, rows: Readonly<Row>[], loop: Readonly<Loop>, problem: Problem | null }} */
   view() {
@@ -103,6 +110,11 @@ export class TestMachine {
       answered: null,
       failure: null,
     }));
+    for (const row of this.#rows) {
+      if (!this.#tlsNeedsName || row.target.transport !== "tls" || !isAddress(row.target.host)) continue;
+      row.state = "untested";
+      row.reason = "needs_name";
+    }
     this.#goOn(now);
   }
 

@@ -19,7 +19,6 @@ export function verdictOf({ rows, loop }) {
     return { step: "bad", key: unknown ? "verdict_unknown_name" : "verdict_none" };
   }
   if (loop.state === "failed") return { step: "bad", key: "verdict_loop_failed" };
-  const all = open.length === rows.length;
   const over = (/** @type {string} */ transport) => open.some(({ target }) => target.transport === transport);
   if (loop.state === "skipped") {
     const elsewhere = open.some(({ reason }) => reason === "elsewhere");
@@ -29,7 +28,7 @@ export function verdictOf({ rows, loop }) {
   const line = rttMs === null ? "bad" : stepOf(loss, rttMs);
   if (line === "bad") return { step: "bad", key: "verdict_line_bad" };
   if (!over("udp")) return { step: "weak", key: over("tcp") ? "verdict_no_udp" : "verdict_only_tls" };
-  if (!all) return { step: "weak", key: "verdict_partly" };
+  if (rows.some(({ state }) => state === "closed")) return { step: "weak", key: "verdict_partly" };
   if (line === "weak" || bitsPerSecond < PICTURE_BITS_PER_SECOND) return { step: "weak", key: "verdict_line_weak" };
-  return { step: "good", key: "verdict_good" };
+  return { step: "good", key: open.length < rows.length ? "verdict_untested" : "verdict_good" };
 }

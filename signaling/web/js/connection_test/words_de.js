@@ -28,6 +28,7 @@ export const WORDS = {
   step_weak: "Eingeschränkt",
   step_bad: "Nicht möglich",
   verdict_good: "Alle Ports sind offen, und die Verbindung reicht für Bild und Ton.",
+  verdict_untested: "Alle geprüften Ports sind offen, und die Verbindung reicht für Bild und Ton.",
   verdict_partly: "Videosprechstunden sind möglich. Einige Ports sind gesperrt; mit ihnen ginge es auch, wenn ein Weg ausfällt.",
   verdict_no_udp: "UDP ist gesperrt. Videosprechstunden gehen über TCP, aber Bild und Ton stocken dabei leichter. Geben Sie die UDP-Ports frei.",
   verdict_only_tls:
@@ -55,7 +56,8 @@ export const WORDS = {
   row_closed: "gesperrt",
   row_untested: "nicht geprüft",
   row_unneeded: "nicht geprüft: Browser brauchen diesen Bereich nicht, „redconnect check“ prüft ihn",
-  reason_silent: "keine Antwort in 6 Sekunden",
+  reason_silent: "keine Antwort",
+  reason_needs_name: "dieser Browser prüft TLS nur zu Namen, nicht zu IP-Adressen",
   reason_refused: "abgewiesen",
   reason_unknown_name: "Name nicht gefunden",
   reason_elsewhere: "erreicht, aber über eine andere Adresse als diese Seite",

@@ -28,6 +28,7 @@ export const WORDS = {
   step_weak: "Limited",
   step_bad: "Not possible",
   verdict_good: "All ports are open, and the connection is good enough for picture and sound.",
+  verdict_untested: "All tested ports are open, and the connection is good enough for picture and sound.",
   verdict_partly: "Video consultations are possible. Some ports are blocked; with them it would also work when one way fails.",
   verdict_no_udp: "UDP is blocked. Video consultations work over TCP, but picture and sound falter more easily. Please open the UDP ports.",
   verdict_only_tls:
@@ -55,7 +56,8 @@ export const WORDS = {
   row_closed: "blocked",
   row_untested: "not tested",
   row_unneeded: "not tested: browsers do not need this range, “redconnect check” tests it",
-  reason_silent: "no answer in 6 seconds",
+  reason_silent: "no answer",
+  reason_needs_name: "this browser tries TLS to names only, not to IP addresses",
   reason_refused: "refused",
   reason_unknown_name: "name not found",
   reason_elsewhere: "reached, but from another address than this page",
