@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 MAX_TOTAL_BYTES = 16_777_216
 MAX_TEMPLATE_BYTES = 131_072
-PAGE = "index.html"
+PAGES = {"/": "index.html", "/test": "test.html"}  # by the path of their URL
 FOLDERS = ("css", "js", "img")
 TEMPLATES = "pages"  # not among the folders: nobody gets a page before it is filled in
 
@@ -34,17 +34,17 @@ class Asset(NamedTuple):
 
 
 def load_assets(root: Path) -> Mapping[str, Asset]:
-    """Read the page and its files under `css`, `js` and `img`, by the path of their URL.
+    """Read the pages and their files under `css`, `js` and `img`, by the path of their URL.
 
     Hidden files, links out of the folder and files of other kinds are left out.
 
     Raises:
-        FileNotFoundError: there is no page.
+        FileNotFoundError: a page is missing.
         ValueError: the files are larger than 16 MiB together.
     """
     root = root.resolve(strict=True)
-    assets = {"/": _asset((root / PAGE).read_bytes(), "text/html")}
-    total = len(assets["/"].body)
+    assets = {path: _asset((root / name).read_bytes(), "text/html") for path, name in PAGES.items()}
+    total = sum(len(page.body) for page in assets.values())
     for folder in FOLDERS:
         for path in sorted((root / folder).rglob("*")):
             kind = _CONTENT_TYPES.get(path.suffix)

@@ -193,6 +193,10 @@ def test_where_no_path_is_found_the_page_leads_to_what_can_be_done_about_it(
         expect(page.get_by_test_id("connection-status")).to_have_text("Verbindung wird aufgebaut…")
         page.clock.fast_forward(16_000)
     assert doctor.text("error-text").startswith("Keine Bildverbindung möglich.")
+    with page.expect_popup() as test_page:
+        page.get_by_role("link", name="Verbindung testen").click()
+    test_page.value.wait_for_url("**/test")
+    expect(test_page.value.get_by_test_id("test-start")).to_have_text("Test starten")
     with page.expect_popup() as help_page:
         page.get_by_role("link", name="Was Sie und Ihre IT tun können").click()
     help_page.value.wait_for_url("**/hilfe/firewall#schwarz")

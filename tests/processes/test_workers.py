@@ -25,8 +25,10 @@ from stun.attributes import (
     XOR_PEER_ADDRESS,
     XOR_RELAYED_ADDRESS,
 )
+from stun.credentials import issue_credential
 from stun.message import decode_message, encode_message
 from stun.registry import MessageClass, Method
+from stun.trial import trial_identity
 from tests.support.ports import free_port
 from tests.support.service import LOOK_EVERY_SECONDS, Service, run_service
 from tests.support.turn_client import Field, Response, TurnClient, indication, new_transaction_id
@@ -53,6 +55,11 @@ class Client:
     def use(self, user: str) -> None:
         """Be somebody else, at the same address."""
         self._turn = TurnClient(user, f"{user}-password")
+
+    def use_trial(self, secret: str = SECRET) -> None:
+        """Be a connection test of this address."""
+        until = int(time.time()) + 60
+        self._turn = TurnClient(*issue_credential(secret.encode(), until, trial_identity(HOST)))
 
     def ask(self, method: Method, *fields: Field) -> Response:
         request = self._turn.build(method, *fields)
@@ -270,6 +277,38 @@ def test_clients_of_different_workers_meet_and_nobody_else_is_met_at_the_relay_a
         service.setblocking(False)  # noqa: FBT003
         with pytest.raises(BlockingIOError):
             service.recv(1)
+
+
+def test_a_connection_test_meets_itself_in_another_worker_and_nobody_else(scene: Scene) -> None:
+    one, other, ordinary = scene.client_of(0), scene.client_of(1), scene.client_of(1)
+    one.use_trial()
+    other.use_trial()
+    relayed = [client.allocate().get(XOR_RELAYED_ADDRESS) for client in (one, other, ordinary)]
+    for client in (one, other, ordinary):
+        client.permit(RELAY_HOST)
+    one.send(b"there", relayed[1])
+    assert other.receive() == (b"there", relayed[0])
+    one.send(b"not for you", relayed[2])
+    ordinary.send(b"nor for you", relayed[0])
+    for client in (one, ordinary):
+        assert client.refresh() == 0  # so what it sent has been looked at
+    assert list(one.arrivals(RETRANSMISSION)) == list(ordinary.arrivals(RETRANSMISSION)) == []
+    drops = 'redconnect_relay_packets_dropped_total{reason="own_address"}'
+    assert scene.metrics()[drops] == 2
+
+
+def test_the_quota_of_a_connection_test_holds_across_workers_and_a_reload(scene: Scene) -> None:
+    old, fresh = SECRET, "another-secret-of-at-least-thirty-two-bytes"
+    clients = [scene.client_of(number % 2) for number in range(LIMIT + 1)]
+    for client in clients[:-1]:
+        client.use_trial(old)
+        assert client.allocate().code == 0
+    scene.service.reload({"secrets": {"turn_secret": fresh}, "relay": {"secrets": {"former": old}}})
+    clients[-1].use_trial(fresh)
+    assert clients[-1].allocate().code == 486  # the quota of everybody is narrower here than that of tests
+    assert clients[0].refresh() == 0
+    clients[0].free()
+    assert clients[-1].allocate().code == 0
 
 
 def test_a_killed_worker_is_replaced_and_the_other_loses_nothing(scene: Scene, peer: socket.socket) -> None:

@@ -17,6 +17,7 @@ from signaling.codes import LOCATOR_BITS, SECRET_BITS, AccessCode, locator_from,
 from signaling.info_pages import PAGES
 from tests.support.browser import CONNECT_MS, Participant, chromium
 from tests.support.conference_scenes import ConferenceScenes
+from tests.support.connection_test_page import closed_ports, run_test
 from tests.support.fake_devices import BAD_WAY, MEASURED, NO_MICROPHONE, SCREEN
 from tests.support.portraits import PORTRAITS
 from tests.support.ports import free_port
@@ -63,6 +64,7 @@ class Photographer:
         """Take every state, and tell each name."""
         for scene in (
             self._pages,
+            self._connection_test,
             self._form,
             self._check,
             self._refusals,
@@ -81,6 +83,31 @@ class Photographer:
         for path, page in PAGES.items():
             person.open(self._address + path)
             yield self._take(person, f"page-{page.template}")
+
+    def _connection_test(self) -> Iterator[str]:
+        """The ports of this machine are open: what a firewall closes, a script keeps the page from."""
+        person = self._person()
+        run_test(person.page, self._address)
+        yield self._take(person, "test-good", whole=True)
+        person = self._person(closed_ports("transport=udp"))
+        person.open(f"{self._address}/test")
+        person.page.get_by_test_id("test-start").wait_for()
+        yield self._take(person, "test")
+        person.page.get_by_test_id("test-start").click()
+        person.page.get_by_test_id("test-rows").locator("[data-state=running]").first.wait_for()
+        yield self._take(person, "test-running")
+        person.page.get_by_test_id("test-verdict").wait_for(timeout=CONNECT_MS)
+        yield self._take(person, "test-without-udp", whole=True)
+        person.page.get_by_test_id("language").click()
+        expect(person.page.locator("html")).to_have_attribute("lang", "en")
+        yield self._take(person, "test-without-udp-english", whole=True)
+        person.page.get_by_test_id("check-button").click()
+        person.page.wait_for_function("() => document.querySelector('[data-testid=check-video]').videoWidth > 0")
+        person.page.get_by_test_id("check").scroll_into_view_if_needed()
+        yield self._take(person, "test-devices")
+        person = self._person(closed_ports("turn"))
+        run_test(person.page, self._address)
+        yield self._take(person, "test-nothing", whole=True)
 
     def _form(self) -> Iterator[str]:
         person = self._person()
@@ -227,9 +254,10 @@ class Photographer:
             person.await_growth("framesDecoded")
             expect(person.page.get_by_test_id("quality")).to_be_visible(timeout=CONNECT_MS)
 
-    def _take(self, person: Participant, state: str) -> str:
+    def _take(self, person: Participant, state: str, *, whole: bool = False) -> str:
+        """Take the window, or the `whole` page behind it."""
         name = f"{state}-{self._size}.jpg"
-        person.page.screenshot(path=self._folder / name, type="jpeg", quality=JPEG_QUALITY)
+        person.page.screenshot(path=self._folder / name, type="jpeg", quality=JPEG_QUALITY, full_page=whole)
         return name
 
 

@@ -97,6 +97,8 @@ export const WORDS = {
   status_relay: "Über Vermittlungsserver verbunden",
   status_interrupted: "Verbindung unterbrochen, wird wiederhergestellt…",
   try_again: "Erneut versuchen",
+  no_path_test: "Verbindung testen",
+  new_tab: "(neuer Tab)",
   no_path_help: "Was Sie und Ihre IT tun können",
 
   quality: "Verbindungsqualität:",

@@ -93,6 +93,8 @@ export const WORDS = {
   status_relay: "Connected through a relay server",
   status_interrupted: "Connection interrupted, reconnecting…",
   try_again: "Try again",
+  no_path_test: "Test the connection",
+  new_tab: "(new tab)",
   no_path_help: "What you and your IT can do",
 
   quality: "Connection quality:",

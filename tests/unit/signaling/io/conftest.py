@@ -19,6 +19,7 @@ def web_root(tmp_path: Path) -> Path:
     (root / "js").mkdir(parents=True)
     (root / "css").mkdir()
     (root / "index.html").write_text("<!doctype html><html lang=de><title>Grüezi</title>")
+    (root / "test.html").write_text("<!doctype html><html lang=de><title>Verbindungstest</title>")
     (root / "js" / "room.js").write_text("export const room = 1;\n")
     (root / "css" / "room.css").write_text("body { color: black }\n")
     shutil.copytree(WEB_ROOT / TEMPLATES, root / TEMPLATES)

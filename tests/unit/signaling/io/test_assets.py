@@ -13,7 +13,14 @@ def test_only_the_page_and_the_files_of_three_folders_are_served(web_root: Path)
     (web_root / "js" / "deep" / "a.js").write_text("")
     for stray in ("secret.js", "js/.hidden.js", "js/notes.md", "css/room.css.map"):
         (web_root / stray).write_text("x")
-    assert set(load_assets(web_root)) == {"/", "/js/room.js", "/js/deep/a.js", "/css/room.css", "/img/logo.svg"}
+    assert set(load_assets(web_root)) == {
+        "/",
+        "/test",
+        "/js/room.js",
+        "/js/deep/a.js",
+        "/css/room.css",
+        "/img/logo.svg",
+    }
 
 
 def test_a_link_out_of_the_folder_is_left_out(web_root: Path, tmp_path: Path) -> None:
@@ -22,9 +29,11 @@ def test_a_link_out_of_the_folder_is_left_out(web_root: Path, tmp_path: Path) ->
     assert "/js/link.js" not in load_assets(web_root)
 
 
-def test_without_a_page_nothing_is_served(tmp_path: Path) -> None:
+@pytest.mark.parametrize("missing", ["index.html", "test.html"])
+def test_without_all_its_pages_nothing_is_served(web_root: Path, missing: str) -> None:
+    (web_root / missing).unlink()
     with pytest.raises(FileNotFoundError):
-        load_assets(tmp_path)
+        load_assets(web_root)
 
 
 def test_the_memory_is_bounded(web_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
