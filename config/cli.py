@@ -176,6 +176,53 @@ def credential(
     typer.echo(f"try it     turnutils_uclient -y -p {port} -u {issued.username} -w {issued.password} {host}")
 
 
+@app.command("check")
+def check_network(  # noqa: PLR0913 - the options of one command
+    host: Annotated[str, typer.Argument(metavar="HOST", help="Name of the service: HOST, HOST:PORT or https://HOST.")],
+    *,
+    udp_ports: Annotated[
+        str | None, typer.Option(metavar="PORTS", help="Instead of those documented: 3478,3479")
+    ] = None,
+    tcp_ports: Annotated[
+        str | None, typer.Option(metavar="PORTS", help="Instead of those documented: 3478,3479")
+    ] = None,
+    tls_ports: Annotated[
+        str | None, typer.Option(metavar="PORTS", help="Instead of those documented: 5349,5350")
+    ] = None,
+    ipv4: Annotated[bool, typer.Option("--ipv4/--no-ipv4", help="Check over IPv4.")] = True,
+    ipv6: Annotated[bool, typer.Option("--ipv6/--no-ipv6", help="Check over IPv6.")] = True,
+    user: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Check HOST as any TURN server, as this user; asks for a password."),
+    ] = None,
+    password: Annotated[str | None, typer.Option(metavar="TEXT", help="Of --user; seen by others in `ps`.")] = None,
+    secret_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Check HOST as any TURN server, by its shared secret; mode 0600."),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(metavar="NETWORK", help="Source in the firewall rules. Default: this machine's address."),
+    ] = None,
+    language: Annotated[str | None, typer.Option(metavar="de|en", help="Default: by LANG, else German.")] = None,
+    as_json: JsonOption = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write one page that can be printed.")] = None,
+) -> None:
+    """Check which ports to a service are open from here; exit status 0 all, 1 some, 3 too few, 2 wrong use."""
+    from config.check_command import CheckMisuse, CheckOptions, check  # other commands need no aiohttp
+
+    if user is not None and password is None and secret_file is None:
+        password = typer.prompt("Password", hide_input=True, err=True)
+    options = CheckOptions(
+        host, udp_ports, tcp_ports, tls_ports, ipv4, ipv6, user, password, secret_file, source, language, as_json, html
+    )
+    try:
+        status = check(options, os.environ)
+    except CheckMisuse as error:
+        _fail(str(error), _MISUSED)
+    raise typer.Exit(status)
+
+
 @app.command("version")
 def print_version() -> None:
     """Print the version, and whether the relay's code is compiled (`make native`)."""
