@@ -9,10 +9,10 @@ from typing import Protocol
 
 from check.findings import Name, Outcome, Own, RelayRange, Report, Row, RowVerdict, Step
 from check.firewall import missing_rules, rule_of, rule_of_range
-from check.io.dial import close
+from check.io.dial import close, prepare_tls
 from check.io.lookup import look_up, own_address
 from check.io.peer import open_peer
-from check.io.probe import PAGES_ALPN, Surroundings, open_secured, probe
+from check.io.probe import PAGES_ALPN, TURN_ALPN, Surroundings, open_secured, probe
 from check.io.service import ask_service
 from check.plan import (
     PAGES_SECONDS,
@@ -64,6 +64,8 @@ async def run_check(request: Request, progress: Progress) -> Report:
     started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     report = Report(request.target.host, started, request.language)
     around = Surroundings(began + TOTAL_SECONDS)
+    for alpn in (PAGES_ALPN, TURN_ALPN):
+        prepare_tls(alpn)
     progress.looking_up(request.target.host)
     report.names.append(await look_up(request.target.host))
     answers = await _visit_pages(request, report, around, progress) if request.credential is None else {}
