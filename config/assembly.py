@@ -31,6 +31,7 @@ from config.mistakes import ConfigError
 from config.reload import ReloadFailed, applicable, differences
 from config.schema import Settings
 from config.state import State, StateError, open_state
+from config.trials import TrialCredentials
 from signaling.appointments import Tier
 from signaling.ice_servers import PortRange, RelayPorts
 from stun.credentials import issue_credential
@@ -308,7 +309,7 @@ class _Installation:
             take_certificate()
         self._settings, self._state = settings, state
         if self._signaling is not None:
-            self._signaling.configure(settings.signaling, self._issuer(), self._relay_ports())
+            self._signaling.configure(settings.signaling, self._issuer(), self._relay_ports(), self._trials())
         configure_logging(settings.log)
         for change in changes:
             _LOGGER.info("reload: %s", change)
@@ -358,13 +359,15 @@ class _Installation:
         except StoreError as error:
             raise CannotStart(f"{error}; check database_url and state_dir") from error
         settings = self._settings.signaling
+        ssl_context = self._read_certificate()
         signaling = self._signaling = SignalingService(
             settings,
             store,
             issuer=self._issuer(),
             relay_ports=self._relay_ports(),
+            trials=self._trials(),
             registry=self._registry,
-            ssl_context=self._https() if settings.https else None,
+            ssl_context=ssl_context if settings.https else None,
             bus_key=self._state.locator_key,
         )
         if "sfu" in self._settings.services:
@@ -414,16 +417,23 @@ class _Installation:
         """Fetch what other processes have counted."""
         await asyncio.gather(*(refresh() for refresh in self._refreshes))
 
-    def _https(self) -> ssl.SSLContext:
-        certificate = self._certificate = self._state.certificate(_HTTP_ALPN)
+    def _read_certificate(self) -> ssl.SSLContext | None:
+        """The certificate of the pages and of this installation's relay, if any of them serves one."""
         relay = self._settings.relay
-        if "relay" not in self._settings.services or not (relay.tls_ports or relay.dtls_ports):
+        is_of_relay = "relay" in self._settings.services and bool(relay.tls_ports or relay.dtls_ports)
+        if not (self._settings.signaling.https or is_of_relay):
+            return None
+        certificate = self._certificate = self._state.certificate(_HTTP_ALPN)
+        if not is_of_relay:
             self._registry.register(CertificateCollector(certificate))  # else the relay shows the same files
         return certificate.context
 
     def _issuer(self) -> TurnCredentials:
         lifetime = self._settings.signaling.ice.credential_lifetime_seconds
         return TurnCredentials(self._state.turn_secret, lifetime, self._state.locator_key)
+
+    def _trials(self) -> TrialCredentials:
+        return TrialCredentials(self._state.turn_secret, self._certificate)
 
     def _relay_ports(self) -> RelayPorts:
         relay, sfu = self._settings.relay, self._settings.sfu.udp_ports

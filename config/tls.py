@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 
 # Ephemeral keys and authenticated encryption only (BSI TR-02102-2 §3.3.1), which knows AES and not ChaCha20.
 _TLS_1_2_CIPHERS: Final = "ECDHE+AESGCM"
@@ -60,7 +61,7 @@ class ReloadingContext:
         self._current: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._companions: list[Companion] = []
         self.context = self.context_for(alpn)
-        self.not_after = _not_after(certificate_file)  # aware; when the certificate that is served expires
+        self.not_after, self.fingerprint = _describe(certificate_file)
         self._look_again_at = clock() + _CHECK_SECONDS
         self.reloads = 0  # certificates taken over since the start
         self.failures = 0  # sets of files that were unfit
@@ -98,18 +99,19 @@ class ReloadingContext:
         if (files, stamp) == (self._files, self._stamp):
             return _keep
         current = {alpn: build_server_context(*files, alpn) for alpn in self._current}
-        not_after = _not_after(certificate_file)
+        described = _describe(certificate_file)
         companions = [companion(*files) for companion in self._companions]
 
         def take() -> None:
             if (files, stamp) == (self._files, self._stamp):
                 return  # another server of this process that shares it was first
             self._files, self._stamp = files, stamp
-            self._current, self.not_after = current, not_after
+            self._current = current
+            self.not_after, self.fingerprint = described
             for take_along in companions:
                 take_along()
             self.reloads += 1
-            _log.info("a changed certificate is used from now on; it expires on %s", not_after.date())
+            _log.info("a changed certificate is used from now on; it expires on %s", self.not_after.date())
 
         return take
 
@@ -182,5 +184,7 @@ def _keep() -> None:
     """Go on with the certificate that there is."""
 
 
-def _not_after(certificate_file: Path) -> datetime:
-    return x509.load_pem_x509_certificate(certificate_file.read_bytes()).not_valid_after_utc.astimezone(UTC)
+def _describe(certificate_file: Path) -> tuple[datetime, str]:
+    """When the first certificate of a file expires (aware), and its SHA-256 in hexadecimal."""
+    leaf = x509.load_pem_x509_certificate(certificate_file.read_bytes())
+    return leaf.not_valid_after_utc.astimezone(UTC), leaf.fingerprint(SHA256()).hex()

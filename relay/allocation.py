@@ -12,6 +12,7 @@ from stun.address import TransportAddress
 if TYPE_CHECKING:
     from relay.authenticator import Identity
 
+_TRIALS: Final = ":test:"  # what `holder_of` makes of the user names of tests begins so
 _TIME_LIMITED: Final = re.compile(r"[0-9]{1,12}:(.+)", re.ASCII | re.DOTALL)
 
 
@@ -33,6 +34,7 @@ class Allocation:
     __slots__ = (
         "bucket",
         "channels",
+        "circle",
         "created_at",
         "expires_at",
         "holder",
@@ -61,6 +63,7 @@ class Allocation:
         self.plane = plane  # which moves its bytes
         self.transaction_id = transaction_id  # of the Allocate request: a retransmission is answered alike
         self.created_at = created_at
+        self.circle = ""  # of a connection test: which relayed clients it may meet; see `relay.trial`
         self.expires_at = created_at  # the latest of its relayed transport addresses
         self.relays: dict[int, RelayedTransportAddress] = {}  # by address family
         self.serial: int | None = None  # what a mobile allocation is known by (RFC 8016)
@@ -125,6 +128,12 @@ def holder_of(realm: str, username: str) -> str:
     if match is None:
         return f"{realm}\0{username}"
     return f"{realm}\0:{match[1]}"  # with a colon: the static user `identity` is another one
+
+
+def trials_of(holder: str) -> str | None:
+    """As a holder it counts for all connection tests of a realm; None if `holder` is another user."""
+    at = holder.index("\0") + 1
+    return holder[: at + len(_TRIALS)] if holder.startswith(_TRIALS, at) else None
 
 
 def realm_of(holder: str) -> str:

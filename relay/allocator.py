@@ -7,7 +7,7 @@ ports taken = relayed transport addresses + reservations = what the quota counts
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from relay.allocation import Allocation, RelayedTransportAddress, realm_of
+from relay.allocation import Allocation, RelayedTransportAddress, realm_of, trials_of
 from relay.datapath import NO_TRAFFIC, RelayAddress, Traffic
 from relay.errors import AddressFamilyNotSupported, InsufficientCapacity, PortTaken, RequestRejected
 from relay.ledger import Ledger, Ports
@@ -23,6 +23,7 @@ class HolderLimits(NamedTuple):
 
     per_user: int
     per_realm: int
+    per_trials: int = 0  # of all connection tests of the realm together
 
 
 class Allocator:
@@ -157,11 +158,12 @@ class Allocator:
 
     def _bind(self, allocation: Allocation, family: int, port: int, expires_at: float) -> bool:
         """Bind a taken port; False with the port given back if somebody else on this machine holds it."""
-        address = self._addresses[family]
+        address, ports = self._addresses[family], self._ledger.ports[family]
         try:
-            handle = allocation.plane.open_relay(allocation.path, address, port, expires_at)
+            ports.enclose(port, allocation.circle)  # before anybody can be reached there
+            handle = allocation.plane.open_relay(allocation.path, address, port, expires_at, allocation.circle)
         except BaseException as error:
-            self._ledger.ports[family].give_back(port)
+            ports.give_back(port)
             if isinstance(error, PortTaken):
                 return False
             if isinstance(error, OSError):  # out of descriptors or memory: another port would not help
@@ -173,13 +175,20 @@ class Allocator:
 
     def _count(self, holder: str, limits: HolderLimits, count: int) -> None:
         quota = self._ledger.quota
-        quota.reserve(holder, limits.per_user, count)
-        try:
-            quota.reserve(realm_of(holder), limits.per_realm, count)
-        except BaseException:
-            quota.release(holder, count)
-            raise
+        wanted = [(holder, limits.per_user), (realm_of(holder), limits.per_realm)]
+        if (trials := trials_of(holder)) is not None:
+            wanted.append((trials, limits.per_trials))
+        for number, (counted, limit) in enumerate(wanted):
+            try:
+                quota.reserve(counted, limit, count)
+            except BaseException:
+                for already, _ in wanted[:number]:
+                    quota.release(already, count)
+                raise
 
     def _uncount(self, holder: str, count: int = 1) -> None:
-        self._ledger.quota.release(holder, count)
-        self._ledger.quota.release(realm_of(holder), count)
+        quota = self._ledger.quota
+        quota.release(holder, count)
+        quota.release(realm_of(holder), count)
+        if (trials := trials_of(holder)) is not None:
+            quota.release(trials, count)

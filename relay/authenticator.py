@@ -7,6 +7,7 @@ from relay.errors import BadRequest, StaleNonce, Unauthenticated
 from relay.five_tuple import FiveTuple
 from relay.realm import Realm, Realms
 from relay.settings import MAX_REALM_WITH_ALGORITHMS
+from relay.trial import Trial, trial_of
 from stun.attributes import (
     NONCE,
     PASSWORD_ALGORITHM,
@@ -37,7 +38,7 @@ _ANONYMITY_BIT: Final = int(SecurityFeatures.USERNAME_ANONYMITY)
 class Identity:
     """Who sent a request, and the key that the response is signed with."""
 
-    __slots__ = ("credentials", "holder", "key", "realm", "secret", "until", "username", "witness")
+    __slots__ = ("credentials", "holder", "key", "realm", "secret", "trial", "until", "username", "witness")
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class Identity:
         credentials: bytes,
         until: float,
         witness: "Authenticator",
+        trial: Trial | None = None,
     ) -> None:
         self.username = username
         self.key = key
@@ -57,6 +59,7 @@ class Identity:
         self.credentials = credentials  # what led here; the same bytes lead here again
         self.until = until  # Unix time from which nonce or credential are stale
         self.witness = witness  # the authenticator that says so
+        self.trial = trial  # the connection test that the credential is for, which bounds all it may be used for
 
 
 class Authenticator:
@@ -96,7 +99,8 @@ class Authenticator:
             unix_time: seconds since 1970.
             known: who was authenticated on this path before. With the same values only the integrity is verified.
             holder: whose allocation the request keeps alive (`holder_of`), None if it keeps none. Only that user's
-                time-limited name goes on to count after its expiry (docs/decisions/0022-expired-names.md).
+                time-limited name goes on to count after its expiry (docs/decisions/0022-expired-names.md), unless
+                it is that of a connection test.
             grace_seconds: for how long it does.
 
         Raises:
@@ -123,10 +127,14 @@ class Authenticator:
         try:
             if username is None:
                 username = credentials.by_userhash(userhash or b"")
-            grace = grace_seconds if holder is not None and holder == holder_of(realm.name, username) else 0
+            trial = trial_of(username)
+            is_kept = trial is None and holder is not None and holder == holder_of(realm.name, username)
+            grace = grace_seconds if is_kept else 0
             keys = credentials.keys(username, unix_time - grace, algorithm)
         except CredentialError as error:
             raise Unauthenticated(error.reason.value) from error
+        except ValueError as error:
+            raise Unauthenticated("trial_name") from error
         secret, key = _fitting_key(request, request.integrity, keys)
         try:  # last: whoever does not know the password learns nothing from an old nonce, and gets 401
             until = float(self._nonces.verify(nonce, path.client, unix_time))
@@ -134,7 +142,7 @@ class Authenticator:
             raise StaleNonce("stale_nonce") from error
         if secret:  # without the grace: within it every request is looked at anew, for it may be another kind
             until = min(until, credential_expiry(username))
-        return Identity(username, key, realm, secret, shown, until, self)
+        return Identity(username, key, realm, secret, shown, until, self, trial)
 
     def challenge(self, path: FiveTuple, unix_time: float) -> tuple[bytes, ...]:
         """REALM, a fresh NONCE and, where offered, PASSWORD-ALGORITHMS, as 401 and 438 carry them."""

@@ -75,8 +75,11 @@ class DataPath(Protocol):
         """Packets that were not relayed, by the reason."""
         ...
 
-    def open_relay(self, path: FiveTuple, address: RelayAddress, port: int, expires_at: float) -> int:
+    def open_relay(self, path: FiveTuple, address: RelayAddress, port: int, expires_at: float, circle: str = "") -> int:
         """Bind a relayed transport address for a client and return its handle.
+
+        Relayed clients meet each other within one circle only; most are in the one without a name. Those in another
+        one reach none of our own services, and carry no more than a connection test needs (`relay.trial.limits_of`).
 
         A second one of the other family joins the same client (RFC 8656 §7.2, dual allocation): its channel numbers
         are shared, permissions and expiry are not.

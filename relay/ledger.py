@@ -27,6 +27,10 @@ class Ports(Protocol):
         """A free even port, and the one above it if wished."""
         ...
 
+    def enclose(self, port: int, circle: str) -> None:
+        """Say which relayed clients may meet at a taken port: those of this circle; see `relay.datapath`."""
+        ...
+
     def give_back(self, port: int) -> None:
         """Return a taken port."""
         ...

@@ -109,7 +109,7 @@ class PeerPolicy:
         self._allow = tuple(ipaddress.ip_network(text) for text in allow)
         self._deny = tuple(ipaddress.ip_network(text) for text in deny)
         self._named = frozenset(network.network_address.packed for network in self._allow if network.num_addresses == 1)
-        self._own = frozenset(own) | frozenset(own_relays)
+        self.own = frozenset(own) | frozenset(own_relays)  # packed addresses of this machine, as it and others see them
         self._own_relays = frozenset(own_relays)
         self._own_services = frozenset(own_services)
         # A client names each peer twice and more often (CreatePermission, ChannelBind, refreshes).
@@ -139,11 +139,15 @@ class PeerPolicy:
             rule = _special(form)
             if rule in _THIS_MACHINE:
                 return rule
-            if form.packed in self._own:
+            if form.packed in self.own:
                 return Rule.OWN
             if rule is not None and not _within(form, self._allow):
                 return rule
         return None
+
+    def is_closed_relay(self, ip: bytes) -> bool:
+        """Whether relayed transport addresses live here, and nothing else may be reached but own services."""
+        return ip in self._own_relays and ip not in self._named
 
     def is_for_relays_only(self, ip: bytes) -> bool:
         """Whether only relayed transport addresses, and own services, may be reached here.

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from relay import channel_binding, permission, reservation
+from relay import channel_binding, permission, reservation, trial
 from relay.allocation import Allocation
 from relay.allocator import Allocator, HolderLimits
 from relay.authenticator import Authenticator, Identity
@@ -160,6 +160,7 @@ class TurnServer:
         self._settings = settings
         self._authenticator = authenticator
         self._guard = guard
+        self._max_trials = trial.max_allocations(settings.port_max - settings.port_min + 1)
         self._max_channel = _MAX_CHANNEL_STRICT if settings.strict_channels else MAX_CHANNEL
         alternates = [TransportAddress.parse(*parse_server(text)) for text in settings.alternate_servers]
         self._alternates: dict[int, Sequence[TransportAddress]] = {
@@ -278,6 +279,8 @@ class TurnServer:
                 holder=allocation.holder if allocation is not None and keeps_alive else None,
                 grace_seconds=self._settings.expired_user_grace_seconds,
             )
+            if identity.trial is not None:
+                identity.trial.check_client(path.client.ip, identity.realm.policy)
             unknown = request.unknown_attributes(self._understood)
             if unknown:
                 self._respond(encode_unknown_attributes(request, unknown, key=identity.key), path)
@@ -349,6 +352,8 @@ class TurnServer:
             raise AllocationMismatch("already_allocated")
         wish = read_wish(request, path.transport, tcp_allocations=self._tcp is not None)
         is_mobile = check_request(request.get(MOBILITY_TICKET), is_allowed=self._mobility is not None)
+        if identity.trial is not None and (wish.protocol != UDP_PROTOCOL or wish.even_port or is_mobile):
+            raise Forbidden("trial_wish")
         if self._is_draining:
             raise self._alternate_for(path) or InsufficientCapacity("draining")
         if existing is not None:
@@ -356,8 +361,12 @@ class TurnServer:
         plane = self._planes[wish.protocol]
         allocation = Allocation(path, holder, wish.protocol, plane, request.transaction_id, now)
         limits = HolderLimits(identity.realm.allocations_per_user, identity.realm.max_allocations)
+        if identity.trial is not None:
+            allocation.circle = trial.circle_of(holder, path.client.ip)
+            per_address = min(limits.per_user, trial.ALLOCATIONS_PER_ADDRESS)
+            limits = HolderLimits(per_address, limits.per_realm, self._max_trials)
         try:
-            self._allocator.open(allocation, wish, limits, now + self._lifetime(wish.lifetime), now)
+            self._allocator.open(allocation, wish, limits, now + self._lifetime(wish.lifetime, allocation, now), now)
         except InsufficientCapacity as full:
             raise (self._alternate_for(path) if wish.reservation_token is None else None) or full from full
         allocation.identity = identity
@@ -422,7 +431,7 @@ class TurnServer:
                 self._release_family(allocation, family, Ending.REFRESH_ZERO)
                 allocation.released_by = request.transaction_id
             return (LIFETIME.pack(0),)
-        lifetime = self._lifetime(wish)
+        lifetime = self._lifetime(wish, allocation, now)
         for each, relay in allocation.relays.items():
             if relay.expires_at > now and (family is None or family == each):  # what has expired is not revived
                 relay.expires_at = now + lifetime
@@ -575,11 +584,19 @@ class TurnServer:
         if allocation.live_relay(peer.family, now) is None:
             raise PeerAddressFamilyMismatch("family")
         identity.realm.policy.check(peer)
+        if identity.trial is not None:
+            identity.trial.check_peer(peer, allocation.path.client.ip, identity.realm.policy)
 
-    def _lifetime(self, wish: int | None) -> int:
-        """The LIFETIME to grant, in seconds: the wish between default and maximum (RFC 8656 §7.2)."""
+    def _lifetime(self, wish: int | None, allocation: Allocation, now: float) -> int:
+        """The LIFETIME to grant, in seconds: the wish between default and maximum (RFC 8656 §7.2).
+
+        What belongs to a connection test ends at its time, whatever is wished for.
+        """
         default = self._settings.default_lifetime_seconds
-        return default if wish is None else max(default, min(wish, self._settings.max_lifetime_seconds))
+        lifetime = default if wish is None else max(default, min(wish, self._settings.max_lifetime_seconds))
+        if allocation.circle:
+            lifetime = min(lifetime, int(allocation.created_at + trial.ALLOCATION_SECONDS - now))
+        return lifetime
 
     def _make_room(self, allocation: Allocation, ips: set[bytes], now: float) -> None:
         limit = self._settings.quota.permissions_per_allocation

@@ -18,9 +18,10 @@ from signaling.api_messages import (
     PageWish,
     Problem,
 )
+from signaling.connection_test import ConnectionTest
 
 PREFIX = "/api/v1"
-API_VERSION = "1.1"  # the second number grows with what old clients may ignore
+API_VERSION = "1.2"  # the second number grows with what old clients may ignore
 
 _REF = "#/components/schemas/{model}"
 _TEXTS = {
@@ -49,6 +50,7 @@ class OperationId(StrEnum):
     CREATE = "createAppointment"
     MOVE = "moveAppointment"
     CANCEL = "cancelAppointment"
+    TEST_CONNECTION = "testConnection"
     DESCRIBE = "describeApi"
 
 
@@ -119,6 +121,17 @@ OPERATIONS = (
         "Cancel an appointment: its codes are unknown from now on. Who is in the room already may stay.",
         204,
         faults=(ApiFault.UNKNOWN_APPOINTMENT,),
+    ),
+    Operation(
+        OperationId.TEST_CONNECTION,
+        "POST",
+        "/connection-test",
+        "Begin a connection test: every port of the relay, and credentials for this address that are good for nothing "
+        "else. Without a relay there is none (404).",
+        200,
+        answer=ConnectionTest,
+        faults=(ApiFault.BAD_REQUEST, ApiFault.NOT_FOUND, ApiFault.RATE_LIMITED),
+        is_public=True,
     ),
     Operation(OperationId.DESCRIBE, "GET", "/openapi.json", "This document.", 200, is_public=True),
 )

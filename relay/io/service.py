@@ -82,7 +82,7 @@ class Shared(NamedTuple):
 
     sockets: Sequence[BoundSocket]  # bound already; they are closed with the relay
     ledger: Ledger
-    is_relayed_elsewhere: Callable[[int, int], bool]  # whether another worker relays this family and port
+    is_relayed_elsewhere: Callable[[int, int, str], bool]  # whether another worker relays this family, port and circle
 
 
 class RelayService:

@@ -24,7 +24,7 @@ from relay.reservation import LIFETIME, TOKEN_BYTES, Reservation
 MAX_WORKERS: Final = 64
 
 _HEADER: Final = struct.Struct("=8sHHHBBB16s")  # magic, workers, first, last, share, family of each row, hash key
-_MAGIC: Final = b"rcledg01"
+_MAGIC: Final = b"rcledg02"
 _JOURNAL_OFFSET: Final = 64
 _JOURNAL_BYTES: Final = 448
 _TABLES_OFFSET: Final = _JOURNAL_OFFSET + _JOURNAL_BYTES
@@ -32,6 +32,8 @@ _SPAN: Final = struct.Struct("=IB")  # offset, size; what was there follows
 _RECORD: Final = struct.Struct("=8sd16s")  # token, expires_at, holder
 _DIGEST_BYTES: Final = 16
 _NO_KEY: Final = bytes(_DIGEST_BYTES)
+_CIRCLE_BYTES: Final = 8
+_NO_CIRCLE: Final = bytes(_CIRCLE_BYTES)
 _BUCKET: Final = 64  # quota slots that a holder may lie in: twice what is used when every port has its own holder
 _MAX_COUNT: Final = 0xFFFF
 _INDEX_BITS: Final = 17  # of a token: two families of 65536 ports
@@ -132,13 +134,25 @@ class SharedLedger:
         ports = {family: SharedPorts(self, worker, family, entropy) for family in self.geometry.families}
         return Ledger(ports, SharedQuota(self, worker), SharedReservations(self, worker, entropy))
 
-    def is_relayed_by_another(self, worker: int, family: int, port: int) -> bool:
-        """Whether another worker relays at this port, or holds it; reads one byte and takes no lock."""
+    def is_relayed_by_another(self, worker: int, family: int, port: int, circle: str = "") -> bool:
+        """Whether another worker relays at this port for a client of this circle, or holds it; takes no lock."""
         index = port - self.geometry.first
         row = self._rows.get(family)
         if row is None or not 0 <= index < self.ports_size:
             return False
-        return self.memory[self._layout.ports + row * self.ports_size + index] not in {FREE, worker + 1}
+        place = row * self.ports_size + index
+        if self.memory[self._layout.ports + place] in {FREE, worker + 1}:
+            return False
+        at = self._layout.circles + place * _CIRCLE_BYTES
+        return self.memory[at : at + _CIRCLE_BYTES] == self._circle(circle)
+
+    def write_circle(self, family: int, port: int, circle: str) -> None:
+        """Say which relayed clients may meet at a port, before one that holds it can be reached there."""
+        place = self._rows[family] * self.ports_size + port - self.geometry.first
+        at = self._layout.circles + place * _CIRCLE_BYTES
+        mark = self._circle(circle)
+        if self.memory[at : at + _CIRCLE_BYTES] != mark:  # untouched pages stay unused
+            self.memory[at : at + _CIRCLE_BYTES] = mark
 
     def count_free(self, family: int) -> int:
         """Ports of a family that no worker holds."""
@@ -264,6 +278,9 @@ class SharedLedger:
             at += size
         self.clear_journal()
 
+    def _circle(self, circle: str) -> bytes:
+        return self.digest(circle)[:_CIRCLE_BYTES] if circle else _NO_CIRCLE
+
     def _bucket(self, digest: bytes) -> int:
         return int.from_bytes(digest[:4]) % (self.slots // _BUCKET) * _BUCKET
 
@@ -287,6 +304,7 @@ class SharedPorts:
         self._begin, end = geometry.part(worker)
         self._size = end - self._begin
         self._offset = shared.port_offset(family, 0)
+        self._family = family
         self._counter = shared.row(family) * geometry.workers + worker
         self.limit = share_of(self._size, geometry.share_percent)
 
@@ -310,6 +328,10 @@ class SharedPorts:
             InsufficientCapacity: there is no such port.
         """
         return self._take(even=True, count=2 if with_next else 1)
+
+    def enclose(self, port: int, circle: str) -> None:
+        """Let the other workers know which of their clients may send to a port that this worker took."""
+        self._shared.write_circle(self._family, port, circle)
 
     def give_back(self, port: int) -> None:
         """Return a port that this worker took, or redeemed.
@@ -513,7 +535,8 @@ class _Layout:
         self.records = _aligned(self.keys + _DIGEST_BYTES * self.slots)
         self.ports = _aligned(self.records + _RECORD.size * places)
         self.owners = _aligned(self.ports + places)
-        self.size = self.owners + places
+        self.circles = _aligned(self.owners + places)
+        self.size = self.circles + _CIRCLE_BYTES * places
 
 
 def _aligned(offset: int) -> int:

@@ -74,8 +74,9 @@ class TcpPlane:
                 case Close(connection_id=connection_id):
                     self._relays.drop(connection_id)
 
-    def open_relay(self, path: FiveTuple, address: RelayAddress, port: int, expires_at: float) -> int:
+    def open_relay(self, path: FiveTuple, address: RelayAddress, port: int, expires_at: float, circle: str = "") -> int:
         """Listen on a relayed transport address. See `relay.datapath.DataPath`, also for all other commands."""
+        assert not circle, "a connection test has no TCP allocation"  # noqa: S101
         del expires_at  # an expired allocation is closed within a second; nothing new is accepted for it before
         handle = next(self._handles)
         self._relays.open(handle, TransportAddress(address.bound, port))

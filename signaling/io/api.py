@@ -55,6 +55,8 @@ _OF_HTTP = {
 }
 _logger = logging.getLogger(__name__)
 
+ApiHandler = Callable[[web.Request], Awaitable[web.Response]]  # what it refuses, it raises as ApiRefused
+
 
 class AppointmentApi:
     """Answers the operations of `signaling.openapi`; `build` makes an application of them."""
@@ -99,13 +101,14 @@ class AppointmentApi:
         self._organisations = OrganisationBook(settings.organisations)
         self._buckets = {name: kept.get(name) or TokenBucket(pace, now) for name in settings.organisations}
 
-    def build(self) -> web.Application:
-        """Make the application, to be mounted at `/api/v1`."""
-        handlers: dict[OperationId, Callable[[web.Request], Awaitable[web.Response]]] = {
+    def build(self, test_connection: ApiHandler) -> web.Application:
+        """Make the application, to be mounted at `/api/v1`; `test_connection` serves what needs no appointment."""
+        handlers: dict[OperationId, ApiHandler] = {
             OperationId.LIST: self._list,
             OperationId.CREATE: self._create,
             OperationId.MOVE: self._move,
             OperationId.CANCEL: self._cancel,
+            OperationId.TEST_CONNECTION: test_connection,
             OperationId.DESCRIBE: self._describe,
         }
         app = web.Application(middlewares=[self._answer_faults])

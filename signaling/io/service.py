@@ -14,10 +14,12 @@ from prometheus_client import CollectorRegistry
 
 from signaling.conference_media import ConferenceMedia, MediaMessage
 from signaling.connection_limits import ConnectionLimits
+from signaling.connection_test import TrialIssuer
 from signaling.ice_servers import CredentialIssuer, RelayPorts
 from signaling.io.api import AppointmentApi
 from signaling.io.app import WEB_ROOT, build_app
 from signaling.io.clocks import Clocks
+from signaling.io.connection_test import ConnectionTests
 from signaling.io.http import SPARE_CONNECTIONS, GuardedRunner
 from signaling.io.info_pages import InfoPages
 from signaling.io.listening import Listener, bind
@@ -48,6 +50,7 @@ class SignalingService:
         *,
         issuer: CredentialIssuer,
         relay_ports: RelayPorts,
+        trials: TrialIssuer | None = None,
         registry: CollectorRegistry,
         ssl_context: ssl.SSLContext | None = None,
         web_root: Path = WEB_ROOT,
@@ -61,6 +64,7 @@ class SignalingService:
             store: the appointments, opened by whoever made it, and closed by them after `stop`.
             issuer: issues the relay's credentials.
             relay_ports: where the relay listens; empty without a relay.
+            trials: issues credentials for connection tests; None: there are none.
             registry: receives the metrics.
             ssl_context: serves https instead of http.
             web_root: the folder of the page.
@@ -85,6 +89,7 @@ class SignalingService:
         )
         self._pages: InfoPages | None = None
         self._api = AppointmentApi(settings, store, metrics=self._metrics, clocks=self._clocks)
+        self._tests = ConnectionTests(settings, relay_ports, trials, clocks=self._clocks)
         self._bus = self._build_bus(bus_key, registry) if settings.redis_url.get_secret_value() else None
         self._limits = ConnectionLimits(settings.max_clients + SPARE_CONNECTIONS, settings.connections_per_address)
         self._runner: GuardedRunner | None = None
@@ -139,7 +144,9 @@ class SignalingService:
             OSError: an address or the port cannot be listened on.
         """
         pages = self._pages = InfoPages(self._settings, self._relay_ports, self._web_root)
-        app = build_app(self._endpoint.handle, self._web_root, pages=pages.handle, api=self._api.build())
+        app = build_app(
+            self._endpoint.handle, self._web_root, pages=pages.handle, api=self._api.build(self._tests.handle)
+        )
         runner = self._runner = GuardedRunner(app, limits=self._limits, shutdown_timeout=REQUEST_GRACE_SECONDS)
         try:
             await runner.setup()
@@ -157,7 +164,13 @@ class SignalingService:
         self._purge_no_more.clear()
         self._purging = asyncio.create_task(self._purge_forever(), name="signaling purge")
 
-    def configure(self, settings: SignalingSettings, issuer: CredentialIssuer, relay_ports: RelayPorts) -> None:
+    def configure(
+        self,
+        settings: SignalingSettings,
+        issuer: CredentialIssuer,
+        relay_ports: RelayPorts,
+        trials: TrialIssuer | None = None,
+    ) -> None:
         """Take other settings into use, save those of the listening sockets; clients stay."""
         self._settings = settings
         self._relay_ports = relay_ports
@@ -165,6 +178,7 @@ class SignalingService:
         if self._pages is not None:
             self._pages.configure(settings, relay_ports)
         self._api.configure(settings)
+        self._tests.configure(settings, relay_ports, trials)
         self._limits.configure(settings.connections_per_address)
         if self._bus is not None:
             self._bus.configure(settings.seat_hold_seconds)

@@ -21,6 +21,7 @@ class FakeRelay:
     peers: dict[bytes, float] = field(default_factory=dict)
     channels: dict[int, tuple[TransportAddress, float]] = field(default_factory=dict)
     traffic: Traffic = field(default_factory=lambda: Traffic(0, 0, 0, 0))
+    circle: str = ""
 
 
 class FakeDataPath:
@@ -38,7 +39,7 @@ class FakeDataPath:
         self.failure: BaseException | None = None  # what `open_relay` raises
         self._handles = 0
 
-    def open_relay(self, path: FiveTuple, address: RelayAddress, port: int, expires_at: float) -> int:
+    def open_relay(self, path: FiveTuple, address: RelayAddress, port: int, expires_at: float, circle: str = "") -> int:
         self.attempts.append(port)
         if self.failure is not None:
             raise self.failure
@@ -49,7 +50,7 @@ class FakeDataPath:
         if self.every_port_taken or port in self.taken_ports:
             raise PortTaken(errno.EADDRINUSE, "the relayed port is taken")
         self._handles += 1
-        self.relays[self._handles] = FakeRelay(path, address, port, expires_at)
+        self.relays[self._handles] = FakeRelay(path, address, port, expires_at, circle=circle)
         return self._handles
 
     def close_relay(self, handle: int) -> Traffic:

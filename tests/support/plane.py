@@ -78,13 +78,20 @@ class Client:
     """One client of the plane, with an open relay."""
 
     def __init__(
-        self, plane: PlainDataPath, clients: Clients, clock: Clock, host: str, port: int, path: FiveTuple | None = None
+        self,
+        plane: PlainDataPath,
+        clients: Clients,
+        clock: Clock,
+        host: str,
+        port: int,
+        path: FiveTuple | None = None,
+        circle: str = "",
     ) -> None:
         self.plane, self.clock, self.clients = plane, clock, clients
         self.path = path or path_of(port)
         ip = TransportAddress.parse(host, 0).ip
         self.address = (host, free_port())
-        self.handle = plane.open_relay(self.path, RelayAddress(ip, ip), self.address[1], clock.now + LONG)
+        self.handle = plane.open_relay(self.path, RelayAddress(ip, ip), self.address[1], clock.now + LONG, circle)
 
     @property
     def relay(self) -> ClientRelay:

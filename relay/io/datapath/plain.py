@@ -48,7 +48,8 @@ class PlainDataPath:
                 sent to.
             links: where clients are reached.
             limits: what each allocation may carry.
-            is_relayed_elsewhere: whether another process of ours relays this family and port on an own address.
+            is_relayed_elsewhere: whether another process of ours relays this family and port on an own address, for a
+                client of this circle.
             own_services: transport addresses of other parts of this installation that may be sent to.
         """
         self._poller = poller
@@ -66,7 +67,7 @@ class PlainDataPath:
 
     def set_limits(self, limits: Limits) -> None:
         """Change what each allocation may carry, from now on."""
-        self._board.rates.set(limits)
+        self._board.set_limits(limits)
         for client in self._clients.values():
             client.refill()
 
@@ -78,7 +79,7 @@ class PlainDataPath:
             for channel in client.channels.values():
                 channel.is_own = socket.inet_pton(channel.relay.sock.family, channel.address[0]) in own_relays
 
-    def open_relay(self, path: FiveTuple, address: RelayAddress, port: int, expires_at: float) -> int:
+    def open_relay(self, path: FiveTuple, address: RelayAddress, port: int, expires_at: float, circle: str = "") -> int:
         """Bind a relayed transport address. See `relay.datapath.DataPath`, also for all other commands."""
         try:
             sock = open_relay_socket(address.bound, port)
@@ -90,7 +91,7 @@ class PlainDataPath:
         client = self._clients.get(path)
         try:
             if client is None:
-                client = RelayedClient(self._board, path, self._links.link(path))
+                client = RelayedClient(self._board, path, self._links.link(path), circle)
             relay = RelaySocket(self._board, client, sock, socket_address(address.advertised, port))
             relay.set_expiry(expires_at)
             self._poller.watch(relay.handle, relay.on_ready)

@@ -150,24 +150,27 @@ class RelaySocket:
     def hand_over(self, parts: list[Buffer], size: int, to: Destination, now: float) -> None:
         """Two relayed clients meet: hand the payloads over without a detour through two sockets.
 
-        Nothing but relayed transport addresses and named services is reachable on an own address, or the relay would
-        be a way around the peer policy to every UDP service of this machine. What another process of ours serves is
-        reached through the socket.
+        Nothing but relayed transport addresses of the same circle, and named services, is reachable on an own
+        address, or the relay would be a way around the peer policy to every UDP service of this machine. What another
+        process of ours serves is reached through the socket.
 
         Raises:
             OSError: at least one of them was not sent; NotSent if nothing is relayed there.
         """
         board = self._board
-        other = board.relays.get(to.address)
+        other, circle = board.relays.get(to.address), self.client.circle
         if other is None:
             family = IPV6 if self.is_v6 else IPV4
-            if to.address not in board.own_services and not board.is_relayed_elsewhere(family, to.address[1]):
+            is_service = not circle and to.address in board.own_services
+            if not is_service and not board.is_relayed_elsewhere(family, to.address[1], circle):
                 raise NotSent(Drop.OWN_ADDRESS)
             if len(parts) == 1:
                 self.socket.send(parts[0], 0, len(parts[0]), to.target)
             else:
                 self.send_run(parts, size, to)
             return
+        if other.client.circle != circle:
+            raise NotSent(Drop.OWN_ADDRESS)
         if size > MAX_UDP_PAYLOAD:
             raise NotSent(Drop.SEND_FAILED)  # as the socket would have said
         view, end = board.views[0], HEADROOM
@@ -215,7 +218,7 @@ class RelaySocket:
                 board.drops[_MALFORMED] += count
                 return
         client = self.client
-        rates = board.rates
+        rates = client.rates
         if rates.seconds_per_byte or rates.seconds_per_packet:
             if client.to_client_until > now + BURST_SECONDS:
                 board.drops[_BANDWIDTH] += count

@@ -51,8 +51,10 @@ class RelayedClient(ClientRelay):
         "_targets",
         "_to",
         "channels",
+        "circle",
         "link",
         "path",
+        "rates",
         "relay_v4",
         "relay_v6",
         "to_client_until",
@@ -60,8 +62,10 @@ class RelayedClient(ClientRelay):
         "to_peer_until",
     )
 
-    def __init__(self, board: Switchboard, path: FiveTuple, link: ClientLink) -> None:
+    def __init__(self, board: Switchboard, path: FiveTuple, link: ClientLink, circle: str = "") -> None:
         self._board = board
+        self.circle = circle  # which other relayed clients it may meet
+        self.rates = board.trial_rates if circle else board.rates
         self.path = path
         self.link = link
         self.relay_v4: RelaySocket | None = None
@@ -146,7 +150,7 @@ class RelayedClient(ClientRelay):
                 return False
             self.flush()
             return True
-        per_byte = self._board.rates.seconds_per_byte
+        per_byte = self.rates.seconds_per_byte
         if per_byte:
             if self.to_peer_until > now + BURST_SECONDS:
                 self._board.drops[_BANDWIDTH] += 1
@@ -201,7 +205,7 @@ class RelayedClient(ClientRelay):
         if not alike or count > MAX_SEGMENTS or (last is not None and last[0] == last[1]):
             return False
         self.flush()
-        if self._board.rates.seconds_per_byte and self.to_peer_until > now + BURST_SECONDS:
+        if self.rates.seconds_per_byte and self.to_peer_until > now + BURST_SECONDS:
             self._board.drops[_BANDWIDTH] += count
             return True
         self._to = to
@@ -236,7 +240,7 @@ class RelayedClient(ClientRelay):
         else:
             relay.packets_to_peer += count
             relay.bytes_to_peer += self._bytes
-            per_byte = self._board.rates.seconds_per_byte
+            per_byte = self.rates.seconds_per_byte
             if per_byte:
                 self.to_peer_until = max(self.to_peer_until, self._now) + self._bytes * per_byte
         parts.clear()
@@ -272,7 +276,7 @@ class RelayedClient(ClientRelay):
         self._targets.clear()
 
     def _begin(self, to: Route, payload: memoryview, now: float) -> None:
-        if self._board.rates.seconds_per_byte and self.to_peer_until > now + BURST_SECONDS:
+        if self.rates.seconds_per_byte and self.to_peer_until > now + BURST_SECONDS:
             self._board.drops[_BANDWIDTH] += 1
             return
         self._to = to

@@ -12,6 +12,7 @@ from relay.io.datapath.datagrams import Inbox
 from relay.io.datapath.indications import HEADROOM, TAILROOM, TransactionIds
 from relay.io.datapath.limits import Rates
 from relay.io.datapath.segments import SocketAddress
+from relay.trial import limits_of
 from stun.address import TransportAddress
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _REMEMBERED_TEXTS: Final = 4096  # a peer is named several times in a row, and t
 SLOTS: Final = 16  # datagrams or joined runs taken from one socket before the others have their turn
 _FAMILIES: Final = {4: socket.AF_INET, 16: socket.AF_INET6}
 
-IsRelayedElsewhere = Callable[[int, int], bool]  # address family (0x01, 0x02) and port
+IsRelayedElsewhere = Callable[[int, int, str], bool]  # address family (0x01, 0x02), port and circle
 
 
 class Switchboard:
@@ -38,11 +39,17 @@ class Switchboard:
         self.own_services = frozenset(socket_address(*service) for service in own_services)
         self.is_relayed_elsewhere = is_relayed_elsewhere or _nowhere
         self.rates = Rates(limits)
+        self.trial_rates = Rates(limits_of(limits))  # of clients in a circle with a name
         self.relays: dict[SocketAddress, RelaySocket] = {}  # by the relayed transport address, as peers see it
         self.drops = dict.fromkeys(Drop, 0)
         self.ids = TransactionIds(int.from_bytes(os.urandom(4)))
         self.inbox = Inbox(SLOTS, HEADROOM, TAILROOM)  # where payloads of peers are received
         self.views = self.inbox.views
+
+    def set_limits(self, limits: Limits) -> None:
+        """Change what each allocation may carry."""
+        self.rates.set(limits)
+        self.trial_rates.set(limits_of(limits))
 
     def count_failure(self, error: OSError, count: int) -> None:
         """Count messages that could not be sent, or of which at least one could not.
@@ -62,5 +69,5 @@ def _text(ip: bytes) -> str:
     return socket.inet_ntop(_FAMILIES[len(ip)], ip)
 
 
-def _nowhere(_family: int, _port: int) -> bool:
+def _nowhere(_family: int, _port: int, _circle: str) -> bool:
     return False

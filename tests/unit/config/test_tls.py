@@ -53,6 +53,18 @@ def new_rsa_pair() -> tuple[bytes, bytes]:
     return private, certificate.public_bytes(pem)
 
 
+def test_it_tells_the_fingerprint_of_the_certificate_that_it_serves_now(files: "Files") -> None:
+    def fingerprint() -> str:
+        return x509.load_pem_x509_certificate(files.certificate.read_bytes()).fingerprint(hashes.SHA256()).hex()
+
+    context = ReloadingContext(files.certificate, files.key)
+    first = fingerprint()
+    assert context.fingerprint == first
+    files.write()
+    assert context.refresh()
+    assert context.fingerprint == fingerprint() != first
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
     files = Files(tmp_path)

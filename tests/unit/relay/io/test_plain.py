@@ -18,6 +18,7 @@ from relay.io.datapath.relay_socket import RelaySocket
 from relay.io.datapath.segments import Destination, send_run
 from relay.io.datapath.switchboard import SLOTS
 from relay.io.poller import Poller
+from relay.trial import BYTES_PER_SECOND
 from stun.attributes import DATA, XOR_PEER_ADDRESS
 from stun.demux import decode_channel_data, encode_channel_data
 from stun.message import Message, decode_message, encode_message
@@ -827,6 +828,76 @@ async def test_a_named_service_on_an_own_address_is_reached_and_no_other_port_of
         poller.close()
 
 
+@pytest.mark.parametrize(("one", "other"), [("a test", ""), ("", "a test"), ("a test", "another test")])
+async def test_two_relays_of_different_circles_reach_each_other_by_no_way(
+    closed_plane: PlainDataPath, clients: Clients, clock: Clock, host: str, one: str, other: str
+) -> None:
+    sender = Client(closed_plane, clients, clock, host, 5001, circle=one)
+    receiver = Client(closed_plane, clients, clock, host, 5002, circle=other)
+    sender.bind(receiver.address)
+    receiver.bind(sender.address)
+    sender.send_channel(b"one")
+    sender.send_channel(b"a run", b"of 2")
+    sender.send_indication(b"four", receiver.address)
+    closed_plane.send_to_peer(sender.handle, b"five", transport(receiver.address))
+    assert closed_plane.drops[Drop.OWN_ADDRESS] == 5
+    assert receiver.link.inbox.empty()
+
+
+async def test_two_relays_of_one_circle_reach_each_other(
+    closed_plane: PlainDataPath, clients: Clients, clock: Clock, host: str
+) -> None:
+    one = Client(closed_plane, clients, clock, host, 5001, circle="a test")
+    other = Client(closed_plane, clients, clock, host, 5002, circle="a test")
+    one.bind(other.address)
+    other.permit(one.address)
+    one.send_channel(b"of one page")
+    assert await other.receive_data() == (transport(one.address), b"of one page")
+
+
+async def test_a_circle_reaches_no_service_of_ours_and_asks_other_processes_for_its_own(
+    clients: Clients, clock: Clock, host: str
+) -> None:
+    asked: list[str] = []
+
+    def is_relayed_elsewhere(_family: int, _port: int, circle: str) -> bool:
+        asked.append(circle)
+        return False
+
+    async with udp_endpoint(host) as service:
+        poller = Poller(asyncio.get_running_loop())
+        plane = PlainDataPath(
+            poller,
+            frozenset((transport((host, 0)).ip,)),
+            clients,
+            is_relayed_elsewhere=is_relayed_elsewhere,
+            own_services=[transport(service.address)],
+        )
+        client = Client(plane, clients, clock, host, 5001, circle="a test")
+        client.permit(service.address)
+        client.send_indication(b"to the service", service.address)
+        assert plane.drops[Drop.OWN_ADDRESS] == 1
+        assert asked == ["a test"]
+        plane.close_relay(client.handle)
+        poller.close()
+
+
+async def test_a_client_in_a_circle_may_carry_what_a_test_needs_and_no_more(
+    closed_plane: PlainDataPath, clients: Clients, clock: Clock, host: str, peer: UdpEndpoint
+) -> None:
+    closed_plane.set_own_relays(frozenset())
+    closed_plane.set_limits(Limits(bytes_per_second=100 * BYTES_PER_SECOND))
+    trial = Client(closed_plane, clients, clock, host, 5001, circle="a test")
+    usual = Client(closed_plane, clients, clock, host, 5002)
+    payload = bytes(60_000)
+    for client in (trial, usual):
+        client.bind(peer.address)
+        for _ in range(3 * BYTES_PER_SECOND // len(payload)):
+            client.send_channel(payload)
+    sent_at_once = 2 * BYTES_PER_SECOND  # a burst of one second, and what overdraws it
+    assert BYTES_PER_SECOND < trial.traffic.bytes_to_peer <= sent_at_once < usual.traffic.bytes_to_peer
+
+
 @pytest.mark.parametrize("data", PAYLOADS, ids=len)
 async def test_two_relays_on_an_own_address_reach_each_other(pair: tuple[Client, Client], data: bytes) -> None:
     one, other = pair
@@ -892,7 +963,8 @@ async def test_a_port_that_another_process_relays_is_reached_through_the_socket(
 ) -> None:
     asked: list[tuple[int, int]] = []
 
-    def is_relayed_elsewhere(family: int, port: int) -> bool:
+    def is_relayed_elsewhere(family: int, port: int, circle: str) -> bool:
+        assert not circle
         asked.append((family, port))
         return relayed
 

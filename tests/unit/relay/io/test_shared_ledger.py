@@ -271,6 +271,25 @@ def shared() -> Iterator[SharedLedger]:
     ledger.close()
 
 
+def test_a_port_in_a_circle_is_relayed_for_that_circle_alone_and_the_next_holder_starts_anew(
+    shared: SharedLedger,
+) -> None:
+    mine = shared.ledger(0, bytes).ports[IPV4]
+    port = mine.take()
+    mine.enclose(port, "a test")
+    assert shared.is_relayed_by_another(1, IPV4, port, "a test")
+    assert not shared.is_relayed_by_another(1, IPV4, port, "another test")
+    assert not shared.is_relayed_by_another(1, IPV4, port)
+    assert not shared.is_relayed_by_another(0, IPV4, port, "a test")
+    shared.clear_worker(0)  # it died without giving anything back
+    assert not shared.is_relayed_by_another(1, IPV4, port, "a test")
+    again = shared.ledger(0, bytes).ports[IPV4]
+    assert again.take() == port
+    again.enclose(port, "")
+    assert shared.is_relayed_by_another(1, IPV4, port)
+    assert not shared.is_relayed_by_another(1, IPV4, port, "a test")
+
+
 @given(workers=st.integers(1, 64), first=st.integers(1024, 60_000), size=st.integers(0, 5_000))
 def test_parts_cover_the_range_without_a_gap_and_cut_no_pair(workers: int, first: int, size: int) -> None:
     geometry = Geometry(workers, first, first + size + 3 * workers - 1, 80, FAMILIES)

@@ -1,5 +1,6 @@
 """A signaling service on a loopback port with held clocks, and a browser made of aiohttp's client."""
 
+import ipaddress
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,6 +45,15 @@ class FixedIssuer:
         return f"{now_unix + 600}:fixed", "password"
 
 
+class FixedTrialIssuer:
+    """Stands in for the relay's credentials for tests."""
+
+    certificates_sha256 = ("ab" * 32,)
+
+    def issue(self, now_unix: int, lifetime: int, address: str) -> tuple[str, str]:
+        return f"{now_unix + lifetime}:test:{ipaddress.ip_address(address)}", "trial password"
+
+
 class Browser:
     """One WebSocket of a page."""
 
@@ -73,8 +83,10 @@ class Bench:
     def __init__(self, store: AppointmentStore, web_root: Path, **settings: Any) -> None:  # noqa: ANN401
         ssl_context: ssl.SSLContext | None = settings.pop("ssl_context", None)
         media: ConferenceMedia | None = settings.pop("media", None)
+        relay_ports: RelayPorts = settings.pop("relay_ports", RelayPorts((3478,), (3478,), (5349,)))
         self.clock = HeldClock()
         self.issuer = FixedIssuer()
+        self.trials = FixedTrialIssuer()
         self.store = store
         self.registry = CollectorRegistry()
         # Port 0, any free one, is for tests only: settings refuse it.
@@ -85,7 +97,8 @@ class Bench:
             self.settings,
             store,
             issuer=self.issuer,
-            relay_ports=RelayPorts((3478,), (3478,), (5349,)),
+            relay_ports=relay_ports,
+            trials=self.trials,
             registry=self.registry,
             ssl_context=ssl_context,
             web_root=web_root,
