@@ -5,7 +5,7 @@ from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
-from check.plan import MAX_POINTS, Point, points_of_urls
+from check.plan import MAX_POINTS, RELAY_PORTS, Point, points_of_urls
 from check.target import check_host
 from stun.credentials import Credential
 
@@ -34,12 +34,13 @@ class ServiceAnswer(BaseModel, frozen=True, hide_input_in_errors=True):
     certificate_sha256: Annotated[
         tuple[Annotated[str, StringConstraints(pattern=_FINGERPRINT)], ...], Field(max_length=MAX_FINGERPRINTS)
     ] = ()
-    relay_port_min: Port
-    relay_port_max: Port
+    relay_port_min: Port | None = None
+    relay_port_max: Port | None = None
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
-        if self.relay_port_min > self.relay_port_max:
+        low, high = self.relay_ports
+        if low > high:
             raise ValueError("relay_port_min lies above relay_port_max")
         check_host(self.stun_host)
         check_host(self.relay_host)
@@ -50,6 +51,12 @@ class ServiceAnswer(BaseModel, frozen=True, hide_input_in_errors=True):
     def points(self) -> list[Point]:
         """Every documented port."""
         return points_of_urls(self.urls)
+
+    @property
+    def relay_ports(self) -> tuple[int, int]:
+        """The relay's range; the documented one where the service names none."""
+        low, high = RELAY_PORTS
+        return self.relay_port_min or low, self.relay_port_max or high
 
     @property
     def fingerprints(self) -> frozenset[str]:

@@ -27,6 +27,10 @@ FAILS: Final = 3
 _USABLE: Final = frozenset({RowVerdict.OPEN, RowVerdict.POOR, RowVerdict.INSPECTED})
 _REACHED: Final = _USABLE | {RowVerdict.UNTRUSTED, RowVerdict.REJECTED, RowVerdict.WRONG_SERVICE}
 _REFUSES: Final = frozenset({Outcome.WRONG_ANSWER, Outcome.CLOSED})
+_TURNED_DOWN: Final = {Outcome.REJECTED: RowVerdict.REJECTED, Outcome.TIMED_OUT: RowVerdict.POOR}
+# 403: the credentials of a test are for the address that asked for them, and a web proxy has another one. 486: others
+# of this network are testing, too. Neither would happen to a consultation.
+_ONLY_FOR_TESTS: Final = frozenset({403, 486})
 
 
 def judge_row(row: Row) -> RowVerdict:
@@ -50,8 +54,8 @@ def judge_row(row: Row) -> RowVerdict:
         return RowVerdict.INSPECTED if row.tls.chain is Chain.TRUSTED else RowVerdict.UNTRUSTED
     if row.tls is not None and row.tls.chain is Chain.UNTRUSTED:
         return RowVerdict.UNTRUSTED
-    if row.allocate is not None and row.allocate.outcome is not Outcome.OK:
-        return RowVerdict.REJECTED
+    if row.allocate is not None and row.allocate.outcome is not Outcome.OK and not is_refused_to_tests(row):
+        return _TURNED_DOWN.get(row.allocate.outcome, RowVerdict.WRONG_SERVICE)
     if row.echo is not None and is_poor(row.echo.loss_percent, row.echo.p95_ms):
         return RowVerdict.POOR
     return RowVerdict.OPEN
@@ -60,6 +64,12 @@ def judge_row(row: Row) -> RowVerdict:
 def is_poor(loss_percent: float, p95_ms: float | None) -> bool:
     """Whether a line is too bad for a picture."""
     return loss_percent > POOR_LOSS_PERCENT or (p95_ms is not None and p95_ms > POOR_ROUND_TRIP_MS)
+
+
+def is_refused_to_tests(row: Row) -> bool:
+    """Whether TURN answers, but gives a test no allocation: open, though not measured."""
+    step = row.allocate
+    return step is not None and step.outcome is Outcome.REJECTED and step.code in _ONLY_FOR_TESTS
 
 
 def is_inspected(row: Row) -> bool:

@@ -17,6 +17,7 @@ from check.findings import (
     TlsFinding,
 )
 from check.plan import Family, Purpose
+from check.verdict import is_refused_to_tests
 from check.words import Words
 
 FAMILY_NAMES: Final = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
@@ -119,17 +120,19 @@ def explanations(report: Report, words: Words) -> list[Fact]:
     """What each verdict that is not good means, and for which ports: one entry for each cause."""
     groups: dict[tuple[RowVerdict, str], list[str]] = {}
     for row in report.rows:
-        if row.verdict is not RowVerdict.OPEN:
+        if row.verdict is not RowVerdict.OPEN or is_refused_to_tests(row):
             label = f"{port_name(row, words)} {FAMILY_NAMES[row.family]}"
             groups.setdefault((row.verdict, cause_of(row, words)), []).append(label)
     return [
-        Fact(
-            ", ".join(labels),
-            f"{words.verdicts[verdict]}{f' ({cause})' if cause else ''}: {words.meanings[verdict]}",
-            tone_of(verdict),
-        )
+        Fact(", ".join(labels), _explain(verdict, cause, words), tone_of(verdict))
         for (verdict, cause), labels in groups.items()
     ]
+
+
+def _explain(verdict: RowVerdict, cause: str, words: Words) -> str:
+    if verdict is RowVerdict.OPEN:
+        return words.not_allocated.format(cause=cause)
+    return f"{words.verdicts[verdict]}{f' ({cause})' if cause else ''}: {words.meanings[verdict]}"
 
 
 def has_control_echo(report: Report) -> bool:

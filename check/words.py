@@ -49,6 +49,7 @@ class Words:
     range_reached: str  # {reached}, {sampled}, {low}, {high}
     credentials: Mapping[str, str]
     service_problem: str  # {problem}
+    not_allocated: str  # {cause}: TURN answers, but gives the test nothing
     control: str  # what the star at an echo means
     hint: str
     rules: str

@@ -97,6 +97,7 @@ DE: Final = Words(
         "none": "Ohne Zugangsdaten: geprüft ist nur, ob TURN antwortet",
     },
     service_problem="Der Dienst gab keine Zugangsdaten: {problem}",
+    not_allocated="offen, aber ohne Echo: Das Relay gab dem Test keine Adresse ({cause}), etwa wegen eines Web-Proxys",
     control="* Der Portbereich ist von hier nicht erreichbar: gemessen nur bis zum Relay und zurück.",
     hint="Zeiten in Millisekunden. Echo: Median / 95 % von 50 Paketen je Sekunde durch das Relay und zurück.",
     rules="Fehlende Firewall-Regeln",

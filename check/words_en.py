@@ -94,6 +94,7 @@ EN: Final = Words(
         "none": "Without credentials: only whether TURN answers was tried",
     },
     service_problem="The service gave no credentials: {problem}",
+    not_allocated="open, but without echo: the relay gave the test no address ({cause}), as with a web proxy",
     control="* The port range cannot be reached from here: measured only to the relay and back.",
     hint="Times in milliseconds. Echo: median / 95 % of 50 packets a second through the relay and back.",
     rules="Missing firewall rules",

@@ -238,7 +238,7 @@ def _range_of(request: Request, report: Report, family: Family, answer: ServiceA
     tried = [(host, port) for host, port in tried if (":" in port.address) == (family is Family.IPV6)]
     if not tried:
         return None
-    low, high = (answer.relay_port_min, answer.relay_port_max) if answer is not None else RELAY_PORTS
+    low, high = answer.relay_ports if answer is not None else RELAY_PORTS
     host, first = tried[0]
     found = RelayRange(family, first.address, low, high)
     found.sampled = sorted(port.port for _, port in tried)
