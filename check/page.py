@@ -5,7 +5,7 @@ from html import escape
 from typing import Final
 
 from check.findings import Report
-from check.firewall import FORMATS, Group, grouped
+from check.firewall import FORMATS, Group, all_rules, grouped
 from check.view import SIGNS, Fact, Tone, explanations, facts, has_control_echo, lines, summary_text, summary_tone
 from check.words import Words
 
@@ -43,11 +43,11 @@ pre { background: color-mix(in srgb, currentColor 7%, transparent); overflow-x: 
 """
 
 
-def to_page(report: Report, words: Words) -> str:
-    """The whole report as HTML."""
+def to_page(report: Report, words: Words, *, is_complete: bool = False) -> str:
+    """The whole report as HTML; with rules for what is open, too, if `is_complete`."""
     title = escape(words.title.format(host=report.host))
     made = f"{words.made.format(time=report.started)}, {words.seconds.format(seconds=report.seconds)}"
-    groups = grouped(report.missing_rules)
+    groups = grouped(all_rules(report) if is_complete else report.missing_rules)
     parts = [
         "<!doctype html>",
         f'<html lang="{words.language}" translate="no">',
@@ -68,7 +68,7 @@ def to_page(report: Report, words: Words) -> str:
         f'<p class="muted">{escape(words.hint)}</p>',
         f'<p class="muted">{escape(words.control)}</p>' if has_control_echo(report) else "",
         _list(explanations(report, words)),
-        *_rules(groups, words),
+        *_rules(groups, words.all_rules if is_complete else words.rules, words),
         "</body>",
         "</html>",
     ]
@@ -112,8 +112,8 @@ def _table(report: Report, words: Words) -> str:
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
-def _rules(groups: Sequence[Group], words: Words) -> Iterable[str]:
-    yield f"<h2>{escape(words.rules)}</h2>"
+def _rules(groups: Sequence[Group], title: str, words: Words) -> Iterable[str]:
+    yield f"<h2>{escape(title)}</h2>"
     if not groups:
         yield f"<p>{escape(words.nothing_missing)}</p>"
         return

@@ -1,6 +1,6 @@
 """The report as lines and cells of text: terminal and page differ only in how they lay them out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -21,7 +21,6 @@ from check.verdict import is_refused_to_tests
 from check.words import Words
 
 FAMILY_NAMES: Final = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
-_SHOWN_PORTS: Final = 3  # of a sample
 
 
 class Tone(StrEnum):
@@ -211,7 +210,9 @@ def _certificates(rows: Iterable[Row], words: Words) -> list[Fact]:
 
 
 def _describe(tls: TlsFinding, ports: str, words: Words) -> Fact:
-    parts = [words.issuer.format(issuer=tls.issuer)]
+    parts = [f"{tls.version} {tls.cipher}", words.issuer.format(issuer=tls.issuer)]
+    if tls.alpn:
+        parts.insert(1, f"ALPN {tls.alpn}")
     tone = Tone.GOOD
     if tls.days_left is not None:
         parts.append(words.days_left.format(days=tls.days_left) if tls.days_left >= 0 else words.expired)
@@ -231,13 +232,6 @@ def _describe(tls: TlsFinding, ports: str, words: Words) -> Fact:
 def _range(found: RelayRange, words: Words) -> Fact:
     reached, sampled = len(found.reached), len(found.sampled)
     text = f"UDP {found.first_port}–{found.last_port} {FAMILY_NAMES[found.family]}: "
-    text += words.range_reached.format(reached=reached, sampled=sampled) + f" ({_some(found.sampled)})"
+    text += words.range_reached.format(reached=reached, sampled=sampled, first=found.sampled[0], last=found.sampled[-1])
     tone = Tone.GOOD if reached == sampled else Tone.WARNING
     return Fact(words.range, text, tone)
-
-
-def _some(ports: Sequence[int]) -> str:
-    """The lowest, a middle one and the highest."""
-    if len(ports) <= _SHOWN_PORTS:
-        return ", ".join(map(str, ports))
-    return f"{ports[0]}, … {ports[len(ports) // 2]}, … {ports[-1]}"

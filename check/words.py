@@ -46,13 +46,14 @@ class Words:
     is_not_own: str
     own_unknown: str
     range: str
-    range_reached: str  # {reached}, {sampled}, {low}, {high}
+    range_reached: str  # {reached}, {sampled}, {first}, {last}
     credentials: Mapping[str, str]
     service_problem: str  # {problem}
     not_allocated: str  # {cause}: TURN answers, but gives the test nothing
     control: str  # what the star at an echo means
     hint: str
     rules: str
+    all_rules: str
     rules_hint: str
     source: str
     destination: str

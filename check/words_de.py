@@ -90,7 +90,7 @@ DE: Final = Words(
     is_not_own="nicht das des Dienstes",
     own_unknown="der Dienst nennt keines zum Vergleich",
     range="Portbereich",
-    range_reached="{reached} von {sampled} Stichproben erreicht",
+    range_reached="{reached} von {sampled} Stichproben zwischen {first} und {last} erreicht",
     credentials={
         "service": "Zugang: vom Dienst, für eine Minute",
         "given": "Zugang: angegeben",
@@ -101,6 +101,7 @@ DE: Final = Words(
     control="* Der Portbereich ist von hier nicht erreichbar: gemessen nur bis zum Relay und zurück.",
     hint="Zeiten in Millisekunden. Echo: Median / 95 % von 50 Paketen je Sekunde durch das Relay und zurück.",
     rules="Fehlende Firewall-Regeln",
+    all_rules="Alle Firewall-Regeln",
     rules_hint="Alle Verbindungen beginnen in Ihrem Netz und gehen nach außen; Antworten müssen zurückkommen dürfen.",
     source="Quelle",
     destination="Ziel",

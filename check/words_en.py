@@ -87,7 +87,7 @@ EN: Final = Words(
     is_not_own="not the service's",
     own_unknown="the service names none to compare with",
     range="Port range",
-    range_reached="{reached} of {sampled} samples reached",
+    range_reached="{reached} of {sampled} samples between {first} and {last} reached",
     credentials={
         "service": "Credentials: from the service, for one minute",
         "given": "Credentials: given",
@@ -98,6 +98,7 @@ EN: Final = Words(
     control="* The port range cannot be reached from here: measured only to the relay and back.",
     hint="Times in milliseconds. Echo: median / 95 % of 50 packets a second through the relay and back.",
     rules="Missing firewall rules",
+    all_rules="All firewall rules",
     rules_hint="Every connection begins in your network and goes out; answers must be let back in.",
     source="Source",
     destination="Destination",

@@ -46,6 +46,7 @@ class CheckOptions:
     language: str | None = None
     as_json: bool = False
     html: Path | None = None
+    all_rules: bool = False
 
 
 def check(options: CheckOptions, environment: Mapping[str, str]) -> int:
@@ -57,12 +58,12 @@ def check(options: CheckOptions, environment: Mapping[str, str]) -> int:
     request = _request(options, environment)
     words = WORDS[request.language]
     if options.html is not None:
-        _write(options.html, "")  # a path that cannot be written to is told now, not after half a minute
+        _write(options.html, "", mode="a")  # a path that cannot be written to is told now, not after half a minute
     with LiveProgress(Console(stderr=True), words) as progress:
         report = asyncio.run(run_check(request, progress))
     report.summary.text = summary_text(report, words)
     if options.html is not None:
-        _write(options.html, to_page(report, words))
+        _write(options.html, to_page(report, words, is_complete=options.all_rules))
     _print(report, options)
     return report.summary.exit_status
 
@@ -71,7 +72,7 @@ def _print(report: Report, options: CheckOptions) -> None:
     if options.as_json:
         Console(highlight=False, markup=False, soft_wrap=True).out(to_json(report), end="", highlight=False)
     else:
-        show(report, WORDS[report.language], Console(highlight=False))
+        show(report, WORDS[report.language], Console(highlight=False), is_complete=options.all_rules)
 
 
 def _request(options: CheckOptions, environment: Mapping[str, str]) -> Request:
@@ -129,8 +130,9 @@ def _issue(secret_file: Path) -> Credential:
         raise CheckMisuse(f"{secret_file}: {error}") from error
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, mode: str = "w") -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        with path.open(mode, encoding="utf-8") as file:
+            file.write(text)
     except OSError as error:
         raise CheckMisuse(f"--html: {path}: {error.strerror or type(error).__name__}") from error

@@ -207,6 +207,7 @@ def check_network(  # noqa: PLR0913 - the options of one command
     language: Annotated[str | None, typer.Option(metavar="de|en", help="Default: by LANG, else German.")] = None,
     as_json: JsonOption = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write one page that can be printed.")] = None,
+    all_rules: Annotated[bool, typer.Option("--all-rules", help="Rules for what is open, too.")] = False,
 ) -> None:
     """Check which ports to a service are open from here; exit status 0 all, 1 some, 3 too few, 2 wrong use."""
     from config.check_command import CheckMisuse, CheckOptions, check  # other commands need no aiohttp
@@ -214,7 +215,20 @@ def check_network(  # noqa: PLR0913 - the options of one command
     if user is not None and password is None and secret_file is None:
         password = typer.prompt("Password", hide_input=True, err=True)
     options = CheckOptions(
-        host, udp_ports, tcp_ports, tls_ports, ipv4, ipv6, user, password, secret_file, source, language, as_json, html
+        host,
+        udp_ports,
+        tcp_ports,
+        tls_ports,
+        ipv4,
+        ipv6,
+        user,
+        password,
+        secret_file,
+        source,
+        language,
+        as_json,
+        html,
+        all_rules,
     )
     try:
         status = check(options, os.environ)

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from check.findings import Report, Row
-from check.firewall import FORMATS, Group, grouped
+from check.firewall import FORMATS, Group, all_rules, grouped
 from check.view import (
     FAMILY_NAMES,
     SIGNS,
@@ -85,8 +85,15 @@ class LiveProgress:
             self._progress.update(self._task, description=text)
 
 
-def show(report: Report, words: Words, console: Console) -> None:
-    """Print the report; the verdict stands last, where the eye is."""
+def show(report: Report, words: Words, console: Console, *, is_complete: bool = False) -> None:
+    """Print the report; the verdict stands last, where the eye is.
+
+    Args:
+        report: what to print.
+        words: the language.
+        console: where.
+        is_complete: whether rules for what is open are wanted, too.
+    """
     console.print(Text(words.title.format(host=report.host), "bold"))
     console.print()
     _show_facts(facts(report, words), console)
@@ -105,9 +112,9 @@ def show(report: Report, words: Words, console: Console) -> None:
         for entry in entries:
             console.print(Text.assemble((f"{SIGNS[entry.tone]} {entry.name}", _STYLES[entry.tone])))
             console.print(Padding(Text(entry.text), (0, 0, 0, 2)))
-    groups = grouped(report.missing_rules)
+    groups = grouped(all_rules(report) if is_complete else report.missing_rules)
     if groups:
-        _show_rules(groups, words, console)
+        _show_rules(groups, words.all_rules if is_complete else words.rules, words, console)
     console.print()
     tone = summary_tone(report)
     verdict = Text(f"{SIGNS[tone]} {summary_text(report, words)}", "bold")
@@ -153,9 +160,9 @@ def _table(rows: Sequence[Line], words: Words, width: int, title: str | None) ->
     return table
 
 
-def _show_rules(groups: Sequence[Group], words: Words, console: Console) -> None:
+def _show_rules(groups: Sequence[Group], title: str, words: Words, console: Console) -> None:
     console.print()
-    console.print(Text(words.rules, "bold"))
+    console.print(Text(title, "bold"))
     console.print(Text(words.rules_hint, "dim"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in (words.source, words.destination, words.protocol, words.ports, words.direction):
