@@ -99,14 +99,18 @@ def _table(report: Report, words: Words) -> str:
         words.packet,
     )
     rows = []
-    for line in lines(report, words):
+    table = lines(report, words)
+    has_hosts = len({line.host for line in table}) > 1
+    for line in table:
         numbers = (line.connect, line.tls, line.binding, line.allocate, line.loss, line.echo, line.jitter, line.packet)
         rows.append(
-            f"<tr><td>{escape(line.host)}</td><td>{escape(line.port)}</td><td>{escape(line.family)}</td>"
+            f"<tr>{f'<td>{escape(line.host)}</td>' if has_hosts else ''}"
+            f"<td>{escape(line.port)}</td><td>{escape(line.family)}</td>"
             + "".join(f'<td class="number">{escape(number)}</td>' for number in numbers)
             + f'<td class="{line.tone}">{SIGNS[line.tone]} {escape(line.verdict)}</td></tr>'
         )
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in (words.address, words.port, "IP"))
+    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in (words.port, "IP"))
+    head = f'<th scope="col">{escape(words.address)}</th>{head}' if has_hosts else head
     head += "".join(f'<th scope="col" class="number">{escape(text)}</th>' for text in heads)
     head += f'<th scope="col">{escape(words.result)}</th>'
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'

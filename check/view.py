@@ -93,8 +93,8 @@ def port_name(row: Row, words: Words) -> str:
 
 
 def lines(report: Report, words: Words) -> list[Line]:
-    """The table, in the order in which the rows were planned."""
-    return [_line(row, words) for row in report.rows]
+    """The table: IPv4 before IPv6, and within a family in the order in which the rows were planned."""
+    return [_line(row, words) for row in sorted(report.rows, key=lambda row: row.family)]
 
 
 def facts(report: Report, words: Words) -> list[Fact]:

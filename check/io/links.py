@@ -12,10 +12,11 @@ from check.findings import Outcome, Step
 from check.io.dial import READ_LIMIT_BYTES, Streams, close, connected_datagram_socket, outcome_of, since
 from check.plan import REQUEST_SECONDS
 from stun.address import TransportAddress
-from stun.demux import StreamDecoder
+from stun.demux import MIN_CHANNEL, StreamDecoder
 from stun.errors import IntegrityError, MessageParseError
 
 RETRANSMIT_SECONDS: Final = 0.35  # the first; each further one waits twice as long (RFC 8489 §6.2.1)
+_FIRST_CHANNEL_BYTE: Final = MIN_CHANNEL >> 8
 MAX_PENDING: Final = 512  # requests without an answer
 
 Request = Callable[[bytes], bytes]  # a transaction id in, a request out
@@ -205,6 +206,10 @@ class _Stream:
         outcome = Outcome.CLOSED
         try:
             while data := await self._streams.reader.read(READ_LIMIT_BYTES):
+                # We bind no channel, so no ChannelData comes: what looks like it is another protocol's text.
+                if not decoder.buffered and data[0] >= _FIRST_CHANNEL_BYTE:
+                    outcome = Outcome.WRONG_ANSWER
+                    break
                 for message in decoder.receive(data):
                     self._link.receive(message)
         except MessageParseError:

@@ -98,9 +98,9 @@ def show(report: Report, words: Words, console: Console, *, is_complete: bool = 
     console.print()
     _show_facts(facts(report, words), console)
     rows = lines(report, words)
-    for host in dict.fromkeys(line.host for line in rows):
-        console.print()
-        title = host if len({line.host for line in rows}) > 1 else None
+    hosts = list(dict.fromkeys(line.host for line in rows))
+    for host in hosts:
+        title = host if len(hosts) > 1 else None
         console.print(_table([line for line in rows if line.host == host], words, console.width, title))
     if rows:
         console.print(Text(words.hint, "dim"))
@@ -148,7 +148,9 @@ def _table(rows: Sequence[Line], words: Words, width: int, title: str | None) ->
     for name in [*numbers, words.jitter, words.packet] if is_wide else numbers:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column(words.result, no_wrap=True)
-    for line in rows:
+    for before, line in zip([rows[0], *rows], rows, strict=False):
+        if line.family != before.family:
+            table.add_section()
         measured = [line.connect, line.tls, line.binding, line.allocate, line.loss, line.echo]
         cells = [*measured, line.jitter, line.packet] if is_wide else measured
         table.add_row(
