@@ -1,7 +1,6 @@
 """TCP connections and TLS handshakes: what became of them, how long they took, whose certificate came."""
 
 import asyncio
-import contextlib
 import functools
 import hashlib
 import socket
@@ -87,10 +86,12 @@ async def secure(streams: Streams, host: str, alpn: Sequence[str], *, verify: bo
 
 
 async def close(streams: Streams) -> None:
-    """End a connection, at once and whatever state it is in."""
+    """End a connection, at once and whatever state it is in.
+
+    `wait_closed` would wait for ever where a handshake was cut short; the loop closes the socket in its next round.
+    """
     streams.writer.transport.abort()
-    with contextlib.suppress(OSError):  # it had broken before
-        await streams.writer.wait_closed()
+    await asyncio.sleep(0)
 
 
 def describe_certificate(found: TlsFinding, der: bytes, now: datetime) -> None:

@@ -16,7 +16,7 @@ from check.echo import (
     EchoSeries,
 )
 from check.echo import SECONDS as ECHO_SECONDS
-from check.findings import EchoFinding, EchoWay, Outcome, RelayedPort, Row, Step
+from check.findings import EchoFinding, EchoWay, Outcome, RelayedPort, Row, Step, TlsFinding
 from check.io.dial import Streams, close, connect, outcome_of, secure
 from check.io.links import Link, open_datagram_link, open_stream_link
 from check.io.path_size import find_largest_packet
@@ -78,21 +78,29 @@ async def open_secured(row: Row, alpn: tuple[str, ...], fingerprints: frozenset[
     row.connect, streams = await connect(row.address, row.port)
     if streams is None or row.transport is not Transport.TLS:
         return streams
-    row.tls, is_usable = await secure(streams, row.host, alpn, verify=True)
-    if row.tls.chain_problem:  # once more, to see whose certificate it is, and whether the port works apart from it
+    is_usable = await _shake_hands(row, streams, alpn, verify=True)
+    if row.tls is not None and row.tls.chain_problem:
+        # Once more: whose certificate is it, and does the port work apart from it?
         problem = row.tls.chain_problem
-        await close(streams)
         _, streams = await connect(row.address, row.port)
         if streams is None:
             return None
-        row.tls, is_usable = await secure(streams, row.host, alpn, verify=False)
+        is_usable = await _shake_hands(row, streams, alpn, verify=False)
         row.tls.chain_problem = problem
-    if fingerprints and row.tls.sha256:
+    if fingerprints and row.tls is not None and row.tls.sha256:
         row.tls.is_own = row.tls.sha256 in fingerprints
-    if is_usable:
-        return streams
-    await close(streams)
-    return None
+    return streams if is_usable else None
+
+
+async def _shake_hands(row: Row, streams: Streams, alpn: tuple[str, ...], *, verify: bool) -> bool:
+    """Enter a TLS handshake; whether the connection may be used. If not, or when cut short, it is closed."""
+    row.tls, is_usable = TlsFinding(Outcome.TIMED_OUT), False
+    try:
+        row.tls, is_usable = await secure(streams, row.host, alpn, verify=verify)
+    finally:
+        if not is_usable:
+            await close(streams)
+    return is_usable
 
 
 async def _open(row: Row, around: Surroundings) -> Link | None:

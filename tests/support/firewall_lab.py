@@ -47,6 +47,10 @@ class Authority:
         self.file = folder / f"{name.replace(' ', '-')}.pem"
         self.file.write_bytes(root.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
+    def rename(self, name: str) -> None:
+        """Call the issuer something else, whatever a certificate may contain, from the next one on."""
+        self._subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, name)])
+
     def issue(self, host: str) -> tuple[Path, Path]:
         """A certificate for a name, and its key."""
         key = ec.generate_private_key(ec.SECP256R1())

@@ -13,6 +13,7 @@ from stun.attributes import DATA, XOR_PEER_ADDRESS
 from stun.binding import answer_binding
 from stun.message import decode_message, encode_message
 from stun.registry import MessageClass, Method
+from tests.support.tcp_server import serve_tcp
 
 CLIENT = TransportAddress.parse("192.0.2.5", 4000)
 ID = bytes(12)
@@ -147,11 +148,14 @@ async def test_a_stream_shows_who_is_at_its_other_end(reply: Callable[[bytes], b
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(reply(await reader.readexactly(20)))
         await writer.drain()
-        await reader.read() if outcome is Outcome.OK else None
-        writer.close()
+        if outcome is Outcome.OK:
+            await reader.read()
+        else:
+            writer.close()
+            await writer.wait_closed()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        _, streams = await connect("127.0.0.1", server.sockets[0].getsockname()[1])
+    async with serve_tcp(serve) as port:
+        _, streams = await connect("127.0.0.1", port)
         assert streams is not None
         link = open_stream_link(streams, Conversation())
         step, _ = await link.step(link.conversation.binding)

@@ -1,4 +1,3 @@
-import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,6 +10,7 @@ from check.io import service
 from check.io.service import ask_service
 from check.service_answer import MAX_ANSWER_BYTES, PATH
 from check.target import Target
+from tests.support.tcp_server import saying, serve_tcp
 from tests.unit.check.test_service_answer import ANSWER
 
 Respond = Callable[[web.Request], web.StreamResponse]
@@ -91,18 +91,8 @@ async def test_every_other_answer_is_named(
 async def test_a_service_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "HTTP_SECONDS", 0.1)
 
-    ended = asyncio.Event()
-
-    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()  # to the end, which we make
-        writer.close()
-        await writer.wait_closed()
-        ended.set()
-
-    async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with serve_tcp(saying(b"")) as port:
         step, _ = await ask_service(Target("127.0.0.1", port, is_https=False), "127.0.0.1")
-        await ended.wait()
     assert step.outcome is Outcome.TIMED_OUT
 
 
