@@ -41,9 +41,9 @@ class LiveProgress:
         self._all = self._done = 0
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False),  # last, because its length changes
             console=console,
             transient=True,
             disable=not console.is_terminal,
