@@ -110,7 +110,7 @@ def facts(report: Report, words: Words) -> list[Fact]:
     if report.rows:
         found.append(Fact("", words.credentials[report.credentials], Tone.MUTED))
     if report.service.outcome not in {Outcome.OK, Outcome.NOT_TRIED}:
-        problem = problem_of(report.service, words)
+        problem = ", ".join(filter(None, (problem_of(report.service, words), report.service.detail)))
         found.append(Fact("", words.service_problem.format(problem=problem), Tone.WARNING))
     return found
 

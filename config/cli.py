@@ -10,7 +10,7 @@ import time
 from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeVar
 
 import typer
 import yaml
@@ -19,6 +19,8 @@ from typer.exceptions import TyperException
 
 from config import native
 from config.announce import CreatedAppointment, compose_codes, page_url, print_appointment
+from config.check_cli import check_network
+from config.complain import FAILED, MISUSED, fail, tell
 from config.invitation import Entry, Invitation, compose_invitation
 from config.load import load_settings
 from config.logs import configure_logging
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
 
 MAX_CREDENTIAL_SECONDS: Final = 604_800
 
-_FAILED: Final = 1
-_MISUSED: Final = 2
 _INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 _ORGANISATION: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _IDENTITY: Final = re.compile(r"[A-Za-z0-9._@-]{1,64}")
@@ -95,7 +95,7 @@ def main() -> None:
         status = app(prog_name="redconnect", standalone_mode=False)
     except TyperException as error:  # an unknown option, a missing value: one line instead of a box
         if message := error.format_message():  # empty when the help was printed instead
-            _tell(f"{message.rstrip('.')}; see redconnect --help")
+            tell(f"{message.rstrip('.')}; see redconnect --help")
         status = error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         status = _INTERRUPTED
@@ -120,7 +120,7 @@ def serve(
     """Run the service until SIGTERM or Ctrl+C."""
     settings = _load(config)
     if demo and "signaling" not in settings.services:
-        _fail("--demo needs `signaling` among the services", _MISUSED)
+        fail("--demo needs `signaling` among the services", MISUSED)
     configure_logging(settings.log)
     state = _open(settings)
     from config.assembly import run_service  # the other commands need neither sockets nor uvloop
@@ -158,7 +158,7 @@ def credential(
 ) -> None:
     """Issue a time-limited TURN credential."""
     if identity is not None and not _IDENTITY.fullmatch(identity):
-        _fail("--id takes at most 64 letters, digits and . _ @ -", _MISUSED)
+        fail("--id takes at most 64 letters, digits and . _ @ -", MISUSED)
     settings = _load(config)
     state = _open(settings)
     lifetime = ttl_seconds or settings.signaling.ice.credential_lifetime_seconds
@@ -176,65 +176,7 @@ def credential(
     typer.echo(f"try it     turnutils_uclient -y -p {port} -u {issued.username} -w {issued.password} {host}")
 
 
-@app.command("check")
-def check_network(  # noqa: PLR0913 - the options of one command
-    host: Annotated[str, typer.Argument(metavar="HOST", help="Name of the service: HOST, HOST:PORT or https://HOST.")],
-    *,
-    udp_ports: Annotated[
-        str | None, typer.Option(metavar="PORTS", help="Instead of those documented: 3478,3479")
-    ] = None,
-    tcp_ports: Annotated[
-        str | None, typer.Option(metavar="PORTS", help="Instead of those documented: 3478,3479")
-    ] = None,
-    tls_ports: Annotated[
-        str | None, typer.Option(metavar="PORTS", help="Instead of those documented: 5349,5350")
-    ] = None,
-    ipv4: Annotated[bool, typer.Option("--ipv4/--no-ipv4", help="Check over IPv4.")] = True,
-    ipv6: Annotated[bool, typer.Option("--ipv6/--no-ipv6", help="Check over IPv6.")] = True,
-    user: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Check HOST as any TURN server, as this user; asks for a password."),
-    ] = None,
-    password: Annotated[str | None, typer.Option(metavar="TEXT", help="Of --user; seen by others in `ps`.")] = None,
-    secret_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Check HOST as any TURN server, by its shared secret; mode 0600."),
-    ] = None,
-    source: Annotated[
-        str | None,
-        typer.Option(metavar="NETWORK", help="Source in the firewall rules. Default: this machine's address."),
-    ] = None,
-    language: Annotated[str | None, typer.Option(metavar="de|en", help="Default: by LANG, else German.")] = None,
-    as_json: JsonOption = False,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write one page that can be printed.")] = None,
-    all_rules: Annotated[bool, typer.Option("--all-rules", help="Rules for what is open, too.")] = False,
-) -> None:
-    """Check which ports to a service are open from here; exit status 0 all, 1 some, 3 too few, 2 wrong use."""
-    from config.check_command import CheckMisuse, CheckOptions, check  # other commands need no aiohttp
-
-    if user is not None and password is None and secret_file is None:
-        password = typer.prompt("Password", hide_input=True, err=True)
-    options = CheckOptions(
-        host,
-        udp_ports,
-        tcp_ports,
-        tls_ports,
-        ipv4,
-        ipv6,
-        user,
-        password,
-        secret_file,
-        source,
-        language,
-        as_json,
-        html,
-        all_rules,
-    )
-    try:
-        status = check(options, os.environ)
-    except CheckMisuse as error:
-        _fail(str(error), _MISUSED)
-    raise typer.Exit(status)
+app.command("check")(check_network)
 
 
 @app.command("version")
@@ -251,7 +193,7 @@ def draw_token(
 ) -> None:
     """Draw a token for the API; print it, once, and the settings that make it valid."""
     if not _ORGANISATION.fullmatch(name):
-        _fail("NAME takes 1 to 64 letters, digits and . _ -", _MISUSED)
+        fail("NAME takes 1 to 64 letters, digits and . _ -", MISUSED)
     token = secrets.token_urlsafe(TOKEN_ENTROPY_BYTES)
     typer.echo(f"token  {token}\n")
     typer.echo("Keep it in a file with mode 0600: it is not stored here and cannot be shown again. In the settings:\n")
@@ -288,9 +230,9 @@ def create(  # noqa: PLR0913 - the options of one command
     for name in names:
         _check_name("--name-participant", name)
     if len(names) > participants:
-        _fail("--name-participant is given more often than there are participants; see --participants", _MISUSED)
+        fail("--name-participant is given more often than there are participants; see --participants", MISUSED)
     if participants > 1 and not plus:
-        _fail("--participants above 1 needs --plus", _MISUSED)
+        fail("--participants above 1 needs --plus", MISUSED)
     desk = _open_desk(config, server, token_file)
     instant = _read_start(start, desk.settings)
     view = _run(desk.book, desk.book.create(instant, Tier.PLUS if plus else Tier.BASIS, participants))
@@ -370,17 +312,17 @@ def _open_desk(config: Path | None, server: str | None, token_file: Path | None)
 
     if server is None:
         if token_file is not None:
-            _fail("--token-file needs --server", _MISUSED)
+            fail("--token-file needs --server", MISUSED)
         settings = _load(config)
         state = _open(settings)
         store = AppointmentStore(state.database_url, state.locator_key)
         return _Desk(LocalBook(store, settings), page_url(settings), settings)
     if token_file is None or config is not None:
-        _fail("--server needs --token-file, and takes no --config", _MISUSED)
+        fail("--server needs --token-file, and takes no --config", MISUSED)
     try:
         return _Desk(RemoteBook(server, read_token(token_file)), server.rstrip("/"), None)
     except BookError as error:
-        _fail(str(error), _MISUSED)
+        fail(str(error), MISUSED)
 
 
 def _run(book: "AppointmentBook", action: Coroutine[None, None, Result]) -> Result:
@@ -395,7 +337,7 @@ def _run(book: "AppointmentBook", action: Coroutine[None, None, Result]) -> Resu
     try:
         return asyncio.run(run())
     except BookError as error:
-        _fail(str(error), _FAILED)
+        fail(str(error), FAILED)
 
 
 def _line(view: "AppointmentView") -> str:
@@ -407,18 +349,18 @@ def _read_start(text: str, settings: Settings | None) -> datetime:
     try:
         start = parse_start(text, now)
     except StartError as error:
-        _fail(f"--start: {error}", _MISUSED)
+        fail(f"--start: {error}", MISUSED)
     if settings is None:
         return start  # the server knows when its codes end
     ends_at = settings.signaling.window(start).closes_at
     if ends_at <= now:
-        _fail(f"--start: the codes would have ended at {_instant(ends_at)}; choose a later time", _MISUSED)
+        fail(f"--start: the codes would have ended at {_instant(ends_at)}; choose a later time", MISUSED)
     return start
 
 
 def _check_name(option: str, name: str) -> None:
     if len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
-        _fail(f"{option} takes at most {MAX_NAME_CHARACTERS} printable characters", _MISUSED)
+        fail(f"{option} takes at most {MAX_NAME_CHARACTERS} printable characters", MISUSED)
 
 
 class _Invited(NamedTuple):
@@ -479,23 +421,14 @@ def _load(config: Path | None) -> Settings:
     except ConfigError as error:
         for mistake in error.mistakes:
             typer.echo(str(mistake), err=True)
-        raise typer.Exit(_MISUSED) from error
+        raise typer.Exit(MISUSED) from error
 
 
 def _open(settings: Settings) -> State:
     try:
         return open_state(settings, datetime.now(UTC))
     except StateError as error:
-        _fail(str(error), _FAILED)
-
-
-def _fail(message: str, status: int) -> NoReturn:
-    _tell(message)
-    raise typer.Exit(status)
-
-
-def _tell(message: str) -> None:
-    typer.echo(f"redconnect: {message}", err=True)
+        fail(str(error), FAILED)
 
 
 if __name__ == "__main__":

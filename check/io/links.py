@@ -17,6 +17,7 @@ from stun.errors import IntegrityError, MessageParseError
 
 RETRANSMIT_SECONDS: Final = 0.35  # the first; each further one waits twice as long (RFC 8489 §6.2.1)
 _FIRST_CHANNEL_BYTE: Final = MIN_CHANNEL >> 8
+FAREWELL_SECONDS: Final = 0.2  # for the last bytes to leave
 MAX_PENDING: Final = 512  # requests without an answer
 
 Request = Callable[[bytes], bytes]  # a transaction id in, a request out
@@ -49,6 +50,7 @@ class Link:
         self.conversation = conversation
         self.on_data: Callable[[PeerData, float], None] = lambda _data, _now: None
         self.on_answer: Callable[[Answer, float], None] = lambda _answer, _now: None
+        self.is_answered = False  # whether the server has said anything that makes sense
         self.junk = 0  # messages that could not be read
         self._carrier: Carrier | None = None
         self._pending: dict[bytes, asyncio.Future[Answer]] = {}
@@ -77,6 +79,7 @@ class Link:
         except (MessageParseError, IntegrityError):
             self.junk += 1
             return
+        self.is_answered = True
         if isinstance(found, PeerData):
             self.on_data(found, now)
         elif isinstance(found, Answer):
@@ -150,8 +153,8 @@ class Link:
             await self._carrier.close()
 
 
-class _Datagrams(asyncio.DatagramProtocol):
-    """The UDP socket of a link."""
+class Datagrams(asyncio.DatagramProtocol):
+    """The UDP socket of a link. Use `open_datagram_link`."""
 
     is_reliable = False
 
@@ -160,20 +163,25 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by asyncio."""
         self._transport = cast("asyncio.DatagramTransport", transport)  # no subclass of it, but one in all it does
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:  # noqa: ARG002  # the socket is connected
+        """Hand on a message."""
         self._link.receive(data)
 
     def error_received(self, exc: Exception) -> None:
-        """An ICMP error: port unreachable, host unreachable, prohibited."""
-        self._link.broke(outcome_of(exc))
+        """An ICMP error: port unreachable, host unreachable, prohibited. After an answer it is stray, or forged."""
+        if not self._link.is_answered:
+            self._link.broke(outcome_of(exc))
 
     def send(self, message: bytes) -> None:
+        """Send one datagram."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.sendto(message)
 
     async def close(self) -> None:
+        """Close the socket."""
         if self._transport is not None:
             self._transport.close()
 
@@ -195,7 +203,7 @@ class _Stream:
     async def close(self) -> None:
         """Let what was written go out, for a moment, then end."""
         with contextlib.suppress(OSError):
-            async with asyncio.timeout(0.2):
+            async with asyncio.timeout(FAREWELL_SECONDS):
                 await self._streams.writer.drain()
         self._reading.cancel()
         await asyncio.gather(self._reading, return_exceptions=True)
@@ -227,7 +235,7 @@ async def open_datagram_link(address: str, port: int, conversation: Conversation
     """
     link = Link(conversation)
     sock = connected_datagram_socket(address, port)
-    _, protocol = await asyncio.get_running_loop().create_datagram_endpoint(lambda: _Datagrams(link), sock=sock)
+    _, protocol = await asyncio.get_running_loop().create_datagram_endpoint(lambda: Datagrams(link), sock=sock)
     link.carried_by(protocol)
     return link
 

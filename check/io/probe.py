@@ -64,10 +64,11 @@ async def probe(row: Row, around: Surroundings) -> None:
     if link is None:
         return
     try:
-        if row.transport is Transport.UDP:
-            await _talk_and_measure(row, link, around)
+        await _bind(row, link, around)
+        if row.transport is Transport.UDP and row.binding is not None and row.binding.outcome is Outcome.OK:
+            await _measure_and_relay(row, link, around)
         else:
-            await _talk(row, link, around)
+            await _relay(row, link, around)
     finally:
         await link.close()
 
@@ -115,22 +116,14 @@ async def _open(row: Row, around: Surroundings) -> Link | None:
     return None if streams is None else open_stream_link(streams, conversation)
 
 
-async def _talk_and_measure(row: Row, link: Link, around: Surroundings) -> None:
+async def _measure_and_relay(row: Row, link: Link, around: Surroundings) -> None:
     """Over UDP the size of packets is measured besides; no task of it is left when the row is cut short."""
-    await _bind(row, link, around)
-    if row.binding is None or row.binding.outcome is not Outcome.OK:
-        return
     measuring = asyncio.ensure_future(find_largest_packet(row.address, row.port, row.family))
     try:
         await _relay(row, link, around)
         row.largest_packet_bytes = await measuring
     finally:
         measuring.cancel()
-
-
-async def _talk(row: Row, link: Link, around: Surroundings) -> None:
-    await _bind(row, link, around)
-    await _relay(row, link, around)
 
 
 async def _bind(row: Row, link: Link, around: Surroundings) -> None:
@@ -191,21 +184,35 @@ async def _echo(
     seconds = min(ECHO_SECONDS, around.remaining - LINGER_SECONDS)
     if seconds < MIN_ECHO_SECONDS:
         return
-    series = EchoSeries(os.urandom(TOKEN_BYTES))
     if is_open:
-        to = (row.relayed_port.address, row.relayed_port.port)
-        _return_what_belongs_to(series, link)
-        peer.add(series)
-        await _run(seconds, lambda: peer.send(series.send(time.monotonic(), PAYLOAD_BYTES), to))
-        way = EchoWay.RELAYED
+        row.echo = await _echo_through(link, row.relayed_port, peer, seconds)
     else:
-        link.on_answer = lambda answer, now: _count(series, answer.transaction_id, now)
-        await _run(
-            seconds,
-            lambda: link.send(link.conversation.refresh(series.send(time.monotonic(), TRANSACTION_ID_BYTES))),
-        )
-        way = EchoWay.CONTROL
-    row.echo = EchoFinding(way, *series.result())
+        row.echo = await _echo_of_refreshes(link, seconds)
+
+
+async def _echo_through(link: Link, relayed: RelayedPort, peer: Peer, seconds: float) -> EchoFinding:
+    """From the peer to the relayed address, through the relay to the link, and all the way back."""
+    series = EchoSeries(os.urandom(TOKEN_BYTES))
+    _return_what_belongs_to(series, link)
+    peer.add(series)
+    to = (relayed.address, relayed.port)
+    await _run(seconds, lambda: peer.send(series.send(time.monotonic(), PAYLOAD_BYTES), to))
+    return EchoFinding(EchoWay.RELAYED, *series.result())
+
+
+async def _echo_of_refreshes(link: Link, seconds: float) -> EchoFinding:
+    """Requests to the relay and its answers, where the range cannot be reached; their ids are the labels."""
+    series = EchoSeries(os.urandom(TOKEN_BYTES))
+
+    def count(answer: Answer, now: float) -> None:
+        series.receive(answer.transaction_id, now)
+
+    def send() -> None:
+        link.send(link.conversation.refresh(series.send(time.monotonic(), TRANSACTION_ID_BYTES)))
+
+    link.on_answer = count
+    await _run(seconds, send)
+    return EchoFinding(EchoWay.CONTROL, *series.result())
 
 
 async def _open_relayed(link: Link, relayed: RelayedPort, peer: Peer) -> bool:
@@ -241,10 +248,6 @@ async def _run(seconds: float, send: Callable[[], None]) -> None:
         await asyncio.sleep(began + number / PACKETS_PER_SECOND - time.monotonic())
         send()
     await asyncio.sleep(LINGER_SECONDS)
-
-
-def _count(series: EchoSeries, label: bytes, now: float) -> None:
-    series.receive(label, now)
 
 
 def _allocating(row: Row, link: Link, family: Family | None = None) -> Callable[[bytes], bytes]:

@@ -88,9 +88,9 @@ def test_this_machine_is_shown_with_the_address_that_the_service_sees() -> None:
 
 def test_a_service_that_refuses_credentials_is_told_with_its_reason() -> None:
     report = report_of(all_open())
-    report.credentials, report.service = "none", Step(Outcome.REJECTED, 9.0, 429)
+    report.credentials, report.service = "none", Step(Outcome.REJECTED, 9.0, 429, "again in 17 s")
     texts = [fact.text for fact in facts(report, DE)]
-    assert "Der Dienst gab keine Zugangsdaten: abgelehnt 429" in texts
+    assert "Der Dienst gab keine Zugangsdaten: abgelehnt 429, again in 17 s" in texts
 
 
 def test_the_summary_is_a_sentence_and_as_good_as_its_exit_status() -> None:

@@ -135,6 +135,16 @@ async def test_a_port_that_nobody_has_refuses_datagrams() -> None:
     assert step.outcome is Outcome.REFUSED
 
 
+async def test_an_icmp_error_after_an_answer_breaks_nothing() -> None:
+    link = Link(Conversation())
+    socket = links.Datagrams(link)
+    Scripted(link, answer, answer)
+    await link.step(link.conversation.binding)
+    socket.error_received(ConnectionRefusedError())
+    step, _ = await link.step(link.conversation.binding)
+    assert step.outcome is Outcome.OK
+
+
 @pytest.mark.parametrize(
     ("reply", "outcome"),
     [
