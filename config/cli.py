@@ -19,6 +19,7 @@ from typer.exceptions import TyperException
 
 from config import native
 from config.announce import CreatedAppointment, compose_codes, page_url, print_appointment
+from config.check_cli import check_network
 from config.command import FAILED, MISUSED, ConfigOption, JsonOption, fail, load_or_exit, tell
 from config.ctl_command import ctl_app
 from config.invitation import Entry, Invitation, compose_invitation
@@ -181,6 +182,9 @@ def credential(
     typer.echo(f"password   {issued.password}")
     typer.echo(f"expires    {expiry}")
     typer.echo(f"try it     turnutils_uclient -y -p {port} -u {issued.username} -w {issued.password} {host}")
+
+
+app.command("check")(check_network)
 
 
 @app.command("version")

@@ -1,0 +1,1 @@
+"""Name lookup, sockets, TLS, HTTP and the terminal of `redconnect check`."""
