@@ -18,16 +18,19 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import prometheus_client
 import uvloop
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
 from rich.console import Console
 
 from config.admin import AdminServer, Check, Refresh
 from config.announce import create_appointment, print_demo
 from config.certificates import CertificateCollector
 from config.garbage import spare_the_collector
+from config.host_metrics import ConntrackCollector
+from config.lifecycle_metrics import LifecycleMetrics
 from config.logs import configure_logging
 from config.loop_lag import LoopLag
 from config.mistakes import ConfigError
+from config.notify import Notifier
 from config.reload import ReloadFailed, applicable, differences
 from config.schema import Settings
 from config.state import State, StateError, open_state
@@ -171,6 +174,7 @@ class _Installation:
         self._load = load
         self._registry = CollectorRegistry()
         self._checks: dict[str, Check] = {}
+        self._notifier = Notifier.from_environment(os.environ)
         self._relay: Relay | None = None
         self._signaling: SignalingService | None = None
         self._sfu: Sfu | None = None
@@ -181,17 +185,8 @@ class _Installation:
         self._reloading: asyncio.Task[None] | None = None
         self._reload_again = False  # somebody asked while the files of an earlier wish were being read
         self._certificate: ReloadingContext | None = None  # of the pages, and of the relay in this process
-        self._reloads = Counter(
-            "redconnect_reloads", "Reloads by SIGHUP, by their result.", ["result"], registry=self._registry
-        )
-        self._reloaded_at = Gauge(
-            "redconnect_last_successful_reload_timestamp_seconds",
-            "When the settings that hold were read, in Unix time.",
-            registry=self._registry,
-        )
-        self._reloaded_at.set_to_current_time()
-        for result in ("success", "failure"):
-            self._reloads.labels(result)
+        self._lifecycle = LifecycleMetrics(self._registry)
+        self._registry.register(ConntrackCollector())
 
     async def run(self, *, demo: bool) -> None:
         """Start everything, wait for the end, stop everything."""
@@ -200,6 +195,7 @@ class _Installation:
         loop.add_signal_handler(signal.SIGINT, self._on_sigint)
         loop.add_signal_handler(signal.SIGHUP, self._on_sighup)
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._notifier.close)
             lag = LoopLag(self._registry)
             lag.start()
             stack.push_async_callback(lag.stop)
@@ -215,6 +211,7 @@ class _Installation:
                 print_demo(Console(highlight=False), created, self._settings)
                 sys.stdout.flush()
             spare_the_collector()
+            self._notifier.tell_ready()
             await self._ending.wait()
             await self._drain()
             _LOGGER.info("stopping")
@@ -240,8 +237,11 @@ class _Installation:
 
     async def _drain(self) -> None:
         """Let allocations and conferences end by themselves, until their deadlines or until somebody asks again."""
-        if self._hurry.is_set():
+        longest = 0 if self._hurry.is_set() else self._drain_seconds()
+        self._notifier.tell_stopping(longest)
+        if not longest:
             return
+        self._lifecycle.show_drain(time.time() + longest)
         begun_at = time.monotonic()
         left: list[tuple[float, Callable[[], int]]] = []
         relay, seconds = self._relay, self._settings.relay.drain_seconds
@@ -261,10 +261,16 @@ class _Installation:
                 await asyncio.wait_for(self._hurry.wait(), _DRAIN_LOOK_SECONDS)
                 return
 
+    def _drain_seconds(self) -> int:
+        """How long the end may take, because those who are there may finish; 0: nobody is waited for."""
+        parts = ((self._relay, self._settings.relay.drain_seconds), (self._sfu, self._settings.sfu.drain_seconds))
+        return max(seconds if part is not None else 0 for part, seconds in parts)
+
     async def _reload_as_asked(self) -> None:
         """Reload, and once more if somebody asked meanwhile: he may have changed the file after it was read."""
         while self._reload_again:
             self._reload_again = False
+            self._notifier.tell_reloading()
             try:
                 await self._reload()
             except ConfigError as error:
@@ -275,10 +281,11 @@ class _Installation:
             except Exception:
                 _LOGGER.exception("not reloaded: a bug")
             else:
-                self._reloads.labels("success").inc()
-                self._reloaded_at.set_to_current_time()
+                self._lifecycle.count_reload()
                 continue
-            self._reloads.labels("failure").inc()
+            finally:
+                self._notifier.tell_ready()  # also with the old settings it is
+            self._lifecycle.count_failed_reload()
 
     async def _reload(self) -> None:
         """Read the settings anew and take into use what does not need a restart: all of it, or nothing.

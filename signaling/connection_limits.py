@@ -21,10 +21,16 @@ class ConnectionLimits:
         self._per_address = per_address
         self._open: Counter[bytes] = Counter()
         self._count = 0
+        self.refused = 0  # since the start
 
     def configure(self, per_address: int) -> None:
         """Take another bound into use; what is open stays open."""
         self._per_address = per_address
+
+    @property
+    def total(self) -> int:
+        """Connections that there may be."""
+        return self._total
 
     def __len__(self) -> int:
         """Connections that count now."""
@@ -40,6 +46,7 @@ class ConnectionLimits:
             TooManyConnections: it must be closed, and does not count.
         """
         if self._count >= self._total or self._open[address] >= self._per_address:
+            self.refused += 1
             raise TooManyConnections
         self._open[address] += 1
         self._count += 1

@@ -21,7 +21,7 @@ from signaling.io.clocks import Clocks
 from signaling.io.http import SPARE_CONNECTIONS, GuardedRunner
 from signaling.io.info_pages import InfoPages
 from signaling.io.listening import Listener, bind
-from signaling.io.metrics import SignalingMetrics
+from signaling.io.metrics import ConnectionCollector, SignalingMetrics
 from signaling.io.store import AppointmentStore, StoreError
 from signaling.io.websocket import WebSocketEndpoint
 from signaling.lobby import Lobby
@@ -87,6 +87,7 @@ class SignalingService:
         self._api = AppointmentApi(settings, store, metrics=self._metrics, clocks=self._clocks)
         self._bus = self._build_bus(bus_key, registry) if settings.redis_url.get_secret_value() else None
         self._limits = ConnectionLimits(settings.max_clients + SPARE_CONNECTIONS, settings.connections_per_address)
+        registry.register(ConnectionCollector(self._limits, settings.max_clients))
         self._runner: GuardedRunner | None = None
         self._listeners: list[Listener] = []
         self._purging: asyncio.Task[None] | None = None

@@ -11,6 +11,7 @@ def test_one_address_has_so_many_connections_and_no_more() -> None:
         limits.enter(b"a")
     limits.enter(b"b")
     assert len(limits) == 3
+    assert limits.refused == 1
 
 
 def test_all_addresses_together_have_so_many_connections_and_no_more() -> None:
