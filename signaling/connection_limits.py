@@ -36,16 +36,18 @@ class ConnectionLimits:
         """Connections that count now."""
         return self._count
 
-    def enter(self, address: bytes) -> None:
+    def enter(self, address: bytes, *, is_shared: bool = False) -> None:
         """Count a connection in; whoever enters must leave.
 
         Args:
             address: whom to count it for, from `address_key`.
+            is_shared: it stands for many clients, as a reverse proxy does, and only the bound of all holds.
 
         Raises:
             TooManyConnections: it must be closed, and does not count.
         """
-        if self._count >= self._total or self._open[address] >= self._per_address:
+        is_too_many = not is_shared and self._open[address] >= self._per_address
+        if self._count >= self._total or is_too_many:
             self.refused += 1
             raise TooManyConnections
         self._open[address] += 1

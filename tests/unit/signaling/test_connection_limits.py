@@ -41,3 +41,11 @@ def test_a_lower_bound_holds_for_whoever_comes_next() -> None:
     with pytest.raises(TooManyConnections):
         limits.enter(b"a")
     assert len(limits) == 2
+
+
+def test_a_proxy_may_open_more_than_one_address_may_but_not_more_than_all() -> None:
+    limits = ConnectionLimits(total=3, per_address=1)
+    for _ in range(3):
+        limits.enter(b"proxy", is_shared=True)
+    with pytest.raises(TooManyConnections):
+        limits.enter(b"proxy", is_shared=True)
