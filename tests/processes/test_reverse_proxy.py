@@ -23,7 +23,7 @@ START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 PROXY = "127.0.0.1"  # its clients come from elsewhere in 127/8
 CODES_PER_MINUTE = 10
-TURNS_TO_CLOSE = 10  # of the loop, until a TLS connection that was given up has let go of its socket
+CLOSED = -1
 
 
 class Front(NamedTuple):
@@ -163,8 +163,11 @@ async def join(front: Front, locator: str, *, source: str = "127.0.0.2", claims:
     ):
         await connection.send_json({"type": "join", "loc": locator})
         answer = json.loads((await connection.receive(timeout=20)).data)
-    for _ in range(TURNS_TO_CLOSE):
-        await asyncio.sleep(0)
+        sock = connection.get_extra_info("socket")
+    async with asyncio.timeout(20):
+        # A TLS connection lets go of its socket some turns of the loop later, and tells nobody.
+        while sock.fileno() != CLOSED:  # noqa: ASYNC110
+            await asyncio.sleep(0)
     return str(answer.get("code") or answer["type"])
 
 
