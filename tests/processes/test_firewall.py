@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from stun.address import TransportAddress
+from stun.registry import Method
 from tests.support.lab import Lab, open_lab
 from tests.support.service import ROOT, Service, run_service
 from tests.support.wire_client import REALM, SECRET, Peer, Server
@@ -53,7 +54,7 @@ def test_media_are_relayed_both_ways_over_every_transport(lab: Lab, service: Ser
         client.send_to(peer.address, b"there")
         assert peer.receive()[0] == b"there"
         peer.send(b"back", relayed)
-        assert client.receive_indication()
+        assert client.receive_indication().method == Method.DATA
 
 
 def test_the_pages_are_open_and_the_admin_port_is_not(lab: Lab, service: Service) -> None:

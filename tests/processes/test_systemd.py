@@ -1,3 +1,5 @@
+"""The units of deploy/systemd, judged by systemd itself."""
+
 import re
 import shutil
 import subprocess
