@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import prometheus_client
 import uvloop
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
 from rich.console import Console
 
 from config.admin import AdminServer, Refresh
@@ -30,10 +30,13 @@ from config.ctl import MAX_DEADLINE_SECONDS
 from config.ctl_server import BadRequest, CtlServer, CtlTaken
 from config.garbage import spare_the_collector
 from config.health import Health, Verdict
+from config.host_metrics import ConntrackCollector
+from config.lifecycle_metrics import LifecycleMetrics
 from config.logs import configure_logging
 from config.loop_lag import LoopLag
 from config.metrics_sum import take_snapshot
 from config.mistakes import ConfigError
+from config.notify import Notifier
 from config.parts import Relay, Sfu
 from config.readiness import Validity, check_certificate, check_database, check_ports, read_validity
 from config.reload import Outcome, ReloadFailed, applicable, differences
@@ -126,6 +129,7 @@ class _Installation:
         self._lag = LoopLag(self._registry)
         self._health = Health(self._lag.worst)
         self._since = datetime.now(UTC)
+        self._notifier = Notifier.from_environment(os.environ)
         self._relay: Relay | None = None
         self._signaling: SignalingService | None = None
         self._sfu: Sfu | None = None
@@ -141,17 +145,8 @@ class _Installation:
         self._last_reload: Outcome | None = None
         self._reload_again = False  # somebody asked while the files of an earlier wish were being read
         self._certificate: ReloadingContext | None = None  # of the pages, and of the relay in this process
-        self._reloads = Counter(
-            "redconnect_reloads", "Reloads by SIGHUP, by their result.", ["result"], registry=self._registry
-        )
-        self._reloaded_at = Gauge(
-            "redconnect_last_successful_reload_timestamp_seconds",
-            "When the settings that hold were read, in Unix time.",
-            registry=self._registry,
-        )
-        self._reloaded_at.set_to_current_time()
-        for result in ("success", "failure"):
-            self._reloads.labels(result)
+        self._lifecycle = LifecycleMetrics(self._registry)
+        self._registry.register(ConntrackCollector())
 
     async def run(self, *, demo: bool) -> None:
         """Start everything, wait for the end, stop everything."""
@@ -161,6 +156,7 @@ class _Installation:
         loop.add_signal_handler(signal.SIGINT, self._on_sigint)
         loop.add_signal_handler(signal.SIGHUP, self._on_sighup)
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._notifier.close)
             self._lag.start()
             stack.push_async_callback(self._lag.stop)
             if "signaling" in self._settings.services:
@@ -183,6 +179,7 @@ class _Installation:
                 print_demo(Console(highlight=False), created, self._settings)
                 sys.stdout.flush()
             spare_the_collector()
+            self._notifier.tell_ready()
             await self._ending.wait()
             await self._drain()
             _LOGGER.info("stopping")
@@ -215,8 +212,11 @@ class _Installation:
 
     async def _drain(self) -> None:
         """Let allocations and conferences end by themselves, until their deadlines or until somebody asks again."""
-        if self._hurry.is_set():
+        longest = 0 if self._hurry.is_set() else self._drain_seconds()
+        self._notifier.tell_stopping(longest)
+        if not longest:
             return
+        self._lifecycle.show_drain(time.time() + longest)
         begun_at = time.monotonic()
         left: list[tuple[float, Callable[[], int]]] = []
         relay, seconds = self._relay, self._patience(self._settings.relay.drain_seconds)
@@ -249,6 +249,7 @@ class _Installation:
         """Reload, and once more if somebody asked meanwhile: he may have changed the file after it was read."""
         while self._reload_again:
             self._reload_again = False
+            self._notifier.tell_reloading()
             succeeded = False
             try:
                 lines = await self._reload()
@@ -260,11 +261,13 @@ class _Installation:
             except Exception as error:
                 _LOGGER.exception("not reloaded: a bug")
                 lines = (f"a bug: {type(error).__name__}; the log says more",)
+            finally:
+                self._notifier.tell_ready()  # also with the old settings it is
             self._last_reload = Outcome(datetime.now(UTC), succeeded, lines)
-            self._reloads.labels("success" if succeeded else "failure").inc()
             if succeeded:
-                self._reloaded_at.set_to_current_time()
+                self._lifecycle.count_reload()
                 continue
+            self._lifecycle.count_failed_reload()
             for line in lines:
                 _LOGGER.error("not reloaded: %s", line)
 

@@ -1,17 +1,33 @@
 """What an operator sees of a certificate: when it expires, and whether its changes were taken over."""
 
 from collections.abc import Iterator
+from datetime import datetime
+from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from config.tls import ReloadingContext
+
+class WatchedCertificate(Protocol):
+    """The certificate of the running service, as a scrape sees it."""
+
+    reloads: int
+    failures: int
+
+    @property
+    def not_after(self) -> datetime:
+        """When it expires."""
+        ...
+
+    def refresh(self) -> object:
+        """Look whether the files have changed."""
+        ...
 
 
 class CertificateCollector(Collector):
     """Shows the certificate that the servers of this process use; all of them have the same files."""
 
-    def __init__(self, certificate: ReloadingContext) -> None:
+    def __init__(self, certificate: WatchedCertificate) -> None:
         self._certificate = certificate
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:

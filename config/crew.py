@@ -294,6 +294,9 @@ class CrewCollector(Collector):
         )
         cpu = CounterMetricFamily(f"{self._prefix}_cpu_seconds", "CPU time used.", labels=label)
         memory = GaugeMetricFamily(f"{self._prefix}_resident_memory_bytes", "Resident memory.", labels=label)
+        descriptors = GaugeMetricFamily(
+            f"{self._prefix}_open_fds", "Open file descriptors; process_max_fds may be open.", labels=label
+        )
         for place in self._places:
             values = [str(place.number)]
             up.add_metric(values, int(place.is_up and place.answered))
@@ -303,8 +306,9 @@ class CrewCollector(Collector):
                 usage = place.process.usage()
                 used += usage.cpu_seconds
                 memory.add_metric(values, usage.resident_bytes)
+                descriptors.add_metric(values, place.process.open_descriptors())
             cpu.add_metric(values, used)
-        yield from (up, restarts, cpu, memory)
+        yield from (up, restarts, cpu, memory, descriptors)
 
 
 def _raise_first(results: Sequence[BaseException | None]) -> None:

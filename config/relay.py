@@ -17,7 +17,7 @@ from config.self_allocation import self_test_secret
 from config.sfu_addresses import reachable_services
 from config.state import State
 from config.tls import ReloadingContext
-from relay.io.metrics import ReceiveBufferCollector
+from relay.io.metrics import UdpBufferCollector
 from relay.io.service import Certificates, Keys, RelayService, Shared
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class LocalRelay:
             registry.register(CertificateCollector(self._certificate))
             tls = self._certificate.context_for(_TURN_ALPN + (HTTP_ALPN if http else ()))
             certificates = Certificates(tls, _dtls(*self._certificate.files) if relay.dtls_ports else None)
-        registry.register(ReceiveBufferCollector())
+        registry.register(UdpBufferCollector())
         self._service = RelayService(
             relay,
             _keys(settings, state),

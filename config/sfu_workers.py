@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -26,7 +26,29 @@ SAID_AT_ONCE: Final = 20_000  # when all of them come at once, each is offered w
 RETIRE_AFTER_SECONDS: Final = 0.5
 LINGER_SECONDS: Final = 5.0  # a worker that is to end forwards for so long, until the pages have made other connections
 
+_Cause = Literal["died", "retired"]
+
 _LOGGER: Final = logging.getLogger(__name__)
+
+
+class SfuWorkersMetrics:
+    """What conferences go through when workers come and go."""
+
+    def __init__(self, registry: CollectorRegistry, count_waiting: Callable[[], int]) -> None:
+        self._moved = Counter(
+            "redconnect_sfu_rooms_moved",
+            "Conferences that went on in another worker, by what became of theirs.",
+            ["cause"],
+            registry=registry,
+        )
+        for cause in get_args(_Cause):
+            self._moved.labels(cause)
+        waiting = Gauge("redconnect_sfu_rooms_waiting", "Conferences without a worker right now.", registry=registry)
+        waiting.set_function(count_waiting)
+
+    def count_moved(self, cause: _Cause, rooms: int) -> None:
+        """Count conferences whose worker died, or retired because it was told to end."""
+        self._moved.labels(cause).inc(rooms)
 
 
 class SfuWorkers(Crew[Place]):
@@ -51,16 +73,7 @@ class SfuWorkers(Crew[Place]):
         self._rooms = SfuRooms(settings.sfu.workers, bounds)
         self._said = RateLimit[int](SAID_PER_SECOND, SAID_AT_ONCE, settings.sfu.workers)
         self.media: Final[media.ConferenceMedia] = _Media(self._receive_command)
-        self._moved = Counter(
-            "redconnect_sfu_rooms_moved",
-            "Conferences that went on in another worker, by what became of theirs.",
-            ["cause"],
-            registry=registry,
-        )
-        for cause in ("died", "retired"):
-            self._moved.labels(cause)
-        waiting = Gauge("redconnect_sfu_rooms_waiting", "Conferences without a worker right now.", registry=registry)
-        waiting.set_function(lambda: self._rooms.waiting)
+        self._metrics = SfuWorkersMetrics(registry, lambda: self._rooms.waiting)
 
     @property
     def ready(self) -> bool:
@@ -117,7 +130,7 @@ class SfuWorkers(Crew[Place]):
 
     async def _on_end(self, place: Place, status: int) -> None:
         moved = self._rooms.close(place.number)
-        self._moved.labels("died").inc(moved)
+        self._metrics.count_moved("died", moved)
         level = logging.ERROR if status else logging.INFO
         _LOGGER.log(level, "SFU worker %d ended with status %d; it had %d conferences", place.number, status, moved)
         self._settle()
@@ -147,7 +160,7 @@ class SfuWorkers(Crew[Place]):
         if moved is None:
             _LOGGER.warning("SFU worker %d stays: there is no other one that takes its conferences", place.number)
             return
-        self._moved.labels("retired").inc(moved)
+        self._metrics.count_moved("retired", moved)
         _LOGGER.info("SFU worker %d ends as it was asked to; %d conferences have moved", place.number, moved)
         self._settle()
         asyncio.get_running_loop().call_later(LINGER_SECONDS, process.tell_to_stop)

@@ -151,6 +151,12 @@ class WorkerProcess:
             self.last_usage = Usage(ticks / _TICKS_PER_SECOND, int(fields[21]) * _PAGE_BYTES)
         return self.last_usage
 
+    def open_descriptors(self) -> int:
+        """How many descriptors it has open; 0 once it has ended."""
+        with contextlib.suppress(OSError):
+            return sum(1 for _ in os.scandir(f"/proc/{self.pid}/fd"))
+        return 0
+
     def _on_end(self) -> None:
         asyncio.get_running_loop().remove_reader(self._descriptor)
         os.close(self._descriptor)

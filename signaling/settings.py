@@ -20,6 +20,13 @@ def _is_ip_address(value: str) -> str:
 IpAddressText = Annotated[str, AfterValidator(_is_ip_address)]
 
 
+def _is_ip_network(value: str) -> str:
+    return str(ipaddress.ip_network(value))
+
+
+IpNetworkText = Annotated[str, AfterValidator(_is_ip_network)]
+
+
 def _is_host(value: str) -> str:
     return parse_host(value) if value else ""
 
@@ -155,6 +162,11 @@ class SignalingSettings(BaseModel, frozen=True, extra="forbid"):
     )
     claims_per_seat: int = Field(4, ge=2, le=16, description="unconfirmed clients that may hold one seat side by side")
     max_clients: int = Field(10_000, ge=2, le=1_000_000, description="open WebSockets; more are told overload")
+    proxies: tuple[IpNetworkText, ...] = Field(
+        (),
+        description="networks of reverse proxies in front of the pages: their X-Forwarded-For is believed, and they "
+        "may open any number of connections (up to max_clients and some); empty: nobody is believed",
+    )
     connections_per_address: int = Field(
         512,
         ge=16,

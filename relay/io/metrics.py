@@ -11,10 +11,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from relay.datapath import NO_TRAFFIC, DataPath
+from relay.datapath import NO_TRAFFIC, Drop, Traffic
 from relay.five_tuple import Transport
 from relay.io.counts import Buckets, RelayCounts
-from relay.ledger import Ports
 
 _FAMILY_LABELS: Final = {1: "ipv4", 2: "ipv6"}
 
@@ -83,13 +82,27 @@ class RelayMetrics(Collector):
         yield from (live, created, deleted)
 
 
+class LivePorts(Protocol):
+    """The relayed ports of one address family, as a scrape sees them; see `relay.ledger.Ports`."""
+
+    @property
+    def limit(self) -> int:
+        """Ports that may be taken."""
+        ...
+
+    @property
+    def taken(self) -> int:
+        """Ports that are."""
+        ...
+
+
 class LiveRelay(Protocol):
     """The running service, as a scrape sees it."""
 
     is_draining: bool
 
     @property
-    def ports(self) -> Mapping[int, Ports]:
+    def ports(self) -> Mapping[int, LivePorts]:
         """The relayed ports by address family."""
         ...
 
@@ -106,10 +119,23 @@ class LiveRelay(Protocol):
         ...
 
 
+class LivePlane(Protocol):
+    """A forwarding plane, as a scrape sees it; see `relay.datapath.DataPath`."""
+
+    @property
+    def drops(self) -> Mapping[Drop, int]:
+        """Packets that were not relayed, by the reason."""
+        ...
+
+    def totals(self) -> Mapping[Transport, Traffic]:
+        """All traffic since the start, by the client's transport."""
+        ...
+
+
 class RelayCollector(Collector):
     """Reads live figures of the running relay when somebody scrapes."""
 
-    def __init__(self, relay: LiveRelay, planes: Sequence[DataPath]) -> None:
+    def __init__(self, relay: LiveRelay, planes: Sequence[LivePlane]) -> None:
         self._relay = relay
         self._planes = planes
 
@@ -180,29 +206,42 @@ class RelayCollector(Collector):
         )
 
 
-class ReceiveBufferCollector(Collector):
-    """Datagrams that this network namespace lost because a receive buffer was full; a sysctl away (docs/turn.md)."""
+class UdpBufferCollector(Collector):
+    """Datagrams that this network namespace lost because a socket's buffer was full; a sysctl away (docs/turn.md)."""
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """Read the kernel's counters."""
-        lost = CounterMetricFamily(
+        received = CounterMetricFamily(
             "redconnect_host_udp_receive_buffer_errors",
             "UDP datagrams lost to full receive buffers, of all programs (RcvbufErrors).",
             labels=["family"],
         )
+        sent = CounterMetricFamily(
+            "redconnect_host_udp_send_buffer_errors",
+            "UDP datagrams lost to full send buffers, of all programs (SndbufErrors).",
+            labels=["family"],
+        )
         with contextlib.suppress(OSError):  # no /proc, no figure
-            lost.add_metric(["ipv4"], _udp_errors(Path("/proc/net/snmp").read_text()))
-            lost.add_metric(["ipv6"], _udp6_errors(Path("/proc/net/snmp6").read_text()))
-        yield lost
+            tables = {
+                "ipv4": read_udp_counters(Path("/proc/net/snmp").read_text()),
+                "ipv6": read_udp6_counters(Path("/proc/net/snmp6").read_text()),
+            }
+            for family, counters in tables.items():
+                received.add_metric([family], counters["RcvbufErrors"])
+                sent.add_metric([family], counters["SndbufErrors"])
+        yield from (received, sent)
 
 
-def _udp_errors(text: str) -> int:
-    names, values = (line.split() for line in text.splitlines() if line.startswith("Udp:"))
-    return int(dict(zip(names, values, strict=True))["RcvbufErrors"])
+def read_udp_counters(text: str) -> Mapping[str, int]:
+    """The kernel's counters of UDP over IPv4, by name, from `/proc/net/snmp`."""
+    names, values = (line.split()[1:] for line in text.splitlines() if line.startswith("Udp:"))
+    return dict(zip(names, map(int, values), strict=True))
 
 
-def _udp6_errors(text: str) -> int:
-    return int(dict(line.split() for line in text.splitlines())["Udp6RcvbufErrors"])
+def read_udp6_counters(text: str) -> Mapping[str, int]:
+    """The kernel's counters of UDP over IPv6, by the names that IPv4's have, from `/proc/net/snmp6`."""
+    pairs = (line.split() for line in text.splitlines() if line.startswith("Udp6"))
+    return {name.removeprefix("Udp6"): int(value) for name, value in pairs}
 
 
 def _histogram(buckets: Buckets, name: str, documentation: str) -> HistogramMetricFamily:

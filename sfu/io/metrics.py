@@ -10,7 +10,8 @@ from prometheus_client.registry import Collector
 
 from sfu.conference_messages import Side
 
-BANDWIDTHS: Final = (50e3, 100e3, 150e3, 300e3, 500e3, 1e6, 2e6, 5e6, 10e6)  # bits per second
+_BITS_PER_BYTE: Final = 8
+_BANDWIDTHS: Final = (50e3, 100e3, 150e3, 300e3, 500e3, 1e6, 2e6, 5e6, 10e6)  # bits per second, as settings are
 
 _DROPPED: Final = "dropped_"
 _SINGLE: Final = {  # a counter of the engine: what its metric is called, and says
@@ -48,6 +49,16 @@ class SfuFigures(Protocol):
         ...
 
     @property
+    def max_rooms(self) -> int:
+        """Conferences that there may be."""
+        ...
+
+    @property
+    def max_members(self) -> int:
+        """People that there may be in all of them."""
+        ...
+
+    @property
     def sessions(self) -> Mapping[str, int]:
         """PeerConnections by state."""
         ...
@@ -63,15 +74,15 @@ class BandwidthHistogram:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._histogram = Histogram(
-            "redconnect_sfu_estimated_bandwidth_bits_per_second",
+            "redconnect_sfu_estimated_bandwidth_bytes_per_second",
             "What the paths to subscribers are thought to carry: each of them every five seconds.",
-            buckets=BANDWIDTHS,
+            buckets=[bits / _BITS_PER_BYTE for bits in _BANDWIDTHS],
             registry=registry,
         )
 
     def observe(self, bits_per_second: float) -> None:
         """Note an estimate."""
-        self._histogram.observe(bits_per_second)
+        self._histogram.observe(bits_per_second / _BITS_PER_BYTE)
 
 
 class SfuCollector(Collector):
@@ -130,6 +141,12 @@ class SfuCollector(Collector):
         )
         yield GaugeMetricFamily("redconnect_sfu_rooms", "Conferences.", value=figures.rooms)
         yield GaugeMetricFamily("redconnect_sfu_members", "People in conferences.", value=figures.members)
+        yield GaugeMetricFamily(
+            "redconnect_sfu_rooms_limit", "Conferences that there may be at a time.", value=figures.max_rooms
+        )
+        yield GaugeMetricFamily(
+            "redconnect_sfu_members_limit", "People that there may be in conferences.", value=figures.max_members
+        )
 
 
 def _by_label(name: str, text: str, label: str, values: Mapping[str, int]) -> CounterMetricFamily:

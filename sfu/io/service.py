@@ -161,6 +161,16 @@ class SfuService:
         return 0 if self._conferences is None else self._conferences.members
 
     @property
+    def max_rooms(self) -> int:
+        """Conferences that there may be."""
+        return self._settings.max_rooms
+
+    @property
+    def max_members(self) -> int:
+        """People that there may be in all of them."""
+        return self._settings.max_members_in_all
+
+    @property
     def switches(self) -> int:
         """How often something was forwarded from another layer."""
         return 0 if self._conferences is None else self._conferences.switches

@@ -7,12 +7,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 
 from signaling.api_messages import MAX_BODY_BYTES
 from signaling.info_pages import PAGES
 from signaling.io.assets import Asset, load_assets
 from signaling.openapi import PREFIX
+from signaling.reverse_proxies import ReverseProxies
 
 WEB_ROOT = Path(__file__).parent.parent / "web"
 MAX_REQUEST_BYTES = MAX_BODY_BYTES  # only the API reads a body
@@ -55,6 +56,7 @@ def build_app(
     *,
     pages: Callable[[web.Request], Awaitable[web.StreamResponse]],
     api: web.Application | None = None,
+    proxies: ReverseProxies | None = None,
 ) -> web.Application:
     """Build the application.
 
@@ -63,6 +65,7 @@ def build_app(
         web_root: the folder of the page; its files are read now.
         pages: serves the pages that can be read without joining.
         api: serves `/api/v1`; None where there is none.
+        proxies: say where their clients are; None: nobody does.
 
     Raises:
         FileNotFoundError: there is no page in `web_root`.
@@ -75,7 +78,9 @@ def build_app(
             raise web.HTTPNotFound
         return _respond(request, asset)
 
-    app = web.Application(middlewares=[_answer_errors], client_max_size=MAX_REQUEST_BYTES)
+    app = web.Application(
+        middlewares=[_answer_errors, _find_client(proxies or ReverseProxies())], client_max_size=MAX_REQUEST_BYTES
+    )
     app.on_response_prepare.append(_add_headers)
     if api is not None:
         app.add_subapp(PREFIX, api)
@@ -126,6 +131,20 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
         status, allow = int(HTTPStatus.INTERNAL_SERVER_ERROR), None
     headers = {"Cache-Control": "no-store"} | ({"Allow": allow} if allow else {})
     return web.Response(status=status, text=error_text(status), headers=headers)
+
+
+def _find_client(proxies: ReverseProxies) -> Middleware:
+    """Let `remote` of a request be the address of the client, not that of a proxy."""
+
+    @web.middleware
+    async def find_client(request: web.Request, handler: Handler) -> web.StreamResponse:
+        peer = request.remote
+        if peer is not None and peer in proxies:
+            header = ",".join(request.headers.getall("X-Forwarded-For", ()))
+            request = request.clone(remote=proxies.find_client(peer, header))
+        return await handler(request)
+
+    return find_client
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:

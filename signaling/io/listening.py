@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from signaling.connection_limits import ConnectionLimits, TooManyConnections
 from signaling.rate_limiter import peer_key
+from signaling.reverse_proxies import ReverseProxies
 
 HANDSHAKE_TIMEOUT_SECONDS = 5.0
 BACKLOG = 128
@@ -40,6 +41,7 @@ class Listener:
         limits: ConnectionLimits,
         make_protocol: Callable[[bytes], CountedProtocol],
         ssl_context: ssl.SSLContext | None,
+        proxies: ReverseProxies,
     ) -> None:
         """Listen on a bound socket.
 
@@ -48,11 +50,13 @@ class Listener:
             limits: count each connection from its acceptance on.
             make_protocol: makes the protocol of a connection that has been counted for this address.
             ssl_context: shakes hands first, within `HANDSHAKE_TIMEOUT_SECONDS`.
+            proxies: stand for many clients each.
         """
         self._sock = sock
         self._limits = limits
         self._make_protocol = make_protocol
         self._ssl_context = ssl_context
+        self._proxies = proxies
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
@@ -89,7 +93,7 @@ class Listener:
                 return  # else of the connection that was to be accepted: Linux tells network errors here, see accept(2)
             key = peer_key(address[0])
             try:
-                self._limits.enter(key)
+                self._limits.enter(key, is_shared=address[0] in self._proxies)
             except TooManyConnections:
                 sock.close()
                 continue

@@ -1,9 +1,14 @@
 """The counters of the signaling endpoint."""
 
+from collections.abc import Iterator
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from signaling.api_messages import STATUS_OF
 from signaling.appointments import Role, Tier
+from signaling.connection_limits import ConnectionLimits
 from signaling.events import (
     AdmissionDecided,
     BlobDropped,
@@ -27,6 +32,37 @@ from signaling.messages import ErrorCode, MessageFault
 from signaling.openapi import OPERATIONS, OperationId
 
 _PREFIX = "redconnect_signaling"
+
+
+class ConnectionCollector(Collector):
+    """Shows how near the bounds of the listening socket are; read when somebody scrapes."""
+
+    def __init__(self, limits: ConnectionLimits, max_clients: int) -> None:
+        """Show these.
+
+        Args:
+            limits: of TCP connections.
+            max_clients: of WebSockets; it does not change before a restart.
+        """
+        self._limits = limits
+        self._max_clients = max_clients
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        """Yield the figures."""
+        yield GaugeMetricFamily(
+            f"{_PREFIX}_connections", "Open TCP connections, WebSockets included.", value=len(self._limits)
+        )
+        yield GaugeMetricFamily(
+            f"{_PREFIX}_connections_limit", "TCP connections that may be open.", value=self._limits.total
+        )
+        yield CounterMetricFamily(
+            f"{_PREFIX}_connections_refused",
+            "TCP connections closed at once: too many of one address, or in all.",
+            value=self._limits.refused,
+        )
+        yield GaugeMetricFamily(
+            f"{_PREFIX}_clients_limit", "WebSockets that may be open; more are told overload.", value=self._max_clients
+        )
 
 
 class SignalingMetrics:

@@ -23,10 +23,11 @@ from signaling.io.connection_test import ConnectionTests
 from signaling.io.http import SPARE_CONNECTIONS, GuardedRunner
 from signaling.io.info_pages import InfoPages
 from signaling.io.listening import Listener, bind
-from signaling.io.metrics import SignalingMetrics
+from signaling.io.metrics import ConnectionCollector, SignalingMetrics
 from signaling.io.store import AppointmentStore, StoreError
 from signaling.io.websocket import WebSocketEndpoint
 from signaling.lobby import Lobby
+from signaling.reverse_proxies import ReverseProxies
 from signaling.settings import SignalingSettings
 
 if TYPE_CHECKING:
@@ -91,7 +92,9 @@ class SignalingService:
         self._api = AppointmentApi(settings, store, metrics=self._metrics, clocks=self._clocks)
         self._tests = ConnectionTests(settings, relay_ports, trials, clocks=self._clocks)
         self._bus = self._build_bus(bus_key, registry) if settings.redis_url.get_secret_value() else None
+        self._proxies = ReverseProxies(settings.proxies)
         self._limits = ConnectionLimits(settings.max_clients + SPARE_CONNECTIONS, settings.connections_per_address)
+        registry.register(ConnectionCollector(self._limits, settings.max_clients))
         self._runner: GuardedRunner | None = None
         self._listeners: list[Listener] = []
         self._purging: asyncio.Task[None] | None = None
@@ -144,15 +147,14 @@ class SignalingService:
             OSError: an address or the port cannot be listened on.
         """
         pages = self._pages = InfoPages(self._settings, self._relay_ports, self._web_root)
-        app = build_app(
-            self._endpoint.handle, self._web_root, pages=pages.handle, api=self._api.build(self._tests.handle)
-        )
+        api = self._api.build(self._tests.handle)
+        app = build_app(self._endpoint.handle, self._web_root, pages=pages.handle, api=api, proxies=self._proxies)
         runner = self._runner = GuardedRunner(app, limits=self._limits, shutdown_timeout=REQUEST_GRACE_SECONDS)
         try:
             await runner.setup()
             for host in self._settings.listen_addresses or (None,):
                 for sock in bind(host, self._settings.port):
-                    listener = Listener(sock, self._limits, runner.make_counted, self._ssl_context)
+                    listener = Listener(sock, self._limits, runner.make_counted, self._ssl_context, self._proxies)
                     self._listeners.append(listener)
         except BaseException:
             await self._stop_listening()
@@ -180,6 +182,7 @@ class SignalingService:
         self._api.configure(settings)
         self._tests.configure(settings, relay_ports, trials)
         self._limits.configure(settings.connections_per_address)
+        self._proxies.configure(settings.proxies)
         if self._bus is not None:
             self._bus.configure(settings.seat_hold_seconds)
 

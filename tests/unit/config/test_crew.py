@@ -47,6 +47,9 @@ class FakeProcess:
         if not self.ended.done():
             self.ended.set_result(0)
 
+    def open_descriptors(self) -> int:
+        return 7
+
     def usage(self) -> Usage:
         return self.last_usage
 

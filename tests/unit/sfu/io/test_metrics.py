@@ -13,6 +13,8 @@ class Figures:
 
     rooms = 2
     members = 5
+    max_rooms = 100
+    max_members = 500
     switches = 7
 
     def __init__(self) -> None:
@@ -47,6 +49,8 @@ def test_the_figures_of_rooms_and_sessions() -> None:
     made = registry()
     assert made.get_sample_value("redconnect_sfu_rooms") == 2
     assert made.get_sample_value("redconnect_sfu_members") == 5
+    assert made.get_sample_value("redconnect_sfu_rooms_limit") == 100
+    assert made.get_sample_value("redconnect_sfu_members_limit") == 500
     assert made.get_sample_value("redconnect_sfu_layer_switches_total") == 7
     assert made.get_sample_value("redconnect_sfu_sessions", {"state": "connected"}) == 9
     assert made.get_sample_value("redconnect_sfu_port_events_total", {"event": "mux_media"}) == 11
@@ -62,7 +66,7 @@ def test_labels_name_no_room_no_member_and_no_address() -> None:
 def test_estimates_fall_into_buckets_without_labels() -> None:
     made = CollectorRegistry()
     BandwidthHistogram(made).observe(400e3)
-    name = "redconnect_sfu_estimated_bandwidth_bits_per_second_bucket"
-    assert made.get_sample_value(name, {"le": "300000.0"}) == 0
-    assert made.get_sample_value(name, {"le": "500000.0"}) == 1
+    name = "redconnect_sfu_estimated_bandwidth_bytes_per_second_bucket"
+    assert made.get_sample_value(name, {"le": "37500.0"}) == 0  # 300 kbit/s
+    assert made.get_sample_value(name, {"le": "62500.0"}) == 1
     assert b"room" not in generate_latest(made)

@@ -3,7 +3,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from signaling import events
 from signaling.appointments import Role, Tier
-from signaling.io.metrics import SignalingMetrics
+from signaling.connection_limits import ConnectionLimits, TooManyConnections
+from signaling.io.metrics import ConnectionCollector, SignalingMetrics
 from signaling.messages import ErrorCode, MessageFault
 
 EVENTS: list[tuple[events.Event, str, dict[str, str], float]] = [
@@ -60,3 +61,19 @@ def test_every_series_exists_from_the_start_and_no_event_adds_one() -> None:
     for event, *_ in EVENTS:
         metrics.observe(event)
     assert generate_latest(registry).count(b"\n") == before
+
+
+def test_how_near_the_bounds_of_the_socket_are_shows() -> None:
+    limits = ConnectionLimits(total=7, per_address=1)
+    limits.enter(b"a")
+    with pytest.raises(TooManyConnections):
+        limits.enter(b"a")
+    registry = CollectorRegistry()
+    registry.register(ConnectionCollector(limits, 5))
+    shown = {sample.name: sample.value for metric in registry.collect() for sample in metric.samples}
+    assert shown == {
+        "redconnect_signaling_connections": 1,
+        "redconnect_signaling_connections_limit": 7,
+        "redconnect_signaling_connections_refused_total": 1,
+        "redconnect_signaling_clients_limit": 5,
+    }
