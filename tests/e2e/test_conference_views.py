@@ -526,6 +526,7 @@ def test_a_connection_that_fails_leads_to_help_and_to_another_try(enter: Enter) 
     assert stage.visitor.text("connection-status") == "Verbindung unterbrochen, wird wiederhergestellt…"
     stage.give_up()
     assert "Keine Bildverbindung möglich." in stage.visitor.text("error-text")
+    expect(stage.page.get_by_test_id("no-path-test")).to_have_attribute("href", "/test")
     expect(stage.page.get_by_test_id("no-path-help")).to_have_attribute("href", "/hilfe/firewall#schwarz")
     expect(stage.page.get_by_test_id("try-again-button")).to_be_visible()
 
