@@ -99,7 +99,10 @@ DE: Final = Words(
     service_problem="Der Dienst gab keine Zugangsdaten: {problem}",
     not_allocated="offen, aber ohne Echo: Das Relay gab dem Test keine Adresse ({cause}), etwa wegen eines Web-Proxys",
     control="* Der Portbereich ist von hier nicht erreichbar: gemessen nur bis zum Relay und zurück.",
-    hint="Zeiten in Millisekunden. Echo: Median / 95 % von 50 Paketen je Sekunde durch das Relay und zurück.",
+    hint=(
+        "Zeiten in Millisekunden. Echo: Median / 95 % der Zeiten von 50 Paketen je Sekunde durch das Relay und zurück,"
+        " zweimal hin und her."
+    ),
     rules="Fehlende Firewall-Regeln",
     all_rules="Alle Firewall-Regeln",
     rules_hint="Alle Verbindungen beginnen in Ihrem Netz und gehen nach außen; Antworten müssen zurückkommen dürfen.",

@@ -96,7 +96,10 @@ EN: Final = Words(
     service_problem="The service gave no credentials: {problem}",
     not_allocated="open, but without echo: the relay gave the test no address ({cause}), as with a web proxy",
     control="* The port range cannot be reached from here: measured only to the relay and back.",
-    hint="Times in milliseconds. Echo: median / 95 % of 50 packets a second through the relay and back.",
+    hint=(
+        "Times in milliseconds. Echo: median / 95 % of the times of 50 packets a second through the relay and back,"
+        " there and back twice."
+    ),
     rules="Missing firewall rules",
     all_rules="All firewall rules",
     rules_hint="Every connection begins in your network and goes out; answers must be let back in.",
