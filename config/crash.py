@@ -10,6 +10,7 @@ import asyncio
 import faulthandler
 import logging
 import os
+import resource
 import sys
 import threading
 import traceback
@@ -47,6 +48,7 @@ def install_hooks() -> None:
     sys.unraisablehook = _on_unraisable
     threading.excepthook = _on_thread
     faulthandler.enable()  # functions and lines of every thread, on a signal that ends the process
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # an image of the memory is all of the content
 
 
 def on_loop_failure(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -53,7 +53,7 @@ class LogVolume(Generic[K]):
         self._told: list[Suppressed[K]] = []
 
     def admits(self, kind: K, now: float) -> bool:
-        """Whether one more line of this kind may be written; then `poll_suppressed` says what to write before it."""
+        """Whether one more line of this kind may be written; afterwards `poll_suppressed` says what to tell, too."""
         bucket = self._kinds.get(kind)
         if bucket is None:
             bucket = self._kinds[kind] = _Bucket(LINES_PER_SECOND, LINES_AT_ONCE, now)
@@ -61,13 +61,12 @@ class LogVolume(Generic[K]):
         self._kinds.move_to_end(kind)
         if now >= self._look_at:
             self._look_at = now + SUMMARY_SECONDS
-            self._tell_all(now)
+            self._tell_all()
         if not (bucket.has_token(now) and self._all.has_token(now)):
             bucket.suppressed += 1
             return False
         bucket.take()
         self._all.take()
-        self._tell(kind, bucket)
         return True
 
     def poll_suppressed(self) -> Iterator[Suppressed[K]]:
@@ -77,14 +76,12 @@ class LogVolume(Generic[K]):
 
     def finish(self) -> Iterator[Suppressed[K]]:
         """All that has not been told yet."""
-        for kind, bucket in self._kinds.items():
-            self._tell(kind, bucket)
+        self._tell_all()
         return self.poll_suppressed()
 
-    def _tell_all(self, now: float) -> None:
+    def _tell_all(self) -> None:
         for kind, bucket in self._kinds.items():
-            if bucket.suppressed and bucket.has_token(now):
-                self._tell(kind, bucket)
+            self._tell(kind, bucket)
 
     def _tell(self, kind: K, bucket: _Bucket) -> None:
         if bucket.suppressed:

@@ -107,7 +107,7 @@ class Kind(NamedTuple):
 
 
 class BoundedHandler(logging.StreamHandler[TextIO]):
-    """Writes so many lines of a kind; of the others it tells how many there were, before the next one or later."""
+    """Writes so many lines of a kind; of the others it tells how many there were, a little later."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         """Write to a stream; `clock` gives monotonic seconds."""

@@ -186,6 +186,7 @@ def test_the_hooks_of_threads_and_finalizers_tell_no_content(log: io.StringIO, m
     for module, name in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
         monkeypatch.setattr(module, name, getattr(module, name))
     monkeypatch.setattr("faulthandler.enable", lambda: None)
+    monkeypatch.setattr("resource.setrlimit", lambda _limit, _values: None)
     install_hooks()
 
     class Unraisable:
@@ -224,6 +225,19 @@ def test_a_line_that_cannot_be_written_is_told_without_what_is_in_it(capsys: pyt
     assert stream.getvalue() == "a line of relay could not be logged: TypeError\n"
     assert capsys.readouterr().err == ""
     handler.close()
+
+
+def test_a_process_that_is_killed_by_a_fault_leaves_no_image_of_its_memory() -> None:
+    script = (
+        "from config.crash import install_hooks\nimport os, resource, signal, sys\n"
+        "install_hooks()\nsecret = sys.stdin.read()\n"
+        "print(resource.getrlimit(resource.RLIMIT_CORE), flush=True)\nos.kill(os.getpid(), signal.SIGSEGV)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], input=INPUT, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False
+    )
+    assert ended.stdout == "(0, 0)\n"
+    assert holds_nothing(ended.stderr) and "Segmentation fault" in ended.stderr
 
 
 def test_an_address_in_a_message_is_cut_to_its_network(log: io.StringIO) -> None:

@@ -37,7 +37,7 @@ def test_every_key_stands_in_it_below_its_description() -> None:
 
 
 def test_ranges_and_choices_stand_beside_the_description() -> None:
-    assert "# TCP port of /healthz, /readyz and /metrics; 1 to 65535\n  port: 9641\n" in example_text()
+    assert "# TCP port of /livez, /readyz and /metrics; 1 to 65535\n  port: 9641\n" in example_text()
     assert "console or json\n" in example_text()
 
 

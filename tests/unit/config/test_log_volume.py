@@ -17,13 +17,22 @@ def admitted(volume: LogVolume[str], kind: str, count: int, now: float) -> int:
     return sum(volume.admits(kind, now) for _ in range(count))
 
 
-def test_a_flood_of_one_kind_is_cut_off_and_the_next_line_says_how_much_was_left_out() -> None:
+def test_a_flood_of_one_kind_is_cut_off_and_counted() -> None:
     volume: LogVolume[str] = LogVolume(0.0)
     assert admitted(volume, "flood", 10_000, 0.0) == LINES_AT_ONCE
+    assert admitted(volume, "flood", 10_000, 1.0) == LINES_PER_SECOND
     assert list(volume.poll_suppressed()) == []
-    assert volume.admits("flood", 1.0)
-    assert list(volume.poll_suppressed()) == [Suppressed("flood", 10_000 - LINES_AT_ONCE)]
-    assert admitted(volume, "flood", 10_000, 1.0) == LINES_PER_SECOND - 1
+    assert volume.admits("flood", SUMMARY_SECONDS)
+    assert list(volume.poll_suppressed()) == [Suppressed("flood", 20_000 - LINES_AT_ONCE - int(LINES_PER_SECOND))]
+
+
+def test_a_flood_that_goes_on_is_summed_up_once_in_a_while() -> None:
+    volume: LogVolume[str] = LogVolume(0.0)
+    summaries = 0
+    for tenth in range(600):
+        admitted(volume, "flood", 50, tenth / 10)
+        summaries += len(list(volume.poll_suppressed()))
+    assert summaries == 5  # in a minute
 
 
 def test_another_kind_is_not_cut_off_with_it() -> None:

@@ -2,7 +2,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from config.keys import leaves, model_of
-from config.schema import Settings
+from config.schema import SELF_TEST_SECRET_NAME, TURN_SECRET_NAME, Settings
 
 
 def contradiction(**sections: object) -> str:
@@ -150,3 +150,8 @@ def test_postgresql_needs_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_path_holds_no_nul() -> None:
     assert "NUL" in contradiction(state_dir="a\0b")
+
+
+@pytest.mark.parametrize("name", [TURN_SECRET_NAME, SELF_TEST_SECRET_NAME])
+def test_the_names_of_the_secrets_of_the_service_itself_are_taken(name: str) -> None:
+    assert f"names a secret '{name}'" in contradiction(relay={"secrets": {name: "x" * 32}})
