@@ -1,5 +1,6 @@
 """The console blocks of deploy/RUNBOOK.md, run as they stand there: in folders of the test, and without systemd."""
 
+import os
 import re
 import shlex
 import shutil
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -16,18 +18,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from config.self_signed import issue_certificate
 from tests.support.ports import free_port
+from tests.support.postgres import postgres_programs, run_postgres
 from tests.support.service import ROOT, Service, run_service
 
 RUNBOOK = (ROOT / "deploy" / "RUNBOOK.md").read_text()
 
 
-def console(section: str) -> list[tuple[str, str]]:
-    """The commands of a section's console block, each with what it prints there."""
+def console(section: str, number: int = 0) -> list[tuple[str, str]]:
+    """The commands of a console block of a section, each with what it prints there."""
     text = RUNBOOK.partition(f"\n### {section}\n")[2].partition("\n### ")[0]
-    block = re.search(r"```console\n(.*?)```", text, re.DOTALL)
-    assert block is not None, section
+    block = re.findall(r"```console\n(.*?)```", text, re.DOTALL)[number]
     commands = []
-    for part in re.split(r"^\$ ", block[1], flags=re.MULTILINE)[1:]:
+    for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
         command, _, printed = part.partition("\n")
         commands.append((command, printed))
     return commands
@@ -41,6 +43,7 @@ class Machine:
         self.state = folder / "var"
         self.backups = folder / "backups"
         self.files = folder / "files"
+        self.environment: dict[str, str] = {}
         for path in (self.etc / "tls", self.backups, self.files):
             path.mkdir(parents=True)
         self._places: Mapping[str, str] = {
@@ -61,7 +64,15 @@ class Machine:
             folder = ROOT
         else:
             folder = self.files
-        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            words,
+            cwd=folder,
+            env=os.environ | self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         assert done.returncode == 0, (command, done.stderr)
         return done.stdout
 
@@ -102,6 +113,32 @@ def test_a_backup_that_was_made_while_the_service_ran_brings_the_appointments_ba
         machine.run(command)
     with run_service(tmp_path, settings(machine)):
         assert machine.run(listing).splitlines() == before
+
+
+def test_a_dump_of_postgresql_brings_the_appointments_back(machine: Machine, tmp_path: Path) -> None:
+    with run_postgres() as url:
+        server = urlsplit(url)
+        machine.environment = {
+            "PGHOST": str(server.hostname),
+            "PGPORT": str(server.port),
+            "PGUSER": str(server.username),
+            "PGPASSWORD": str(server.password),
+            "PATH": f"{postgres_programs()}:{os.environ['PATH']}",
+        }
+        machine.run("createdb redconnect")
+        values = settings(machine) | {"database_url": f"{url}redconnect"}
+        with run_service(tmp_path, values) as service:
+            service.create_appointment()
+            before = planned(service)
+            for command, printed in console("Backup", 1):
+                assert machine.run(command) == printed
+            service.create_appointment()
+        machine.run("dropdb redconnect")
+        machine.run("createdb redconnect")
+        for command, printed in console("Restore", 1):
+            assert machine.run(command) == printed
+        with run_service(tmp_path, values) as service:
+            assert planned(service) == before
 
 
 def test_a_certificate_that_is_exchanged_is_served_at_once_and_the_moment_between_changes_nothing(

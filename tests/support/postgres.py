@@ -23,7 +23,7 @@ def run_postgres() -> Iterator[str]:
     Raises:
         FileNotFoundError: the package is not installed; scripts/system-packages test installs it.
     """
-    programs = _programs()
+    programs = postgres_programs()
     # PostgreSQL does not run as root; the package brings a user.
     account = pwd.getpwnam("postgres") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
     folder = Path(tempfile.mkdtemp(prefix="redconnect-postgres-"))
@@ -64,7 +64,12 @@ def run_postgres() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-def _programs() -> Path:
+def postgres_programs() -> Path:
+    """The folder of the package's programs.
+
+    Raises:
+        FileNotFoundError: the package is not installed.
+    """
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
         raise FileNotFoundError("PostgreSQL is not installed; run scripts/system-packages test")
