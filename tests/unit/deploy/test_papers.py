@@ -31,6 +31,7 @@ PARTS: Final = (  # what the threat model has to look at
     "Pages",
     "Signaling and its socket",
     "Appointment API",
+    "Connection test",
     "Database",
     "Redis",
     "Relay, whatever the transport",
@@ -40,6 +41,7 @@ PARTS: Final = (  # what the threat model has to look at
     "SFU",
     "Admin port",
     "Settings, files and control of the process",
+    "Control socket",
     "Supply chain",
     "The operator as adversary",
 )

@@ -266,6 +266,7 @@ def test_the_privacy_notice_names_what_is_derived_from_people_and_what_a_confere
         "eine Prüfsumme des Namens der einladenden Stelle",
         "Versuche je Adresse einige Minuten lang gezählt",
         "eine Prüfsumme aus Raum, Platz und Netz",
+        "beim Verbindungstest enthält er Ihre IP-Adresse und gilt eine Minute",
         "in Konferenzen: von welchem Platz wann wie laut gesprochen",
         "über einen Server des Betreibers, der sie nicht entschlüsseln kann",
         "Beginn, Ende und Dauer von Räumen und Vermittlungen",
