@@ -354,7 +354,7 @@ class Meeting:
         for name in names:
             visitor = self.visit(name, script=script)
             if self.people:
-                assert visitor.text("waiting-text") == LOBBY
+                expect(visitor.page.get_by_test_id("waiting-text")).to_have_text(LOBBY, timeout=PATIENCE_MS)
                 try:
                     self.organiser.let_in(name)
                 except AssertionError as error:

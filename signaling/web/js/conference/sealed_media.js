@@ -16,10 +16,15 @@ import { KIND_OF } from "./sframe.js";
 /** Three times, and what it takes to look, are less than a second: a leak begins between two looks, and is seen by two. */
 export const WATCH_EVERY_MS = 250;
 const STRIKES = 2;
-const LEAD_MS = 2_000; // what was dropped behind the worker, and never flows, must not hide a leak for longer
+/**
+ * What was dropped behind the worker, and never flows, must not hide a leak for longer. Browsers keep four seconds of sound that waits
+ * to be heard, and a device that is very short of time gives few answers within that time.
+ */
+const LEAD_MS = 6_000;
+const LEAST_LEADS = 4; // of looks, however long ago
 const SAMPLES_PER_FRAME = 960; // of Opus, 20 ms
-/** Three seconds. A worker, or a page, that has too little time must not end a conference; one that is gone lets nothing pass anyway. */
-export const SILENT_LOOKS = 12;
+/** Six seconds. A worker, or a page, that has too little time must not end a conference; one that is gone lets nothing pass anyway. */
+export const SILENT_LOOKS = 24;
 const COUNT_MS = 15_000; // for the worker to say what it has counted; by then the watch has stopped what flows
 const READY_MS = 15_000; // for the worker to be loaded, also on a slow line, and attached
 const BROKEN = "the worker could not be loaded, or has failed";
@@ -393,7 +398,7 @@ export class SealWatch {
    */
   look(flow, handled, passed, at) {
     const lead = passed - (flow[0] ?? 0);
-    this.#leads = this.#leads.filter((earlier) => at - earlier.at <= LEAD_MS);
+    this.#leads = this.#leads.filter((earlier, place) => at - earlier.at <= LEAD_MS || place >= this.#leads.length - LEAST_LEADS);
     if (handled > this.#handled) this.#strikes = 0;
     else if (grows(this.#flow, flow) && this.#leads.every((earlier) => lead < earlier.lead)) this.#strikes += 1;
     this.#flow = this.#unheard = flow;
