@@ -9,7 +9,7 @@ AUDIO_BYTES: Final = 120
 VIDEO_BYTES: Final = 1_000
 PICTURE_PACKETS: Final = 4  # every second tick: 25 pictures a second, 800 kbit/s
 MAX_LATE_TICKS: Final = 10  # what is later than 200 ms is not made up for: no sender of media does
-PACKET_PATIENCE_SECONDS: Final = 2.0  # what takes longer is lost
+PACKET_PATIENCE_SECONDS: Final = 10.0  # what takes longer is lost; what is merely late says so by its latency
 
 _HEADER: Final = struct.Struct("!IId")  # flow, number, when it was sent
 

@@ -20,7 +20,6 @@ from stun.registry import ErrorCode, Method
 from tests.support.turn_client import Field, Response, TurnClient
 from tests.support.wire import TcpWire, TlsWire, UdpWire, Wire
 
-WIRES: Final[dict[str, Callable[[tuple[str, int]], Wire]]] = {"udp": UdpWire, "tcp": TcpWire, "tls": TlsWire}
 ANSWER_PATIENCE_SECONDS: Final = 15.0
 FIRST_RETRANSMISSION_SECONDS: Final = 0.5  # doubles each time, over UDP only (RFC 8489 §6.2.1)
 CHANNEL: Final = 0x4000
@@ -28,6 +27,16 @@ REFRESH_SECONDS: Final = 120.0  # a permission lives for 300 (RFC 8656 §9)
 _UDP: Final = 17  # REQUESTED-TRANSPORT
 _LOOK_SECONDS: Final = 1.0  # how often a reader that hears nothing looks whether it is still wanted
 _LARGEST_DATAGRAM: Final = 65_536
+_RECEIVE_BUFFER_BYTES: Final = 1 << 20  # or what net.core.rmem_max allows: a generator that pauses shall lose nothing
+
+
+class _RoomyUdpWire(UdpWire):
+    def __init__(self, server: tuple[str, int]) -> None:
+        super().__init__(server)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+
+
+WIRES: Final[dict[str, Callable[[tuple[str, int]], Wire]]] = {"udp": _RoomyUdpWire, "tcp": TcpWire, "tls": TlsWire}
 
 
 class RequestRefused(Exception):
@@ -59,10 +68,12 @@ class RelayedCall:
         self.down = Flow(2 * number + 1)
         self.on_arrival: Callable[[Flow, float, int], None] = lambda _flow, _seconds, _length: None
         self.strays = 0  # packets that nobody has sent, or that came twice
+        self.has_repeated = False  # whether a request was sent more than once
         self._turn = turn
         self._answers: Queue[bytes | OSError] = Queue()
         self._wire = WIRES[transport](relay)
         self._peer = socket.socket(socket.AF_INET6 if ":" in peer_host else socket.AF_INET, socket.SOCK_DGRAM)
+        self._peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
         self._peer.bind((peer_host, 0))
         self._relayed: tuple[str, int] | None = None
         self._is_open = True
@@ -99,6 +110,16 @@ class RelayedCall:
         address = self._ask(Method.ALLOCATE, (REQUESTED_TRANSPORT, _UDP)).get(XOR_RELAYED_ADDRESS)
         family = socket.AF_INET if len(address.ip) == 4 else socket.AF_INET6
         self._relayed = (socket.inet_ntop(family, address.ip), address.port)
+
+    def withdraw(self) -> None:
+        """Give back what a second copy of a refused Allocate may have got: a port may have become free in between.
+
+        Raises:
+            RequestRefused: another answer than that it is given back, or that there is none (437).
+        """
+        code = self._ask_once(Method.REFRESH, (LIFETIME, 0)).code
+        if code not in {0, ErrorCode.ALLOCATION_MISMATCH}:
+            raise RequestRefused(code)
 
     def permit(self) -> None:
         """Let the peer send."""
@@ -198,6 +219,7 @@ class RelayedCall:
             with contextlib.suppress(Empty):
                 return self._await_answer(request[8:20], min(wait, left))
             wait *= 2
+            self.has_repeated = True
         raise TimeoutError("no answer")
 
     def _await_answer(self, transaction_id: bytes, seconds: float) -> Response:

@@ -124,6 +124,15 @@ class Stage:
             raise
         self.report(kind, name, time.perf_counter() - begun, length)
 
+    @contextmanager
+    def unbroken(self, kind: str, name: str) -> Iterator[None]:
+        """Report nothing unless what goes on here ends by an error: then that is a failure of this row, and raised."""
+        try:
+            yield
+        except Exception as error:
+            self.report(kind, name, None, failure=error)
+            raise
+
     def watch_generator(self) -> None:
         """Measure this process until the greenlet is killed: how late its timers are, and what CPU it takes."""
         looked_at, spent = time.perf_counter(), time.process_time()

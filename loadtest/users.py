@@ -143,6 +143,9 @@ class Caller(_Person):
                 raise
             again_in = self.stage.between(_FULL_PAUSE_SECONDS)
             self.refused(f"allocate: {error.code}", time.perf_counter() - begun, again_in)
+            if call.has_repeated:
+                with self.stage.step("TURN", f"withdraw over {transport}"):
+                    call.withdraw()
             return False
         self.admitted("until allocated")
         return True
@@ -160,9 +163,10 @@ class Caller(_Person):
         call.on_arrival = arrived
         refreshing = gevent.spawn(self._keep, call, transport, min(seconds / 2, REFRESH_SECONDS))
         try:
-            video = self.stage.profile.video
-            self.stage.skipped_ticks += call.talk(seconds, video=video, goes_on=lambda: not self.is_leaving)
-            call.settle()
+            with self.stage.unbroken(self.media_kind, names[call.up]):
+                video = self.stage.profile.video
+                self.stage.skipped_ticks += call.talk(seconds, video=video, goes_on=lambda: not self.is_leaving)
+                call.settle()
         finally:
             refreshing.kill()
         for flow, name in names.items():
@@ -226,8 +230,9 @@ class Talker(_Person):
                 # Not all at the same instant again: pages draw this as well.
                 again_in = (error.retry_after or _UNTOLD_SECONDS) * self.stage.between((1.0, 1.5))
                 self.refused(f"join: {error.code}, come again", seconds, again_in, failure)
-                for other in seats[:-1]:
-                    other.leave()
+                with self.stage.unbroken("WS", "leave"):
+                    for other in seats[:-1]:
+                        other.leave()
                 return False
         self.admitted("until seated")
         return True
@@ -246,9 +251,10 @@ class Talker(_Person):
                 second.hear(first.pid, blob)
                 first.hear(second.pid, blob)
         ends_at = time.monotonic() + stage.between(stage.profile.call_seconds)
-        while time.monotonic() < ends_at and not self.is_leaving:
-            first.stay(_STAY_SECONDS / 2)
-            second.stay(_STAY_SECONDS / 2)
+        with stage.unbroken("WS", "stay"):
+            while time.monotonic() < ends_at and not self.is_leaving:
+                first.stay(_STAY_SECONDS / 2)
+                second.stay(_STAY_SECONDS / 2)
         with stage.step("WS", "leave"):
             first.leave()
             second.leave()

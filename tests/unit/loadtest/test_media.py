@@ -90,5 +90,5 @@ def test_a_packet_counts_as_lost_when_its_time_is_over_and_not_before() -> None:
     assert (flow.lost, flow.under_way) == (1, 1)
     flow.give_up(NOW + PACKET_PATIENCE_SECONDS + 1)
     with pytest.raises(StrayPacket):
-        flow.receive(packet, NOW + 4)
+        flow.receive(packet, NOW + PACKET_PATIENCE_SECONDS + 1)
     assert (flow.lost, flow.under_way) == (2, 0)
