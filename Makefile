@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 AXE := tests/e2e/node_modules/.installed
 FUZZ_TARGETS := message attributes framing turn_server
 
-.PHONY: help setup system-packages run native test in-process services processes check unit conformance e2e e2e-short fuzz bench bench-signaling bench-sfu screenshots requirements clean
+.PHONY: help setup system-packages run native test in-process services processes check unit conformance e2e e2e-short fuzz bench bench-signaling bench-sfu load screenshots requirements clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -94,6 +94,9 @@ bench-signaling: setup ## CPU of joins and messages, memory of seats, time to th
 bench-sfu: setup native ## the conference server beside Janus, measured in the same run; about seven minutes (needs root for network namespaces)
 	@scripts/system-packages bench-sfu
 	@$(BIN)/python -m tests.bench.sfu
+
+load: setup native ## Locust against a service of its own: PROFILE=smoke (a minute), day, storm or soak; docs/sizing.md
+	@$(BIN)/python -m loadtest --profile $(or $(PROFILE),smoke) --report $(or $(REPORT),build/load/$(or $(PROFILE),smoke)) $(LOAD)
 
 screenshots: setup native ## docs/img/states: every state of the pages, on a desktop and on a phone
 	@mkdir -p docs/img/states

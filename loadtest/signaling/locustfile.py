@@ -20,10 +20,8 @@ from locust import User, constant, events, task
 from locust.env import Environment
 from locust.exception import StopUser
 
-from loadtest.signaling.seat import Seat
+from loadtest.signaling.seat import BLOB_SIZES, Seat
 
-# What pages say: parts of the key agreement and candidates are short, a description is long. The mean is 989.
-BLOB_SIZES: Final = (256, 600, 1_100, 2_000)
 MAX_BLOBS: Final = 150  # of each side: a client may send 200 messages at once, and 50 a second
 JOINED_CHARACTERS: Final = 640  # about as long as the answer to a join
 

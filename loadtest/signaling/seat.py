@@ -2,17 +2,36 @@
 
 import json
 import socket
+import time
 from typing import Any, Final, Self
 
-from websocket import WebSocket, create_connection
+from websocket import WebSocket, WebSocketTimeoutException, create_connection
 
 PATIENCE_SECONDS: Final = 30.0
+# What pages say: parts of the key agreement and candidates are short, a description is long. The mean is 989.
+BLOB_SIZES: Final = (256, 600, 1_100, 2_000)
 _NO_DELAY: Final = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)  # as in browsers
 _NORMAL_CLOSURE: Final = 1000
 
 
 class UnexpectedAnswer(Exception):
     """The server has said something else than what the protocol says at this point."""
+
+
+class Refused(UnexpectedAnswer):
+    """The server has said no, by an `error` (docs/signaling.md)."""
+
+    def __init__(self, code: str, wanted: str, retry_after: int | None) -> None:
+        """Remember what was said.
+
+        Args:
+            code: of the error.
+            wanted: the type of the message that should have come.
+            retry_after: seconds after which the same may succeed, if the server has said so.
+        """
+        super().__init__(f"error ({code}) instead of {wanted}")
+        self.code = code
+        self.retry_after = retry_after
 
 
 class Seat:
@@ -43,7 +62,8 @@ class Seat:
         """Take a seat; returns the length of the answer in characters.
 
         Raises:
-            UnexpectedAnswer: the seat is refused.
+            Refused: the seat is.
+            UnexpectedAnswer: something else than an answer comes.
         """
         self.send({"type": "join", "loc": locator})
         text = self.receive()
@@ -77,6 +97,23 @@ class Seat:
         message = _read(self.receive(), "relay")
         if message["from"] != other or message["blob"] != blob:
             raise UnexpectedAnswer("another blob than the one that was sent")
+
+    def stay(self, seconds: float) -> None:
+        """Keep the seat as a page does: answer pings, and take fresh credentials.
+
+        Raises:
+            UnexpectedAnswer: anything else comes.
+        """
+        deadline = time.monotonic() + seconds
+        try:
+            while (left := deadline - time.monotonic()) > 0:
+                self._socket.settimeout(left)
+                try:
+                    _read(self.receive(), "ice")
+                except WebSocketTimeoutException:
+                    return
+        finally:
+            self._socket.settimeout(PATIENCE_SECONDS)
 
     def leave(self) -> None:
         """Give the seat up and wait until the server has closed the socket.
@@ -119,6 +156,8 @@ class Seat:
 
 def _read(text: str, wanted: str) -> dict[str, Any]:
     message: dict[str, Any] = json.loads(text)
+    if message["type"] == "error":
+        raise Refused(message["code"], wanted, message.get("retry_after"))
     if message["type"] != wanted:
-        raise UnexpectedAnswer(f"{message['type']} ({message.get('code', '')}) instead of {wanted}")
+        raise UnexpectedAnswer(f"{message['type']} instead of {wanted}")
     return message

@@ -8,9 +8,9 @@ import resource
 import ssl
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tests.support.ports import free_port
 from tests.support.service import Service, run_service
@@ -73,16 +73,19 @@ class SignalingServer:
 
 
 @contextlib.contextmanager
-def run_signaling(clients: int, *, https: bool = False) -> Iterator[SignalingServer]:
+def run_signaling(
+    clients: int, *, https: bool = False, changes: Mapping[str, Mapping[str, Any]] | None = None
+) -> Iterator[SignalingServer]:
     """Start the service with relay and pages, as one process does for a practice, and with bounds for one address.
 
     Args:
         clients: sockets that will be open at a time.
         https: serve the pages over TLS.
+        changes: other settings, by section.
     """
     raise_descriptor_limit()  # the service inherits it
     port = free_port()
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         "relay": {
             "listen_addresses": ["127.0.0.1"],
             "udp_ports": [free_port()],
@@ -100,6 +103,8 @@ def run_signaling(clients: int, *, https: bool = False) -> Iterator[SignalingSer
             "organisations": {"bench": {"tokens_sha256": [hashlib.sha256(_TOKEN.encode()).hexdigest()]}},
         },
     }
+    for section, values in (changes or {}).items():
+        settings[section] = {**settings.get(section, {}), **values}
     with tempfile.TemporaryDirectory() as name, run_service(Path(name), settings) as service:
         yield SignalingServer(service)
         service.terminate()
