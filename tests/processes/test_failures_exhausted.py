@@ -15,7 +15,6 @@ from tests.support.wire import TcpWire
 from tests.support.wire_client import Server, WireClient, run_relay
 
 INSUFFICIENT_CAPACITY = 508
-REFUSED = 'redconnect_relay_requests_refused_total{code="508",method="allocate"}'
 FOUR = ("udp", "udp", "tcp", "tls")
 
 
