@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable
 
 from signaling.connection_limits import ConnectionLimits, TooManyConnections
+from signaling.io.failure_log import FailureLog
 from signaling.rate_limiter import peer_key
 from signaling.reverse_proxies import ReverseProxies
 
@@ -60,6 +61,9 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
+        self._exhausted = FailureLog(
+            _logger, logging.ERROR, "no descriptors or memory: nobody is accepted for a second"
+        )
         self._loop.add_reader(sock, self._accept)
 
     @property
@@ -87,7 +91,7 @@ class Listener:
                 return
             except OSError as error:
                 if error.errno in _OUT_OF_RESOURCES:
-                    _logger.error("nobody is accepted for a second: %s", error.strerror)  # noqa: TRY400
+                    self._exhausted.report(error, self._loop.time())
                     self._loop.remove_reader(self._sock)
                     self._pause = self._loop.call_later(PAUSE_SECONDS, self._resume)
                 return  # else of the connection that was to be accepted: Linux tells network errors here, see accept(2)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -27,7 +27,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -62,7 +62,15 @@ _FIND = (
     .where(SEATS.c.locator_hash == bindparam("hash"))
 )
 
+_REASONS = {  # of SQLite, by the beginning of its error's name: what an operator can mend
+    "SQLITE_FULL": "the disk is full",
+    "SQLITE_BUSY": "another process has locked it",
+    "SQLITE_READONLY": "it cannot be written",
+    "SQLITE_CORRUPT": "the file is damaged",
+    "SQLITE_NOTADB": "the file is no database",
+}
 _MIGRATION_LOCK = 0x7265_6463_6F6E  # "redcon": for PostgreSQL, whose nodes may start at the same moment
+_FILE = "file"  # which file a connection has open: its device and inode
 _ORGANISATION_PREFIX = b"organisation\0"  # no locator begins like this, so no two hashes mean different things
 
 
@@ -151,6 +159,8 @@ class AppointmentStore:
         self._engine: AsyncEngine = create_async_engine(self._url, hide_parameters=True, **pool)
         if self._is_sqlite:
             event.listen(self._engine.sync_engine, "connect", _configure_sqlite)
+            if not in_memory:
+                _follow_file(self._engine, Path(self._url.database or ""))
 
     async def open(self) -> None:
         """Create the file (mode 0600) where it is absent, and bring its tables into today's shape.
@@ -402,7 +412,15 @@ def _failures_as(message: str) -> Iterator[None]:
     try:
         yield
     except (OSError, SQLAlchemyError) as error:
-        raise StoreError(message) from error
+        raise StoreError(message + _reason_of(error)) from error
+
+
+def _reason_of(error: Exception) -> str:
+    """What the operator can mend, in our words: the driver's may hold parameters."""
+    if isinstance(error, FileNotFoundError):
+        return ": there is no such file"
+    name = getattr(error.orig, "sqlite_errorname", "") if isinstance(error, DBAPIError) else ""
+    return next((f": {reason}" for begin, reason in _REASONS.items() if name.startswith(begin)), "")
 
 
 async def _check_limit(connection: AsyncConnection, owner: bytes | None, limit: int) -> None:
@@ -442,6 +460,37 @@ def _make_private(path: Path) -> None:
     """Give the file to its owner alone, before SQLite makes it (and its WAL, which inherits the mode)."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     path.chmod(0o600)
+
+
+def _follow_file(engine: AsyncEngine, path: Path) -> None:
+    """Let connections end with the file that they have open, if another one or none is in its place now.
+
+    They would go on in a file without a name: nobody else would see what they write, and they would not see what is
+    written into a backup that was put back. Where there is no file they fail, and do not make an empty one.
+    """
+
+    def on_connect_wanted(*_unused: Any) -> None:  # noqa: ANN401 - SQLAlchemy passes four things
+        path.stat()
+
+    def on_connected(_connection: SqliteConnection, entry: ConnectionPoolEntry) -> None:
+        entry.info[_FILE] = _identity(path)
+
+    def on_checkout(_connection: SqliteConnection, entry: ConnectionPoolEntry, _proxy: object) -> None:
+        try:
+            is_same = entry.info[_FILE] == _identity(path)
+        except FileNotFoundError:
+            is_same = False
+        if not is_same:
+            raise DisconnectionError("the file is not there, or another one")
+
+    event.listen(engine.sync_engine, "do_connect", on_connect_wanted)
+    event.listen(engine.sync_engine, "connect", on_connected)
+    event.listen(engine.sync_engine, "checkout", on_checkout)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _configure_sqlite(connection: SqliteConnection, _entry: ConnectionPoolEntry) -> None:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPri
 from cryptography.x509.oid import NameOID
 
 from tests.support.ports import free_port
+from tests.support.running_calls import running_calls
 from tests.support.service import LOOK_EVERY_SECONDS
 from tests.support.wire import DtlsWire
 from tests.support.wire_client import Peer, Server, run_relay
@@ -115,6 +116,17 @@ def test_a_new_key_and_certificate_are_served_while_open_connections_go_on(relay
     assert after[EXPIRY] == (NOW + timedelta(days=90)).timestamp()
     changed = 'redconnect_certificate_reloads_total{result="success"}'
     assert (before[changed], after[changed]) == (0, relay.service.settings["relay"]["workers"])
+
+
+def test_no_call_old_or_new_notices_that_certificates_are_exchanged_while_it_runs(relay: Server, files: Files) -> None:
+    with running_calls(relay, ("udp", "tcp", "tls", "dtls")) as calls:
+        for days in (30, 60, 90):
+            files.replace(ec.generate_private_key(ec.SECP256R1()), days)
+            relay.service.await_that(lambda: shown_over_tls(relay.ports["tls"]) == files.serial, LOOK_SECONDS)
+            for transport in ("tls", "dtls"):
+                with contextlib.closing(relay.client(transport)) as late:
+                    assert late.allocate().code == 0
+            calls.go_on()
 
 
 @pytest.mark.parametrize("unfit", ["another key", "no certificate", "missing"])

@@ -248,6 +248,8 @@ def run_relay(
     services: Sequence[str] = ("relay",),
     tls: Mapping[str, str] | None = None,
     signaling: Mapping[str, Any] | None = None,
+    database_url: str = "",
+    program: Sequence[str] = ("config",),
     **settings: Any,  # noqa: ANN401  # whatever the settings take
 ) -> Iterator[Server]:
     """Run the relay, alone unless told otherwise, on loopback and on free ports.
@@ -257,6 +259,8 @@ def run_relay(
         services: relay, and what else is to run.
         tls: certificate and key; none: a self-signed one.
         signaling: its settings, if it is to run.
+        database_url: of the appointments; none: a file of SQLite in the folder.
+        program: as of `run_service`.
         settings: of the relay, beyond those that are needed here.
     """
     ports = {transport: free_port() for transport in ("udp", "tcp", "tls", "dtls")}
@@ -278,6 +282,7 @@ def run_relay(
         "relay": relay,
         "tls": dict(tls or {}),
         "signaling": dict(signaling or {}),
+        "database_url": database_url,
     }
-    with run_service(folder, configuration) as service:
+    with run_service(folder, configuration, program=program) as service:
         yield Server(service, ports)

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import itertools
 import sqlite3
 import stat
@@ -390,3 +391,50 @@ async def test_many_who_make_appointments_at_once_do_not_hinder_each_other(any_s
     made = await asyncio.gather(*(any_store.create(START, organisation="practice", limit=1000) for _ in range(40)))
     assert len({new.id for new in made}) == 40
     assert len(await any_store.list_planned("practice", since=START)) == 40
+
+
+def put_in_place(database: Path, old: Path) -> None:
+    """Replace a database, and what belongs to it, by one that is closed."""
+    for each in old.parent.glob(f"{old.name}-*"):
+        each.unlink()
+    database.replace(old)
+
+
+async def test_a_database_that_was_put_in_the_place_of_another_is_used_at_once(tmp_path: Path) -> None:
+    path, other = tmp_path / "a.db", tmp_path / "b.db"
+    store, backup = (AppointmentStore(f"sqlite+aiosqlite:///{each}", KEY) for each in (path, other))
+    await store.open()
+    await backup.open()
+    old, new = await store.create(START), await backup.create(START)
+    await backup.close()
+    put_in_place(other, path)
+    assert await store.find(new.organiser_locator) is not None
+    assert await store.find(old.organiser_locator) is None
+    await store.close()
+
+
+async def test_a_database_that_is_gone_is_a_store_error_and_no_empty_one_takes_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    store = AppointmentStore(f"sqlite+aiosqlite:///{path}", KEY)
+    await store.open()
+    locator = (await store.create(START)).organiser_locator
+    path.rename(tmp_path / "gone")
+    for _ in range(2):
+        with pytest.raises(StoreError, match="cannot be read: there is no such file"):
+            await store.find(locator)
+    assert not path.exists()
+    (tmp_path / "gone").rename(path)
+    assert await store.find(locator) is not None
+    await store.close()
+
+
+async def test_a_lock_is_named_as_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    store = AppointmentStore(f"sqlite+aiosqlite:///{path}?timeout=0", KEY)
+    await store.open()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreError, match="cannot be stored: another process has locked it"):
+            await store.create(START)
+    await store.create(START)
+    await store.close()
