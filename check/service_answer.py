@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field, StringConstraints, ValidationError, model
 
 from check.plan import MAX_POINTS, RELAY_PORTS, Point, points_of_urls
 from check.target import check_host
+from stun.attributes import MAX_USERNAME_BYTES
 from stun.credentials import Credential
 
 PATH: Final = "/api/v1/connection-test"
@@ -39,6 +40,8 @@ class ServiceAnswer(BaseModel, frozen=True, hide_input_in_errors=True):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
+        if len(self.username.encode()) > MAX_USERNAME_BYTES:
+            raise ValueError("username is too long")
         low, high = self.relay_ports
         if low > high:
             raise ValueError("relay_port_min lies above relay_port_max")

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import prometheus_client
@@ -38,7 +37,7 @@ from config.metrics_sum import take_snapshot
 from config.mistakes import ConfigError
 from config.notify import Notifier
 from config.parts import Relay, Sfu
-from config.readiness import Validity, check_certificate, check_database, check_ports, read_validity
+from config.readiness import Validity, check_certificate, check_ports, read_validity
 from config.reload import Outcome, ReloadFailed, applicable, differences
 from config.schema import Settings
 from config.self_allocation import SelfAllocation
@@ -441,7 +440,6 @@ class _Installation:
             raise CannotStart(f"cannot listen on TCP port {settings.port} for the pages: {reason}") from error
         stack.push_async_callback(signaling.stop)
         self._health.add_check("signaling", lambda: signaling.ready)
-        self._health.add_probe("database", partial(check_database, store))
         if signaling.on_bus is not None:
             self._health.add_check("bus", lambda: bool(signaling.on_bus))
 

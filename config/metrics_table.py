@@ -62,9 +62,10 @@ Figures are read when somebody scrapes: a packet costs no more because somebody 
 _FAMILIES: Final = (1, 2)
 _WORDS: Final = {  # of labels whose values are too many to list, or not of the code alone
     "redconnect_relay_requests_refused_total.cause": "why, a constant of the code such as `wrong_password`,"
-    " `unknown_user`, `expired`, `stale_nonce`, `ports_exhausted`, `user_quota`, `draining`;"
+    " `unknown_user`, `expired`, `stale_nonce`, `ports_exhausted`, `user_quota`, `trial_quota`, `draining`;"
     " a denied peer names the rule: " + ", ".join(f"`peer_{rule.value}`" for rule in Rule),
-    "secret": f"`{TURN_SECRET_NAME}`, the names under `relay.secrets`, or `static` for static users",
+    "secret": f"`{TURN_SECRET_NAME}`, the names under `relay.secrets`, `static` for static users,"
+    " `self_test` for the allocations of `/readyz`",
     "worker": "number of the worker, from 0",
     "version": "of redconnect, or of Python",
     "relay": "`compiled` or `interpreted`, as `redconnect --version` says it",

@@ -2,14 +2,11 @@
 
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from cryptography import x509
 
 from config.health import Verdict
-
-if TYPE_CHECKING:
-    from signaling.io.store import AppointmentStore
 
 
 class Validity(NamedTuple):
@@ -54,14 +51,3 @@ def check_certificate(certificate_file: Path, now: datetime) -> Verdict:
 def check_ports(left: int) -> Verdict:
     """Whether a client can get a relayed port, of so many that are left."""
     return Verdict(holds=True) if left > 0 else Verdict(holds=False, reason="every relayed port is taken")
-
-
-async def check_database(store: "AppointmentStore") -> Verdict:
-    """Whether the database answers."""
-    from signaling.io.store import StoreError
-
-    try:
-        await store.ping()
-    except StoreError as error:
-        return Verdict(holds=False, reason=str(error))
-    return Verdict(holds=True)

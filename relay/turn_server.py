@@ -14,6 +14,7 @@ from relay.channel_binding import ChannelBinding
 from relay.datapath import DataPath
 from relay.errors import (
     AllocationMismatch,
+    AllocationQuotaReached,
     BadRequest,
     Forbidden,
     InsufficientCapacity,
@@ -367,6 +368,9 @@ class TurnServer:
             limits = HolderLimits(per_address, limits.per_realm, self._max_trials)
         try:
             self._allocator.open(allocation, wish, limits, now + self._lifetime(wish.lifetime, allocation, now), now)
+        except AllocationQuotaReached as reached:
+            # Strangers have these credentials: what they want too much of is no sign of anything.
+            raise (AllocationQuotaReached("trial_quota") if identity.trial is not None else reached) from reached
         except InsufficientCapacity as full:
             raise (self._alternate_for(path) if wish.reservation_token is None else None) or full from full
         allocation.identity = identity

@@ -101,7 +101,7 @@ def describe_certificate(found: TlsFinding, der: bytes, now: datetime) -> None:
         certificate = x509.load_der_x509_certificate(der)
         found.issuer = _issuer(certificate)
         found.days_left = (certificate.not_valid_after_utc - now).days
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         found.detail = f"the certificate cannot be read: {plain(str(error))}"
 
 

@@ -187,16 +187,6 @@ class AppointmentStore:
             async with self._engine.connect() as connection:
                 return await connection.run_sync(is_current)
 
-    async def ping(self) -> None:
-        """See whether the database answers.
-
-        Raises:
-            StoreError: it does not.
-        """
-        with _failures_as("the database does not answer"):
-            async with self._engine.connect() as connection:
-                await connection.execute(select(1))
-
     async def create(
         self,
         start: datetime,
