@@ -55,9 +55,9 @@ in-process: $(VENV)/.dev ## unit tests, random inputs, corpora
 
 # Tests of running services, and of browsers, mostly wait for something: several files run side by side.
 services: setup native
-	@scripts/tests-side-by-side services tests/processes tests/conformance
+	@scripts/tests-side-by-side services -m "not long" tests/processes tests/conformance
 
-processes: native ## the service as a process: signals, reload, drain, certificates, workers
+processes: setup native ## the service as a process: signals, reload, drain, workers, firewalls, failures; also what takes long
 	@$(PYTEST) tests/processes
 
 check: $(VENV)/.dev ## linters, types, direction of imports

@@ -35,6 +35,7 @@ class ServiceAnswer(BaseModel, frozen=True, hide_input_in_errors=True):
     certificate_sha256: Annotated[
         tuple[Annotated[str, StringConstraints(pattern=_FINGERPRINT)], ...], Field(max_length=MAX_FINGERPRINTS)
     ] = ()
+    pages_certificate_is_listed: bool = False
     relay_port_min: Port | None = None
     relay_port_max: Port | None = None
 

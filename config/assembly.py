@@ -142,6 +142,7 @@ class _Installation:
         self._crews: dict[str, Crew[Any]] = {}
         self._reloading: asyncio.Task[None] | None = None
         self._last_reload: Outcome | None = None
+        self._is_started = False  # until then there is nothing that could take other settings into use
         self._reload_again = False  # somebody asked while the files of an earlier wish were being read
         self._certificate: ReloadingContext | None = None  # of the pages, and of the relay in this process
         self._lifecycle = LifecycleMetrics(self._registry)
@@ -172,6 +173,7 @@ class _Installation:
                 reason, port = os.strerror(error.errno or 0), self._settings.admin.port
                 raise CannotStart(f"cannot listen on TCP port {port} for health and metrics: {reason}") from error
             stack.push_async_callback(admin.stop)
+            self._is_started = True
             await self._start_ctl(stack)
             if demo and self._store is not None:
                 created = await create_appointment(self._store, datetime.now(UTC), Tier.BASIS)
@@ -179,6 +181,8 @@ class _Installation:
                 sys.stdout.flush()
             spare_the_collector()
             self._notifier.tell_ready()
+            if self._reload_again:
+                self._on_sighup()  # of a signal that came during the start
             await self._ending.wait()
             await self._drain()
             _LOGGER.info("stopping")
@@ -206,7 +210,7 @@ class _Installation:
 
     def _on_sighup(self) -> None:
         self._reload_again = True
-        if self._reloading is None or self._reloading.done():
+        if self._is_started and (self._reloading is None or self._reloading.done()):
             self._reloading = asyncio.get_running_loop().create_task(self._reload_as_asked(), name="reload")
 
     async def _drain(self) -> None:
@@ -347,6 +351,8 @@ class _Installation:
         if not self._ending.is_set():
             self._patience_asked = seconds
             self._end()
+        elif seconds is not None:
+            raise BadRequest("the service drains already; `redconnect ctl stop` ends it at once")
         return await self._tell_status(request)
 
     async def _stop_as_told(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -493,7 +499,9 @@ class _Installation:
         return TurnCredentials(self._state.turn_secret, lifetime, self._state.locator_key)
 
     def _trials(self) -> TrialCredentials:
-        return TrialCredentials(self._state.turn_secret, self._certificate)
+        relay = self._settings.relay  # one that is elsewhere has another certificate, which is not known here
+        is_here = "relay" in self._settings.services and bool(relay.tls_ports or relay.dtls_ports)
+        return TrialCredentials(self._state.turn_secret, self._certificate if is_here else None)
 
     def _relay_ports(self) -> RelayPorts:
         relay, sfu = self._settings.relay, self._settings.sfu.udp_ports

@@ -93,6 +93,7 @@ def drain(state_dir: Path, deadline_seconds: int | None, tell: Callable[[str], N
     """
     fields = {} if deadline_seconds is None else {"deadline_seconds": deadline_seconds}
     reply = ask(state_dir, "drain", **fields)
+    pid = int(reply["status"]["pid"])
     last = ""
     while True:
         line = _progress(reply["status"])
@@ -102,9 +103,20 @@ def drain(state_dir: Path, deadline_seconds: int | None, tell: Callable[[str], N
         time.sleep(LOOK_EVERY_SECONDS)
         try:
             reply = ask(state_dir, "status")
-        except NoService:
+        except NoService:  # the socket goes first, the ports later
+            while _is_running(pid):
+                time.sleep(LOOK_EVERY_SECONDS)
             tell("the service has ended")
             return
+
+
+def _is_running(pid: int) -> bool:
+    """Whether there is such a process that has not ended; its parent may not have taken note of its end yet."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in {"Z", "X"}
 
 
 def _progress(status: Reply) -> str:

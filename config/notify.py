@@ -65,6 +65,8 @@ class Notifier:
 
     def tell_reloading(self) -> None:
         """Settings are being read; `tell_ready` ends that."""
+        if self._is_stopping:
+            return
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._send("RELOADING=1", f"MONOTONIC_USEC={now}", "STATUS=reloading")
 

@@ -1,4 +1,4 @@
-"""What must hold for a service to be ready, part by part; `/readyz` and `redconnect doctor` ask."""
+"""What must hold for a service to be ready, part by part; `/readyz` asks."""
 
 from datetime import datetime, timedelta
 from pathlib import Path

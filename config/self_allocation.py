@@ -108,6 +108,13 @@ class Dialogue:
             attributes += [USERNAME.pack(self._credential.username), REALM.pack(self._realm), NONCE.pack(self._nonce)]
         return encode_message(self._method, MessageClass.REQUEST, transaction_id, attributes, key=self._key)
 
+    def farewell(self) -> bytes:
+        """What gives back an allocation that was asked for, without waiting for an answer; empty if none was."""
+        if self.is_over or self._key is None:
+            return b""
+        self._method = Method.REFRESH
+        return self.next_request()
+
     def receive(self, data: bytes) -> bool:
         """Take what came; True if it was the answer, so that the next request is due or all is over.
 
@@ -214,6 +221,8 @@ class SelfAllocation:
             while not dialogue.is_over:
                 await _ask(wire, dialogue, target)
         finally:
+            if not target.is_stream and (farewell := dialogue.farewell()):
+                wire.send(farewell)  # broken off in between, it would hold a port for ten minutes
             wire.close()
         assert dialogue.relayed is not None  # noqa: S101  # else it would not be over
         return dialogue.relayed.port

@@ -105,10 +105,6 @@ class Supervisor(Crew[_Place]):
         """
         return self._ledger.geometry.worker_of(port)
 
-    def is_relayed(self, family: int, port: int) -> bool:
-        """Whether a worker relays at this port; for those parts of this process that judge peers."""
-        return self._shared is not None and self._shared.is_relayed_by_another(-1, family, port)
-
     async def drain(self) -> None:
         """Let no worker take new allocations; `allocations` says how many are left."""
         self._is_draining = True

@@ -41,6 +41,9 @@ class ConnectionTest(BaseModel, frozen=True, extra="forbid"):
         description="SHA-256 of the leaf certificates that this service uses, in hexadecimal: another one on the way "
         "is that of a proxy which reads along."
     )
+    pages_certificate_is_listed: bool = Field(
+        description="False where something in front of the service, as a reverse proxy, ends the TLS of the pages."
+    )
     relay_port_min: int | None = Field(description="Lowest UDP port of relayed addresses.")
     relay_port_max: int | None = Field(description="Highest UDP port of relayed addresses.")
 

@@ -88,8 +88,9 @@ async def _visit_pages(request: Request, report: Report, around: Surroundings, p
     await _side_by_side([_visit(row, request.target, report, answers) for row in _within_reach(rows)], PAGES_SECONDS)
     for answer in answers.values():
         around.fingerprints |= answer.fingerprints
+    is_listed = any(answer.pages_certificate_is_listed for answer in answers.values())
     for row in rows:
-        if row.tls is not None and row.tls.sha256 and around.fingerprints:
+        if is_listed and row.tls is not None and row.tls.sha256 and around.fingerprints:
             row.tls.is_own = row.tls.sha256 in around.fingerprints
         row.verdict = judge_row(row)
         progress.done(row)

@@ -73,6 +73,7 @@ class ConnectionTests:
             relay_host=host,
             urls=list_test_urls(host, ports),
             certificate_sha256=issuer.certificates_sha256,
+            pages_certificate_is_listed=request.secure,
             relay_port_min=ports.relayed.lowest if ports.relayed else None,
             relay_port_max=ports.relayed.highest if ports.relayed else None,
         )

@@ -29,7 +29,7 @@ def service(lab: FirewallLab) -> Iterator[Service]:
         yield running
 
 
-pytestmark = pytest.mark.usefixtures("service")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("service")]
 
 
 def test_where_everything_is_open_every_port_of_both_families_is(lab: FirewallLab) -> None:

@@ -21,6 +21,8 @@ from tests.support.small_disk import SmallDisk
 from tests.support.visitor import join
 from tests.support.wire_client import Server, run_relay
 
+pytestmark = pytest.mark.long
+
 FAILURES = "redconnect_signaling_store_failures_total"
 RETRY_SECONDS = 5
 ON_A_SMALL_DISK = ("tests.support.small_disk", "config")

@@ -14,6 +14,8 @@ from tests.support.visitor import join
 from tests.support.wire import TcpWire
 from tests.support.wire_client import Server, WireClient, run_relay
 
+pytestmark = pytest.mark.long
+
 INSUFFICIENT_CAPACITY = 508
 FOUR = ("udp", "udp", "tcp", "tls")
 

@@ -14,6 +14,8 @@ from tests.support.service import STOP_SECONDS, Service, run_service
 from tests.support.visitor import join
 from tests.support.wire_client import Server, run_relay
 
+pytestmark = pytest.mark.long
+
 ALLOCATION_MISMATCH, INSUFFICIENT_CAPACITY = 437, 508
 LONG = 600  # seconds: whoever waits for this deadline fails the test
 

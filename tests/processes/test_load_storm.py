@@ -6,6 +6,8 @@ import pytest
 
 from tests.support.load import run_load, total
 
+pytestmark = pytest.mark.long
+
 RELAYED = 32  # of the profile's forty ports the relay gives away 80 %
 SEATS = 50
 BEING_TOLD = 64  # sockets beyond the seats, to be told overload

@@ -66,6 +66,7 @@ def install(folder: Path, relay: SlowRelay, load: Callable[[], Settings]) -> _In
     settings = settings_of(folder, "first")
     installation = _Installation(settings, open_state(settings, datetime.now(UTC)), load)
     installation._relay = relay
+    installation._is_started = True
     return installation
 
 

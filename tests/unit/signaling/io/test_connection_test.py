@@ -41,6 +41,7 @@ async def test_a_stranger_is_told_every_port_and_gets_credentials_for_a_minute_a
             "turns:relay.example.org:5349?transport=tcp",
         ],
         "certificate_sha256": ["ab" * 32],
+        "pages_certificate_is_listed": False,
         "relay_port_min": 50_000,
         "relay_port_max": 50_999,
     }
