@@ -113,6 +113,7 @@ def test_drain_waits_for_those_who_are_there_and_says_so(relay: Server) -> None:
 def test_drain_without_anybody_ends_at_once(single: Server) -> None:
     told = single.service.command("ctl", "drain", "--deadline", "600")
     assert (told.returncode, told.stdout.splitlines()[-1]) == (0, "the service has ended")
+    assert single.service.process.poll() == 0
     single.service.await_end()
 
 

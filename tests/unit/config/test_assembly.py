@@ -89,6 +89,13 @@ async def test_what_a_relay_refuses_is_told_counted_and_not_kept(
     assert installation._settings.relay.realm == "first"
 
 
+async def test_a_signal_during_the_start_waits_until_there_is_somebody_to_take_other_settings(tmp_path: Path) -> None:
+    installation = install(tmp_path, SlowRelay(), lambda: settings_of(tmp_path, "second"))
+    installation._is_started = False
+    installation._on_sighup()
+    assert (installation._reloading, installation._reload_again) == (None, True)
+
+
 async def test_a_signal_during_a_reload_is_followed_by_another_reload(tmp_path: Path) -> None:
     relay, realms = SlowRelay(), iter(["second", "third"])
     installation = install(tmp_path, relay, lambda: settings_of(tmp_path, next(realms)))

@@ -67,9 +67,10 @@ async def test_the_manager_waits_longer_than_the_drain_takes(manager: Manager) -
 async def test_a_reload_that_the_end_overtakes_does_not_make_the_service_ready_again(manager: Manager) -> None:
     notifier = Notifier(manager.address)
     notifier.tell_stopping(0)
+    notifier.tell_reloading()
     notifier.tell_ready()
     await notifier.close()
-    assert [told.get("READY") for told in manager.hear()] == [None]
+    assert [(told.get("READY"), told.get("RELOADING")) for told in manager.hear()] == [(None, None)]
 
 
 async def test_the_watchdog_is_fed_again_and_again_by_a_loop_that_turns(manager: Manager) -> None:

@@ -22,7 +22,7 @@ from config.self_allocation import (
 )
 from relay.settings import RelaySettings
 from stun.address import TransportAddress
-from stun.attributes import ERROR_CODE, NONCE, REALM, USERNAME, XOR_RELAYED_ADDRESS, ErrorValue
+from stun.attributes import ERROR_CODE, LIFETIME, NONCE, REALM, USERNAME, XOR_RELAYED_ADDRESS, ErrorValue
 from stun.credentials import Credential, issue_credential, long_term_key
 from stun.integrity import IntegrityKey
 from stun.message import decode_message, encode_message
@@ -76,6 +76,16 @@ def test_it_allocates_and_gives_back() -> None:
     refresh.verify(key_of())
     assert dialogue.receive(success(refresh.raw, key_of()))
     assert dialogue.is_over
+    assert dialogue.farewell() == b""
+
+
+def test_one_that_is_broken_off_gives_back_what_it_may_have_asked_for() -> None:
+    assert Dialogue(CREDENTIAL, counted()).farewell() == b""
+    dialogue, _ = challenged()
+    farewell = decode_message(dialogue.farewell())
+    assert farewell.method == Method.REFRESH
+    assert farewell.get(LIFETIME) == 0
+    farewell.verify(key_of())
 
 
 def test_a_nonce_may_become_stale_once() -> None:
