@@ -38,6 +38,7 @@ def address(service: Service) -> str:
 # On one machine
 
 
+@pytest.mark.long  # five seconds of media through the relay, on a machine that has time for them
 def test_on_an_open_line_every_port_is_green_and_the_line_is_measured(patient: Participant, service: Service) -> None:
     run_test(patient.page, address(service))
     assert step(patient.page) == "good"
@@ -65,6 +66,7 @@ def test_the_page_is_light_and_fetches_nothing_of_the_room(patient: Participant,
     assert not {"/js/room.js", "/js/consultation.js", "/css/stage.css"} & set(paths)
 
 
+@pytest.mark.long  # five seconds of media through the relay, on a machine that has time for them
 def test_on_paper_there_are_the_results_and_no_buttons(patient: Participant, service: Service) -> None:
     run_test(patient.page, address(service))
     patient.page.emulate_media(media="print")
@@ -141,6 +143,7 @@ def test_a_test_that_cannot_begin_says_why_and_may_be_begun_again(
     patient.complaints.clear()  # the browser's own line for such an answer
 
 
+@pytest.mark.long  # five seconds of media through the relay, on a machine that has time for them
 def test_the_page_is_used_by_keys_and_tells_what_it_found(patient: Participant, service: Service) -> None:
     page = patient.page
     patient.open(f"{address(service)}/test")
