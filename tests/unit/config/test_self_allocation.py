@@ -76,7 +76,6 @@ def test_it_allocates_and_gives_back() -> None:
     refresh.verify(key_of())
     assert dialogue.receive(success(refresh.raw, key_of()))
     assert dialogue.is_over
-    assert dialogue.farewell() == b""
 
 
 def test_one_that_is_broken_off_gives_back_what_it_may_have_asked_for() -> None:
