@@ -16,6 +16,8 @@ from tests.support.ports import free_port
 from tests.support.service import ROOT
 from tests.support.wire_client import run_relay
 
+pytestmark = pytest.mark.long
+
 HOST = "127.0.0.1"
 
 

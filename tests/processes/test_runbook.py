@@ -21,6 +21,8 @@ from tests.support.ports import free_port
 from tests.support.postgres import postgres_programs, run_postgres
 from tests.support.service import ROOT, Service, run_service
 
+pytestmark = pytest.mark.long
+
 RUNBOOK = (ROOT / "deploy" / "RUNBOOK.md").read_text()
 
 

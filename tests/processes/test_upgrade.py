@@ -12,6 +12,8 @@ from tests.support.ports import free_port
 from tests.support.reverse_proxy import PROXY, Front, behind_haproxy
 from tests.support.wire_client import Peer, Server, run_relay
 
+pytestmark = pytest.mark.long
+
 DRAIN_SECONDS = 600  # whoever waits for this deadline fails the test
 NEWCOMERS = 4
 
