@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 AXE := tests/e2e/node_modules/.installed
 FUZZ_TARGETS := message attributes framing turn_server
 
-.PHONY: help setup system-packages run native test in-process services processes check unit conformance e2e e2e-short fuzz bench bench-signaling bench-sfu load screenshots requirements clean
+.PHONY: help setup system-packages run native bpf test in-process services processes check unit conformance e2e e2e-short fuzz bench bench-signaling bench-sfu load screenshots requirements clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -44,6 +44,10 @@ run: $(VENV)/.runtime ## start the service and print the links of a demo appoint
 native: $(VENV)/.dev ## compile the packet paths of relay and conference server, some minutes; used from the next start on
 	@PYTHON=$(PYTHON) scripts/system-packages native
 	@$(BIN)/python -m config.build_native
+
+bpf: $(VENV)/.dev ## compile the part of the relay that runs in the kernel, some seconds; `make native` does it, too
+	@PYTHON=$(PYTHON) scripts/system-packages native
+	@$(BIN)/python -m config.build_program
 
 test: setup ## every test, browsers included, but for those that take minutes
 	@$(MAKE) --no-print-directory -j2 --output-sync=target in-process services
@@ -114,5 +118,5 @@ sbom: setup ## deploy/sbom.cdx.json: the bill of materials, out of the pins and 
 	@$(BIN)/python -m scripts.sbom
 
 clean: ## remove what the targets above created, but not var/ (secrets, appointments)
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info build loadtest/turnbench/turnbench loadtest/sfubench/sfubench tests/e2e/node_modules
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info build loadtest/turnbench/turnbench loadtest/sfubench/sfubench tests/e2e/node_modules relay/io/datapath/bpf/relay.bpf.o
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -19,9 +19,13 @@ from config import native
 from config.health import Health
 from config.schema import AdminSettings
 from config.version import current_version
+from signaling.connection_limits import ConnectionLimits
+from signaling.io.app import security_headers
+from signaling.io.http import GuardedRunner
 
 _STOP_TIMEOUT_SECONDS: Final = 1.0  # a scrape that hangs must not hold up the shutdown
 _MAX_REQUEST_BYTES: Final = 1024
+_MAX_CONNECTIONS: Final = 64  # probes, scrapes, and a person who looks
 
 Refresh = Callable[[], Awaitable[None]]
 
@@ -65,7 +69,9 @@ class AdminServer:
                 web.get("/metrics", self._answer_metrics),
             ]
         )
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_TIMEOUT_SECONDS)
+        app.on_response_prepare.append(_add_headers)
+        limits = ConnectionLimits(_MAX_CONNECTIONS, _MAX_CONNECTIONS)
+        runner = GuardedRunner(app, limits=limits, shutdown_timeout=_STOP_TIMEOUT_SECONDS)
         await runner.setup()
         try:
             await web.TCPSite(runner, self._settings.address, self._settings.port).start()
@@ -112,6 +118,10 @@ def register_process_metrics(registry: CollectorRegistry) -> None:
         registry=registry,
     )
     build.labels(current_version(), native.describe()).set(1)
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(security_headers(request))
 
 
 def _status(*, good: bool) -> HTTPStatus:

@@ -8,7 +8,6 @@ import logging
 import os
 import resource
 import signal
-import ssl
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -37,12 +36,13 @@ from config.metrics_sum import take_snapshot
 from config.mistakes import ConfigError
 from config.notify import Notifier
 from config.parts import Relay, Sfu
-from config.readiness import Validity, check_certificate, check_ports, read_validity
+from config.readiness import check_certificate, check_ports
 from config.reload import Outcome, ReloadFailed, applicable, differences
 from config.schema import Settings
 from config.self_allocation import SelfAllocation
 from config.state import State, StateError, open_state
 from config.status import Draining, describe_outcome, describe_status
+from config.tls import ReloadingContext
 from config.trials import TrialCredentials
 from signaling.appointments import Tier
 from signaling.ice_servers import PortRange, RelayPorts
@@ -50,7 +50,6 @@ from stun.credentials import issue_credential
 
 if TYPE_CHECKING:
     from config.crew import Crew
-    from config.tls import ReloadingContext
     from signaling.io.service import SignalingService
     from signaling.io.store import AppointmentStore
 
@@ -144,7 +143,9 @@ class _Installation:
         self._last_reload: Outcome | None = None
         self._is_started = False  # until then there is nothing that could take other settings into use
         self._reload_again = False  # somebody asked while the files of an earlier wish were being read
-        self._certificate: ReloadingContext | None = None  # of the pages, and of the relay in this process
+        self._certificate: ReloadingContext | None = (
+            None  # of all that this process serves; workers follow the same files
+        )
         self._lifecycle = LifecycleMetrics(self._registry)
         self._registry.register(ConntrackCollector())
 
@@ -159,12 +160,12 @@ class _Installation:
             stack.push_async_callback(self._notifier.close)
             self._lag.start()
             stack.push_async_callback(self._lag.stop)
+            if self._settings.serves_tls:
+                self._certificate = self._read_certificate()
             if "signaling" in self._settings.services:
                 await self._start_signaling(stack)
             if "relay" in self._settings.services:
                 await self._start_relay(stack)
-            if self._uses_certificate():
-                self._health.add_probe("certificate", self._check_certificate)
             stack.push_async_callback(self._health.stop)
             admin = AdminServer(self._settings.admin, self._registry, self._health, self._refresh)
             try:
@@ -205,6 +206,7 @@ class _Installation:
         """Let the service end, now or when everybody has gone."""
         if not self._ending.is_set():
             longest = 0 if self._hurry.is_set() else self._drain_seconds()
+            self._health.drain()
             self._draining = Draining(is_draining=True, ends_at_latest=datetime.now(UTC) + timedelta(seconds=longest))
         self._ending.set()
 
@@ -328,17 +330,13 @@ class _Installation:
 
     async def _tell_status(self, _request: Mapping[str, Any]) -> dict[str, Any]:
         await self._refresh()
-        certificate: Validity | None = None
-        if self._uses_certificate():
-            with contextlib.suppress(OSError, ValueError):  # /readyz tells what is wrong with it
-                certificate = await asyncio.to_thread(read_validity, self._state.certificate_file)
         status = describe_status(
             self._settings,
             take_snapshot(self._registry),
             self._crews,
             since=self._since,
             draining=self._draining,
-            certificate=certificate,
+            certificate=None if self._certificate is None else self._certificate.validity,
             last_reload=self._last_reload,
             now=datetime.now(UTC),
         )
@@ -365,16 +363,6 @@ class _Installation:
         await asyncio.shield(self._reloading)
         assert self._last_reload is not None  # noqa: S101  # for the type checker
         return describe_outcome(self._last_reload)
-
-    # What /readyz asks
-
-    def _uses_certificate(self) -> bool:
-        relay = self._settings.relay
-        by_relay = "relay" in self._settings.services and bool(relay.tls_ports or relay.dtls_ports)
-        return by_relay or ("signaling" in self._settings.services and self._settings.signaling.https)
-
-    async def _check_certificate(self) -> Verdict:
-        return await asyncio.to_thread(check_certificate, self._state.certificate_file, datetime.now(UTC))
 
     # Parts
 
@@ -424,7 +412,6 @@ class _Installation:
         except StoreError as error:
             raise CannotStart(f"{error}; check database_url and state_dir") from error
         settings = self._settings.signaling
-        ssl_context = self._read_certificate()
         signaling = self._signaling = SignalingService(
             settings,
             store,
@@ -432,7 +419,7 @@ class _Installation:
             relay_ports=self._relay_ports(),
             trials=self._trials(),
             registry=self._registry,
-            ssl_context=ssl_context if settings.https else None,
+            ssl_context=self._certificate.context if settings.https and self._certificate is not None else None,
             bus_key=self._state.locator_key,
         )
         if "sfu" in self._settings.services:
@@ -483,25 +470,27 @@ class _Installation:
         """Fetch what other processes have counted."""
         await asyncio.gather(*(refresh() for refresh in self._refreshes))
 
-    def _read_certificate(self) -> ssl.SSLContext | None:
-        """The certificate of the pages and of this installation's relay, if any of them serves one."""
-        relay = self._settings.relay
-        is_of_relay = "relay" in self._settings.services and bool(relay.tls_ports or relay.dtls_ports)
-        if not (self._settings.signaling.https or is_of_relay):
-            return None
-        certificate = self._certificate = self._state.certificate(_HTTP_ALPN)
-        if not is_of_relay:
+    def _read_certificate(self) -> ReloadingContext:
+        """The certificate of pages and relay, and its metrics and check."""
+        certificate = self._state.certificate(_HTTP_ALPN)
+        if not self._settings.relay_serves_tls:
             self._registry.register(CertificateCollector(certificate))  # else the relay shows the same files
-        return certificate.context
+
+        def check() -> Verdict:
+            certificate.refresh()  # as the next handshake would
+            return check_certificate(certificate.validity, datetime.now(UTC))
+
+        self._health.add_check("certificate", check)
+        return certificate
 
     def _issuer(self) -> TurnCredentials:
         lifetime = self._settings.signaling.ice.credential_lifetime_seconds
         return TurnCredentials(self._state.turn_secret, lifetime, self._state.locator_key)
 
     def _trials(self) -> TrialCredentials:
-        relay = self._settings.relay  # one that is elsewhere has another certificate, which is not known here
-        is_here = "relay" in self._settings.services and bool(relay.tls_ports or relay.dtls_ports)
-        return TrialCredentials(self._state.turn_secret, self._certificate if is_here else None)
+        # A relay that is elsewhere has another certificate, which is not known here.
+        certificate = self._certificate if self._settings.relay_serves_tls else None
+        return TrialCredentials(self._state.turn_secret, certificate)
 
     def _relay_ports(self) -> RelayPorts:
         relay, sfu = self._settings.relay, self._settings.sfu.udp_ports

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from config import native
+from config import build_program, native
 
 # Compiled code is quicker where the work is done per message. The rest is built once, or is made of what mypyc cannot
 # compile: pydantic models, and exceptions with fields of their own.
@@ -27,8 +27,10 @@ _INTERPRETED: Final = {
     "relay/settings.py",
     "relay/io/__init__.py",
     "relay/io/datapath/__init__.py",
-    "relay/io/datapath/datagrams.py",  # has a twin in C
+    "relay/io/datapath/datagrams.py",  # has a twin in C, and the next one, too
+    "relay/io/datapath/pieces.py",
 }
+_INTERPRETED_FOLDER: Final = Path("relay/io/datapath/bpf")  # commands the kernel, never sees a packet
 _COMPILED_IO: Final = {"clients", "counts", "entropy", "poller", "service", "stream", "tcp_plane", "tls", "udp"}
 # Of the conference server the way of a packet, and what is measured on it: a list, for all else is interpreted.
 _COMPILED_SFU: Final = {
@@ -51,6 +53,7 @@ level, at = sys.argv[1], sys.argv.index("--")
 modules = mypycify(sys.argv[2:at], opt_level=level, debug_level="0")
 modules += mypycify(sys.argv[at + 1:], opt_level=level, debug_level="0")  # a library of its own: no room needs another
 modules.append(Extension("relay.io.datapath.datagrams", ["relay/io/datapath/datagrams.c"]))
+modules.append(Extension("relay.io.datapath.pieces", ["relay/io/datapath/pieces.c"]))
 modules.append(Extension("sfu.io.express", ["sfu/io/express.c"]))
 words = ["--quiet", "build_ext", "--inplace", "--parallel", "2"]
 setup(name="native", packages=[], ext_modules=modules, script_args=words)
@@ -58,8 +61,11 @@ setup(name="native", packages=[], ext_modules=modules, script_args=words)
 
 
 def main() -> None:
-    """Build the tree, or leave a fresh one alone."""
+    """Build the tree, or leave a fresh one alone; it holds the kernel program, too, which is built first."""
+    build_program.main()
+    built = native.TREE / build_program.OBJECT.relative_to(native.ROOT)
     if native.is_fresh():
+        shutil.copy2(build_program.OBJECT, built)
         return
     with tempfile.TemporaryDirectory(dir=_made(native.TREE.parent), prefix="native-") as folder:
         tree = Path(folder) / "tree"
@@ -95,7 +101,7 @@ def _is_compiled(path: Path) -> bool:
     name = path.relative_to(native.ROOT)
     if name.parts[0] == "sfu":
         return str(name) in _COMPILED_SFU
-    if path.suffix != ".py" or str(name) in _INTERPRETED:
+    if path.suffix != ".py" or str(name) in _INTERPRETED or name.is_relative_to(_INTERPRETED_FOLDER):
         return False
     return name.parent != Path("relay/io") or name.stem in _COMPILED_IO
 

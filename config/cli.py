@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import re
 import secrets
@@ -21,11 +22,14 @@ from config import native
 from config.announce import CreatedAppointment, compose_codes, page_url, print_appointment
 from config.check_cli import check_network
 from config.command import FAILED, MISUSED, ConfigOption, JsonOption, fail, load_or_exit, tell
+from config.crash import name_error
 from config.ctl_command import ctl_app
 from config.invitation import Entry, Invitation, compose_invitation
 from config.load import load_settings
 from config.logs import configure_logging
+from config.mistakes import ConfigError
 from config.schema import Settings
+from config.settings_file import look_at_settings_file
 from config.state import State, StateError, open_state
 from config.version import current_version
 from signaling.appointments import MAX_PEOPLE, Tier
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from config.appointment_book import AppointmentBook
     from signaling.api_messages import AppointmentView, NewAppointmentView
 
+_LOGGER: Final = logging.getLogger(__name__)
 MAX_CREDENTIAL_SECONDS: Final = 604_800
 
 _INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
@@ -114,10 +119,21 @@ def serve(
     if demo and "signaling" not in settings.services:
         fail("--demo needs `signaling` among the services", MISUSED)
     configure_logging(settings.log)
+    _warn_of_exposed_settings(config, settings)
     state = _open(settings)
     from config.assembly import run_service  # the other commands need neither sockets nor uvloop
 
     raise typer.Exit(run_service(settings, state, lambda: load_settings(config, os.environ), demo=demo))
+
+
+def _warn_of_exposed_settings(config: Path | None, settings: Settings) -> None:
+    try:
+        file = look_at_settings_file(config, os.environ, settings)
+    except (OSError, ConfigError) as error:
+        _LOGGER.warning("whether others can read the file of settings is not known: %s", name_error(error))
+        return
+    if file is not None and file.exposure:
+        _LOGGER.warning("%s %s: chmod 640 it; `redconnect doctor` says more", file.path, file.exposure)
 
 
 @app.command("check-config")
@@ -143,7 +159,8 @@ def doctor(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     from config.doctor.report import as_json as report_as_json
     from config.doctor.report import print_report
 
-    findings = diagnose(load_or_exit(config))
+    settings = load_or_exit(config)
+    findings = diagnose(settings, lambda: look_at_settings_file(config, os.environ, settings))
     if as_json:
         typer.echo(report_as_json(findings))
     else:

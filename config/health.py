@@ -24,6 +24,8 @@ class Verdict(NamedTuple):
     reason: str = ""
 
 
+_DRAINING: Final = Verdict(holds=False, reason="nobody new is taken; whoever is here may finish")
+
 Check = Callable[[], bool | Verdict]
 Probe = Callable[[], Awaitable[Verdict]]
 
@@ -107,6 +109,11 @@ class Health:
         self._lag = lag
         self._checks: dict[str, Check] = {}
         self._probes: dict[str, CachedProbe] = {}
+        self._is_draining = False
+
+    def drain(self) -> None:
+        """Be unready from now on, whatever would be found: nothing is looked at any more."""
+        self._is_draining = True
 
     def add_check(self, name: str, check: Check) -> None:
         """Take a check that is quick and does not block."""
@@ -121,7 +128,9 @@ class Health:
         return Lag(self._lag())
 
     async def readiness(self) -> Mapping[str, Verdict]:
-        """The verdict of every check, within `PATIENCE_SECONDS`."""
+        """The verdict of every check, within `PATIENCE_SECONDS`; while the service drains that alone, and at once."""
+        if self._is_draining:
+            return {"draining": _DRAINING}
         verdicts = {name: _judge(name, check) for name, check in self._checks.items()}
         asked = await asyncio.gather(*(probe.ask() for probe in self._probes.values()))
         return verdicts | dict(zip(self._probes, asked, strict=True))

@@ -28,9 +28,9 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     """
     overrides, mistakes = read_environment(environ)
     values: dict[str, Value] = {}
-    source = _choose_file(path, environ)
+    source = choose_file(path, environ)
     try:
-        values = {} if source is None else _read_file(source)
+        values = {} if source is None else read_file(source)
     except ConfigError as error:
         mistakes += error.mistakes
     for override in overrides:
@@ -61,7 +61,8 @@ def parse_file(text: str) -> dict[str, Value]:
     return _without_empty_sections(values, Settings)
 
 
-def _choose_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+def choose_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The file that `load_settings` reads when it gets these; None for the built-in defaults."""
     if path is None and environ.get(FILE_VARIABLE):
         return Path(environ[FILE_VARIABLE])
     if path is None and DEFAULT_FILE.exists():
@@ -83,7 +84,12 @@ def _anchor(settings: Settings, folder: Path) -> Settings:
     )
 
 
-def _read_file(source: Path) -> dict[str, Value]:
+def read_file(source: Path) -> dict[str, Value]:
+    """Read a file of settings, and check nothing but its form.
+
+    Raises:
+        ConfigError: it cannot be read, or is none.
+    """
     key = ascii(str(source))[1:-1]
     try:
         return parse_file(_read_text(source))

@@ -27,6 +27,7 @@ from relay.datapath import NO_TRAFFIC, Drop, Traffic
 from relay.events import Ending, NoAnswer, RequestAnswered, RequestRefused
 from relay.five_tuple import Transport
 from relay.io.counts import RelayCounts
+from relay.io.datapath.bpf.program import Passed
 from relay.io.dtls import DtlsCount
 from relay.io.metrics import LivePorts, RelayCollector, RelayMetrics, UdpBufferCollector
 from relay.io.stream import Closing
@@ -62,7 +63,8 @@ Figures are read when somebody scrapes: a packet costs no more because somebody 
 _FAMILIES: Final = (1, 2)
 _WORDS: Final = {  # of labels whose values are too many to list, or not of the code alone
     "redconnect_relay_requests_refused_total.cause": "why, a constant of the code such as `wrong_password`,"
-    " `unknown_user`, `expired`, `stale_nonce`, `ports_exhausted`, `user_quota`, `trial_quota`, `draining`;"
+    " `unknown_user`,"
+    " `expired`, `stale_nonce`, `ports_exhausted`, `user_quota`, `trial_quota`, `trial_rate`, `draining`;"
     " a denied peer names the rule: " + ", ".join(f"`peer_{rule.value}`" for rule in Rule),
     "secret": f"`{TURN_SECRET_NAME}`, the names under `relay.secrets`, `static` for static users,"
     " `self_test` for the allocations of `/readyz`",
@@ -199,10 +201,25 @@ class _Pool:
     limit = taken = 0
 
 
+class _Offload:
+    """The kernel's share, as its collector sees it."""
+
+    is_on = True
+    limit = refused = failures = reconciled = 0
+    traffic = NO_TRAFFIC
+
+    def __len__(self) -> int:
+        return 0
+
+    def passed(self) -> Mapping[str, int]:
+        return {reason.value: 0 for reason in Passed}
+
+
 class _Relay:
     """A relay, as its collector sees it."""
 
     is_draining = False
+    offload: Final = _Offload()
     ports: Final[Mapping[int, LivePorts]] = dict.fromkeys(_FAMILIES, _Pool())
 
     def connections(self) -> Mapping[Transport, int]:

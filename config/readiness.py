@@ -1,10 +1,7 @@
 """What must hold for a service to be ready, part by part; `/readyz` asks."""
 
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import NamedTuple
-
-from cryptography import x509
 
 from config.health import Verdict
 
@@ -20,25 +17,8 @@ class Validity(NamedTuple):
         return (self.ends - now) // timedelta(days=1)
 
 
-def read_validity(certificate_file: Path) -> Validity:
-    """Read how long the first certificate of a PEM file is good.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it holds no certificate.
-    """
-    certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
-    return Validity(certificate.not_valid_before_utc, certificate.not_valid_after_utc)
-
-
-def check_certificate(certificate_file: Path, now: datetime) -> Verdict:
-    """Whether the certificate is good at this aware instant."""
-    try:
-        validity = read_validity(certificate_file)
-    except OSError as error:
-        return Verdict(holds=False, reason=f"the certificate cannot be read: {error.strerror}")
-    except ValueError:
-        return Verdict(holds=False, reason="the certificate cannot be read: it is none")
+def check_certificate(validity: Validity, now: datetime) -> Verdict:
+    """Whether the certificate that is served is good at this aware instant."""
     if now >= validity.ends:
         return Verdict(holds=False, reason=f"the certificate has expired on {validity.ends.date()}")
     if now < validity.begins:

@@ -32,6 +32,7 @@ _NEEDS_RESTART: Final[frozenset[Key]] = frozenset(
         "relay.relay_addresses",
         "relay.external_addresses",
         "relay.external_address_from",
+        "relay.datapath",
         "relay.port_min",
         "relay.port_max",
         "relay.tcp_allocations",

@@ -146,6 +146,16 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     admin: AdminSettings = AdminSettings()
     log: LogSettings = LogSettings()
 
+    @property
+    def relay_serves_tls(self) -> bool:
+        """Whether a relay of this process takes clients over TLS or DTLS."""
+        return "relay" in self.services and bool(self.relay.tls_ports or self.relay.dtls_ports)
+
+    @property
+    def serves_tls(self) -> bool:
+        """Whether anything of this process needs the certificate."""
+        return self.relay_serves_tls or ("signaling" in self.services and self.signaling.https)
+
     @model_validator(mode="after")
     def _keys_fit_together(self) -> Self:
         found = [

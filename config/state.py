@@ -75,17 +75,23 @@ def open_state(settings: Settings, now: datetime) -> State:
         raise StateError(f"{error.filename or directory}: {error.strerror or type(error).__name__}") from error
 
 
+def certificate_files(settings: Settings) -> tuple[Path, Path]:
+    """Certificate and key: those that the operator brings along, else our own, which the first start makes."""
+    if settings.tls.certificate_file:
+        return Path(settings.tls.certificate_file), Path(settings.tls.key_file)
+    directory = Path(settings.state_dir).absolute()
+    return directory / "certificate.pem", directory / "private-key.pem"
+
+
 def _open(directory: Path, settings: Settings, now: datetime) -> State:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     given = settings.secrets
     turn_secret = given.turn_secret.get_secret_value().encode() or _keep_secret(directory / "turn-secret")
     locator_key = given.locator_key.get_secret_value().encode() or _keep_secret(directory / "locator-key")
     is_self_signed = not settings.tls.certificate_file
+    certificate_file, key_file = certificate_files(settings)
     if is_self_signed:
-        certificate_file, key_file = directory / "certificate.pem", directory / "private-key.pem"
         _keep_certificate(certificate_file, key_file, now)
-    else:
-        certificate_file, key_file = Path(settings.tls.certificate_file), Path(settings.tls.key_file)
     default_url = f"sqlite+aiosqlite:///{directory / 'redconnect.sqlite3'}"  # the store makes it, with mode 0600
     database_url = settings.database_url.get_secret_value() or default_url
     state = State(directory, turn_secret, locator_key, certificate_file, key_file, is_self_signed, database_url)

@@ -13,6 +13,8 @@ from config.schema import Settings
 from config.version import current_version
 
 _ALLOCATIONS: Final = "redconnect_relay_allocations"
+_KERNEL: Final = "redconnect_relay_kernel_active"
+_FLOWS: Final = "redconnect_relay_kernel_flows"
 _ROOMS: Final = "redconnect_signaling_rooms"
 _CONFERENCES: Final = "redconnect_sfu_rooms"
 
@@ -57,6 +59,8 @@ def describe_status(
         "listeners": list(_listeners(settings)),
         "workers": [_worker(kind, place) for kind, crew in crews.items() for place in crew.places],
         "allocations": _total(snapshot, _ALLOCATIONS),
+        "datapath": "kernel" if _total(snapshot, _KERNEL) else "plain",
+        "kernel_flows": _total(snapshot, _FLOWS),
         "rooms": _total(snapshot, _ROOMS),
         "conferences": _total(snapshot, _CONFERENCES),
         "drain": {
@@ -87,6 +91,9 @@ def status_lines(status: Values) -> Iterator[str]:
             f" load {worker['load']}, {worker['restarts']} restarts"
         )
     yield f"allocations  {status['allocations']}"
+    if "relay" in status["services"]:
+        flows = f", which relays {status['kernel_flows']} flows" if status["datapath"] == "kernel" else ""
+        yield f"datapath     {status['datapath']}{flows}"
     yield f"rooms        {status['rooms']}"
     yield f"conferences  {status['conferences']}"
     drain, certificate, reload = status["drain"], status["certificate"], status["last_reload"]

@@ -4,13 +4,15 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
+
+from config.readiness import Validity
 
 # Ephemeral keys and authenticated encryption only (BSI TR-02102-2 §3.3.1), which knows AES and not ChaCha20.
 _TLS_1_2_CIPHERS: Final = "ECDHE+AESGCM"
@@ -61,10 +63,15 @@ class ReloadingContext:
         self._current: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._companions: list[Companion] = []
         self.context = self.context_for(alpn)
-        self.not_after, self.fingerprint = _describe(certificate_file)
+        self.validity, self.fingerprint = _describe(certificate_file)
         self._look_again_at = clock() + _CHECK_SECONDS
         self.reloads = 0  # certificates taken over since the start
         self.failures = 0  # sets of files that were unfit
+
+    @property
+    def not_after(self) -> datetime:
+        """When it expires; aware."""
+        return self.validity.ends
 
     @property
     def files(self) -> tuple[Path, Path]:
@@ -107,7 +114,7 @@ class ReloadingContext:
                 return  # another server of this process that shares it was first
             self._files, self._stamp = files, stamp
             self._current = current
-            self.not_after, self.fingerprint = described
+            self.validity, self.fingerprint = described
             for take_along in companions:
                 take_along()
             self.reloads += 1
@@ -184,7 +191,7 @@ def _keep() -> None:
     """Go on with the certificate that there is."""
 
 
-def _describe(certificate_file: Path) -> tuple[datetime, str]:
-    """When the first certificate of a file expires (aware), and its SHA-256 in hexadecimal."""
+def _describe(certificate_file: Path) -> tuple[Validity, str]:
+    """How long the first certificate of a file is good, and its SHA-256 in hexadecimal."""
     leaf = x509.load_pem_x509_certificate(certificate_file.read_bytes())
-    return leaf.not_valid_after_utc.astimezone(UTC), leaf.fingerprint(SHA256()).hex()
+    return Validity(leaf.not_valid_before_utc, leaf.not_valid_after_utc), leaf.fingerprint(SHA256()).hex()

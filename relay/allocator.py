@@ -9,8 +9,15 @@ from typing import Final, NamedTuple
 
 from relay.allocation import Allocation, RelayedTransportAddress, realm_of, trials_of
 from relay.datapath import NO_TRAFFIC, RelayAddress, Traffic
-from relay.errors import AddressFamilyNotSupported, InsufficientCapacity, PortTaken, RequestRejected
+from relay.errors import (
+    AddressFamilyNotSupported,
+    AllocationQuotaReached,
+    InsufficientCapacity,
+    PortTaken,
+    RequestRejected,
+)
 from relay.ledger import Ledger, Ports
+from relay.source_guard import SourceGuard
 from relay.wish import Wish
 from stun.address import TransportAddress
 from stun.registry import ErrorCode
@@ -29,15 +36,17 @@ class HolderLimits(NamedTuple):
 class Allocator:
     """Counts in the ledger, and opens and closes relays in the forwarding plane of an allocation."""
 
-    def __init__(self, relay_addresses: Sequence[RelayAddress], ledger: Ledger) -> None:
+    def __init__(self, relay_addresses: Sequence[RelayAddress], ledger: Ledger, trial_guard: SourceGuard) -> None:
         """Build an allocator.
 
         Args:
             relay_addresses: where relayed transport addresses live, at most one per family.
             ledger: has ports for each of these families.
+            trial_guard: how often connection tests begin allocations.
         """
         self._addresses = {TransportAddress(address.bound, 0).family: address for address in relay_addresses}
         self._ledger = ledger
+        self._trial_guard = trial_guard
 
     @property
     def ledger(self) -> Ledger:
@@ -50,10 +59,12 @@ class Allocator:
         In a dual allocation one half may be missing afterwards; `unavailable` says which and why (RFC 8656 §7.2).
 
         Raises:
-            AllocationQuotaReached: the user or the realm holds too many.
+            AllocationQuotaReached: the user or the realm holds too many, or its connection tests begin too often.
             AddressFamilyNotSupported: there is no relay address of this family.
             InsufficientCapacity: no port, no such reservation, or the system has no socket left.
         """
+        if trials_of(allocation.holder) is not None and not self._trial_guard.admit(allocation.path.client.ip, now):
+            raise AllocationQuotaReached("trial_rate")  # else giving back were a way to begin without end
         try:
             if wish.reservation_token is not None:
                 self._open_reserved(allocation, wish.reservation_token, expires_at, now)
@@ -181,9 +192,12 @@ class Allocator:
         for number, (counted, limit) in enumerate(wanted):
             try:
                 quota.reserve(counted, limit, count)
-            except BaseException:
+            except BaseException as error:
                 for already, _ in wanted[:number]:
                     quota.release(already, count)
+                if trials is not None and isinstance(error, AllocationQuotaReached):
+                    # Strangers have these credentials: what they want too much of is no sign of anything.
+                    raise AllocationQuotaReached("trial_quota") from error
                 raise
 
     def _uncount(self, holder: str, count: int = 1) -> None:

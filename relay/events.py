@@ -55,6 +55,7 @@ class AllocationCreated(NamedTuple):
     transport: Transport
     families: tuple[int, ...]
     secret: str  # name of the shared secret behind the credential, empty for a static user
+    is_trial: bool = False  # of a connection test
 
 
 class AllocationDeleted(NamedTuple):
@@ -66,6 +67,7 @@ class AllocationDeleted(NamedTuple):
     seconds: float
     traffic: Traffic
     secret: str = ""  # as AllocationCreated had it, unless the client has changed its credential since
+    is_trial: bool = False
 
 
 class HalfDeleted(NamedTuple):

@@ -4,7 +4,7 @@ import ipaddress
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstraints, model_validator
 
@@ -182,6 +182,12 @@ class RelaySettings(BaseModel, frozen=True, extra="forbid"):
         (),
         max_length=16,
         description="IP:PORT of other relays, offered instead of an allocation (300) when this one is full or drains",
+    )
+    datapath: Literal["auto", "plain", "kernel"] = Field(
+        "plain",
+        description="who relays busy flows of UDP clients: plain is user space, kernel a program in the kernel (Linux"
+        " 6.6, CAP_BPF and CAP_NET_ADMIN) or no start, auto the kernel where it can; rules of the machine's own"
+        " firewall do not see what the kernel relays (docs/forwarding.md)",
     )
     drain_seconds: int = Field(
         0,

@@ -16,6 +16,9 @@ from stun.trial import Network, read_trial, trial_network
 ALLOCATION_SECONDS: Final = 60  # how long one allocation of a test may live, whatever is refreshed
 ALLOCATIONS_PER_ADDRESS: Final = 8  # at once: two connections of a device with two networks, each with IPv4 and IPv6
 MAX_ALLOCATIONS: Final = 256  # at once, of all tests of a realm
+ALLOCATIONS_PER_TEST: Final = 32  # six ports and the loopback's two connections, up to four for each in a browser
+ALLOCATIONS_PER_SECOND: Final = 5.0  # begun from one address (/56 for IPv6): ten tests a minute
+ALLOCATION_BURST: Final = 5 * ALLOCATIONS_PER_TEST  # begun from one address at once: a class that tries it together
 _PORTS_PER_ALLOCATION: Final = 10  # of all relayed ports, tests get one in so many: the others are for consultations
 BYTES_PER_SECOND: Final = 625_000  # of payload in each direction: 5 Mbit/s, more than a picture needs
 PACKETS_PER_SECOND: Final = 1_000  # from peers

@@ -14,7 +14,6 @@ from relay.channel_binding import ChannelBinding
 from relay.datapath import DataPath
 from relay.errors import (
     AllocationMismatch,
-    AllocationQuotaReached,
     BadRequest,
     Forbidden,
     InsufficientCapacity,
@@ -39,6 +38,7 @@ from relay.events import (
 )
 from relay.five_tuple import STREAMS, FiveTuple, Transport
 from relay.mobility import MobilityForbidden, MobilityTickets, Owner, check_request
+from relay.past_allocates import ENDED, PastAllocates, PastAnswer, Transaction
 from relay.permission import Permission
 from relay.reflection import is_within_budget
 from relay.settings import RelaySettings, parse_server
@@ -76,6 +76,7 @@ _MAX_CHANNEL_STRICT: Final = 0x4FFF  # RFC 8656 §12; RFC 5766 went on to 0x7FFF
 _UNDERSTOOD: Final = UNDERSTOOD_IN_TURN | UNDERSTOOD_WITH_DONT_FRAGMENT
 _REQUEST: Final = MessageClass.REQUEST
 _INDICATION: Final = MessageClass.INDICATION
+_ALLOCATE: Final = Method.ALLOCATE
 _BINDING: Final = Method.BINDING
 _SEND: Final = Method.SEND
 _UDP: Final = Transport.UDP
@@ -135,6 +136,7 @@ class TurnServer:
         self._understood = _UNDERSTOOD if tcp is None else _UNDERSTOOD | UNDERSTOOD_WITH_TCP_ALLOCATIONS
         self._allocator = allocator
         self._allocations: dict[FiveTuple, Allocation] = {}
+        self._past = PastAllocates()
         self._timers: Timers[Allocation] = Timers()
         self.wake_by = math.inf  # no deadline lies before this instant; cheaper to look at than `poll_timeout`
         self._outbox: deque[Transmit] = deque()
@@ -287,6 +289,11 @@ class TurnServer:
                 self._respond(encode_unknown_attributes(request, unknown, key=identity.key), path)
                 self._observe(RequestRefused(_METHODS[method], ErrorCode.UNKNOWN_ATTRIBUTE, "unknown_attribute"))
                 return
+            is_new = allocation is None or allocation.transaction_id != request.transaction_id
+            if method == _ALLOCATE and is_new:
+                transaction = Transaction(path, request.transaction_id, identity.holder)
+                if self._answer_again(transaction, now):
+                    return
             attributes = handler(request, path, identity, allocation, now)
         except MessageParseError:
             self._refuse(request, path, BadRequest("malformed_attribute"), identity, now, unix_time)
@@ -296,6 +303,21 @@ class TurnServer:
             if attributes is not None:
                 self._outbox.append((encode_success(request, attributes, key=identity.key), path))
             self._events.append(_ANSWERED[_METHODS[method], path.transport])
+
+    def _answer_again(self, transaction: Transaction, now: float) -> bool:
+        """Answer what comes again of an Allocate that was refused as it was then (RFC 8489 §6.3.1).
+
+        Raises:
+            AllocationMismatch: it was granted, and the allocation has ended.
+        """
+        past = self._past.recall(transaction, now)
+        if past is None:
+            return False
+        if past.refused is None:
+            raise AllocationMismatch("ended")
+        self._respond(past.response, transaction.path)
+        self._observe(past.refused)
+        return True
 
     def _answer_binding(self, request: Message, path: FiveTuple, now: float) -> None:
         if self._discovery is None:
@@ -339,8 +361,12 @@ class TurnServer:
             # No client asks for a challenge with so little: even the barest Allocate has REQUESTED-TRANSPORT.
             code, cause = ErrorCode.BAD_REQUEST, "too_small_for_a_challenge"
             response = encode_error(request, code)
+        refused = RequestRefused(_METHODS[request.method], code, cause)
+        if identity is not None and request.method == _ALLOCATE:
+            transaction = Transaction(path, request.transaction_id, identity.holder)
+            self._past.remember(transaction, PastAnswer(response, refused), now)
         self._respond(response, path)
-        self._observe(RequestRefused(_METHODS[request.method], code, cause))
+        self._observe(refused)
 
     def _allocate(
         self, request: Message, path: FiveTuple, identity: Identity, existing: Allocation | None, now: float
@@ -368,9 +394,6 @@ class TurnServer:
             limits = HolderLimits(per_address, limits.per_realm, self._max_trials)
         try:
             self._allocator.open(allocation, wish, limits, now + self._lifetime(wish.lifetime, allocation, now), now)
-        except AllocationQuotaReached as reached:
-            # Strangers have these credentials: what they want too much of is no sign of anything.
-            raise (AllocationQuotaReached("trial_quota") if identity.trial is not None else reached) from reached
         except InsufficientCapacity as full:
             raise (self._alternate_for(path) if wish.reservation_token is None else None) or full from full
         allocation.identity = identity
@@ -385,7 +408,11 @@ class TurnServer:
             allocation.serial = self._serials
             self._mobiles[self._serials] = allocation
             self._mobility.issue(self._serials, Owner(identity.username, identity.realm.name))
-        self._observe(AllocationCreated(path.transport, tuple(allocation.relays), identity.secret))
+        self._observe(
+            AllocationCreated(
+                path.transport, tuple(allocation.relays), identity.secret, is_trial=bool(allocation.circle)
+            )
+        )
         return self._allocate_response(allocation, request, now)
 
     def _allocate_response(self, allocation: Allocation, request: Message, now: float) -> tuple[bytes, ...]:
@@ -475,6 +502,7 @@ class TurnServer:
         families = tuple(allocation.relays)
         allocation.plane.move_client(next(iter(allocation.relays.values())).handle, path)
         del self._allocations[old]
+        self._past.remember(Transaction(old, allocation.transaction_id, allocation.holder), ENDED, now)
         self._allocations[path] = allocation
         allocation.path, allocation.is_stranded = path, False
         self._observe(AllocationMoved(old.transport, path.transport, families))
@@ -655,6 +683,7 @@ class TurnServer:
 
     def _delete(self, allocation: Allocation, ending: Ending, now: float) -> None:
         del self._allocations[allocation.path]
+        self._past.remember(Transaction(allocation.path, allocation.transaction_id, allocation.holder), ENDED, now)
         self._timers.cancel(allocation)
         if self._tcp is not None and allocation.protocol == TCP_PROTOCOL:
             for relay in allocation.relays.values():
@@ -666,7 +695,11 @@ class TurnServer:
         traffic = allocation.traffic.plus(self._allocator.release(allocation))
         secret = "" if allocation.identity is None else allocation.identity.secret
         seconds = now - allocation.created_at
-        self._observe(AllocationDeleted(allocation.path.transport, families, ending, seconds, traffic, secret))
+        self._observe(
+            AllocationDeleted(
+                allocation.path.transport, families, ending, seconds, traffic, secret, is_trial=bool(allocation.circle)
+            )
+        )
 
     def _respond(self, data: bytes, path: FiveTuple) -> None:
         self._outbox.append((data, path))

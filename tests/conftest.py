@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 _IN_CI = "CI" in os.environ
 settings.register_profile(
     "default",
-    max_examples=40 if _IN_CI else 100,
+    max_examples=20 if _IN_CI else 100,
     deadline=None,
     derandomize=_IN_CI,
     suppress_health_check=[HealthCheck.too_slow],

@@ -7,10 +7,10 @@ from config.crash import name_error
 from config.doctor.facts import Service, StateDirectory
 from config.doctor.findings import Finding, fault, ok, warning
 from config.doctor.host import (
-    check_bpf,
     check_buffers,
     check_clock,
     check_conntrack,
+    check_datapath,
     check_descriptors,
     check_identity,
     check_offload,
@@ -20,24 +20,32 @@ from config.doctor.installation import (
     check_database,
     check_redis,
     check_service,
+    check_settings_file,
     check_state_directory,
 )
 from config.doctor.io import host, installation, network
 from config.doctor.io.proc import bound_sockets
 from config.doctor.network import check_addresses, check_ports, check_relay_range
 from config.schema import Settings
+from config.settings_file import SettingsFile
 
 Examine = Callable[[], Finding | Iterable[Finding]]
 
 
-def diagnose(settings: Settings) -> list[Finding]:
-    """Collect and judge everything; takes some seconds where something does not answer."""
+def diagnose(settings: Settings, look_at_file: Callable[[], SettingsFile | None]) -> list[Finding]:
+    """Collect and judge everything; takes some seconds where something does not answer.
+
+    Args:
+        settings: of the service.
+        look_at_file: at the file that they were read from.
+    """
     service, pid = Service(is_running=False), 0
     try:
         service, pid = installation.collect_service(settings)
         found = list(check_service(service))
     except Exception as error:  # noqa: BLE001  # the other checks do not need it
         found = [fault("service", f"the check is broken: {name_error(error)}", "tell it to the makers")]
+    found += examine_one("settings", lambda: check_settings_file(look_at_file()))
     for name, examine in _examinations(settings, service, pid):
         found += examine_one(name, examine)
     return found
@@ -70,7 +78,8 @@ def _examinations(settings: Settings, service: Service, pid: int) -> Iterator[tu
     yield "descriptors", lambda: check_descriptors(host.collect_descriptors(settings, pid))
     yield "conntrack", lambda: check_conntrack(host.collect_conntrack(settings))
     yield "datagrams", lambda: check_offload(host.collect_offload())
-    yield "kernel offload", lambda: check_bpf(host.collect_bpf(pid))
+    if has_relay:
+        yield "datapath", lambda: check_datapath(host.collect_datapath(settings, pid, service.datapath))
     yield "database", lambda: check_database(installation.collect_database(settings))
     yield "Redis", lambda: check_redis(installation.collect_redis(settings))
     yield "state_dir", lambda: check_state_directory(_state_directory(settings, pid))

@@ -19,6 +19,7 @@ class Service(NamedTuple):
     failing: tuple[tuple[str, str], ...] = ()  # checks of /readyz that do not hold, and why
     trouble: str = ""  # why it could not be asked although it seems to run
     hangs: bool = False  # and the trouble is that it does not answer
+    datapath: str = ""  # who relays busy flows, plain or kernel, as it says
 
 
 class Endpoint(NamedTuple):
@@ -84,7 +85,7 @@ class Certificate(NamedTuple):
     file: str
     is_needed: bool
     is_ours: bool  # made by us, for the time before there is a real one
-    key_fits: bool
+    refusal: str  # why TLS cannot be served with it and its key, in the words of OpenSSL; empty: it can
     names: tuple[str, ...]  # host names and addresses that it is good for
     hosts: tuple[str, ...]  # that clients are told
     chain: tuple[Link, ...]
@@ -135,12 +136,14 @@ class Offload(NamedTuple):
     compiled_is_stale: bool
 
 
-class Bpf(NamedTuple):
-    """Whether the kernel could forward by itself."""
+class Datapath(NamedTuple):
+    """Whether the kernel relays for us, or could."""
 
-    has_syscall: bool
-    has_types: bool  # BTF
-    may_load: bool  # CAP_BPF, or all capabilities
+    wish: str  # relay.datapath
+    interfaces: tuple[str, ...] = ()  # where the program would be attached
+    missing: tuple[str, ...] = ()  # capabilities that it needs, and the service, or whoever asks, does not have
+    trouble: str = ""  # why this kernel does not take the program; empty if it did, or could not be tried
+    is_on: bool | None = None  # what the running service says; None if nobody could be asked
 
 
 class Identity(NamedTuple):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from config.doctor.facts import Bpf, Buffers, Clock, Conntrack, Descriptors, Identity, Offload
+from config.doctor.facts import Buffers, Clock, Conntrack, Datapath, Descriptors, Identity, Offload
 from config.doctor.findings import Finding, fault, ok, warning
 
 MAX_CLOCK_ERROR_SECONDS: Final = 5.0  # credentials are good for minutes, and other nodes compare
@@ -88,10 +88,32 @@ def check_offload(facts: Offload) -> Iterator[Finding]:
         yield warning("compiled code", f"the compiled twin {why}: allocations take twice the CPU", "make native")
 
 
-def check_bpf(facts: Bpf) -> Finding:
-    """Nothing needs it today; who plans for it wants to know."""
-    needs = (("the bpf system call", facts.has_syscall), ("BTF", facts.has_types), ("CAP_BPF", facts.may_load))
-    missing = [name for name, there in needs if not there]
-    if missing:
-        return ok("kernel offload", f"eBPF cannot be used here: no {', no '.join(missing)}; nothing needs it")
-    return ok("kernel offload", "eBPF could be used here; nothing needs it")
+def check_datapath(facts: Datapath) -> Finding:
+    """Who relays, and what it would take to have the kernel do it. Without it all works, only dearer."""
+    if facts.wish == "plain":
+        return ok("datapath", "user space relays, as relay.datapath says")
+    if facts.is_on:
+        return ok("datapath", f"the kernel relays busy flows of UDP clients on {', '.join(facts.interfaces)}")
+    reason, mend = _obstacle(facts)
+    if not reason and facts.is_on is None:
+        return ok("datapath", f"the kernel can relay busy flows of UDP clients on {', '.join(facts.interfaces)}")
+    if not reason:
+        reason, mend = "the service has given it up, or began before it could", "look at its log, and restart it"
+    if facts.wish == "kernel":
+        return fault("datapath", f"relay.datapath is kernel, but {reason}", mend)
+    return ok("datapath", f"user space relays: {reason} (to change that: {mend})")
+
+
+def _obstacle(facts: Datapath) -> tuple[str, str]:
+    """What keeps the kernel from relaying, and the mend; empty if nothing does."""
+    if not facts.interfaces:
+        return (
+            "no Ethernet interface has an address of the relay",
+            "name others in relay.listen_addresses and relay.relay_addresses",
+        )
+    if facts.missing:
+        mend = "the drop-in deploy/systemd/kernel-datapath.conf, or cap_add in a container"
+        return f"{' and '.join(facts.missing)} {'is' if len(facts.missing) == 1 else 'are'} missing", mend
+    if facts.trouble:
+        return facts.trouble, "docs/forwarding.md says what it needs"
+    return "", ""

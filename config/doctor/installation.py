@@ -8,10 +8,12 @@ from typing import Final
 
 from config.doctor.facts import Certificate, Database, Redis, Service, StateDirectory
 from config.doctor.findings import Finding, fault, ok, warning
+from config.settings_file import SettingsFile
 
 SOON: Final = timedelta(days=14)
 LITTLE_SPACE: Final = 100 << 20
 NO_SPACE: Final = 10 << 20
+_OTHER_KEY: Final = "KEY_VALUES_MISMATCH"
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -34,8 +36,11 @@ def check_certificate(facts: Certificate) -> Iterator[Finding]:
     if not facts.is_needed:
         yield ok("certificate", "neither TLS nor https is served")
         return
-    if not facts.key_fits:
+    if facts.refusal == _OTHER_KEY:
         yield fault("certificate", "the key belongs to another certificate", "check tls.key_file")
+    elif facts.refusal:
+        found = f"no TLS can be served with it and its key: {facts.refusal}"
+        yield fault("certificate", found, "check tls.certificate_file and tls.key_file")
     leaf = facts.chain[0]
     left = leaf.ends - facts.now
     if left <= timedelta():
@@ -98,6 +103,18 @@ def check_state_directory(facts: StateDirectory) -> Iterator[Finding]:
         yield judge("state_dir", f"{facts.free >> 20} MiB are free", "make room: appointments cannot be written soon")
     elif not open_files and not facts.mode & _OTHERS:
         yield ok("state_dir", f"{facts.path} is for its owner alone, {facts.free >> 20} MiB are free")
+
+
+def check_settings_file(facts: SettingsFile | None) -> Finding:
+    """Whether the file of settings is for the service and its administrators alone."""
+    if facts is None:
+        return ok("settings", "there is no file: the defaults hold")
+    if facts.exposure:
+        mend = f"chmod 640 {facts.path}, with owner root and the group of the service (chown root:GROUP)"
+        return fault("settings", f"{facts.path} {facts.exposure} (mode {facts.mode:04o})", mend)
+    if facts.holds_secrets:
+        return ok("settings", f"{facts.path} holds secrets, and others cannot read it")
+    return ok("settings", f"{facts.path} holds no secret, and others cannot change it")
 
 
 def _check_chain(facts: Certificate) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ Buffer = bytes | memoryview
 
 
 class ClientLink(Protocol):
-    """How relayed messages reach one client. The parts lie in buffers that are overwritten after the call."""
+    """How relayed messages reach one client. They lie in buffers that are overwritten after the call."""
 
     pads: bool  # whether every message has to be padded to four bytes (streams: RFC 8656 §12.5)
 
@@ -26,8 +26,8 @@ class ClientLink(Protocol):
         """
         ...
 
-    def send_burst(self, parts: list[Buffer], size: int) -> None:
-        """Send several messages of `size` bytes each (the last may be shorter), given as consecutive parts.
+    def send_burst(self, messages: Buffer, size: int) -> None:
+        """Send several messages of `size` bytes each (the last may be shorter), one behind the other.
 
         Raises:
             OSError: at least one of them was not sent.
@@ -57,9 +57,10 @@ class ClientRelay(ABC):
         """
 
     @abstractmethod
-    def take_run(self, view: memoryview, size: int, segment: int, now: float) -> bool:
-        """Take a joined run of datagrams in `view[:size]` at once, `segment` bytes each, the last may be shorter.
+    def relay_run(self, view: memoryview, size: int, segment: int, head: int, now: float) -> bool:
+        """Relay a joined run of datagrams in `view[:size]` at once, `segment` bytes each, the last may be shorter.
 
+        `head` is the first four bytes of the first one as a number. The buffer is changed.
         Returns False, and has done nothing, if each of them has to be looked at by `from_client`.
         """
 

@@ -26,7 +26,7 @@ from relay.io.datapath.segments import SocketAddress
 from relay.io.dtls_hello import HANDSHAKE_MTU_BYTES, HELLO_RANDOM, DtlsCookies, HelloVerifier, verify_hellos
 from relay.io.poller import Poller
 from relay.io.stream import ALLOCATION_SECONDS, FIRST_MESSAGE_SECONDS
-from relay.io.udp import enlarge_receive_buffer
+from relay.io.udp import enlarge_buffers
 from stun.address import TransportAddress
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class DtlsAssociation:
         sealed = self.ssl.bio_read(len(message) + _RECORD_OVERHEAD_BYTES + _BIO_SLACK_BYTES)
         self._sock.sendto(sealed, self.address)
 
-    def send_burst(self, parts: list[Buffer], size: int) -> None:
+    def send_burst(self, messages: Buffer, size: int) -> None:
         """Send several messages of `size` bytes (the last may be shorter), each in a record and a datagram of its own.
 
         Records of equal messages are equally long, so the kernel can cut them apart: one system call per burst.
@@ -160,11 +160,11 @@ class DtlsAssociation:
         Raises:
             OSError: at least one of them was not sent.
         """
-        messages = memoryview(b"".join(parts))
+        view = memoryview(messages)
         segment = size + _RECORD_OVERHEAD_BYTES
         step = size * max(1, min(_MAX_SEGMENTS, _MAX_UDP_PAYLOAD // segment))
-        for start in range(0, len(messages), step):
-            self._send_segments(messages[start : start + step], size)
+        for start in range(0, len(view), step):
+            self._send_segments(view[start : start + step], size)
 
     def send_message(self, data: bytes) -> None:
         """Send a STUN message; if the socket's buffer is full it is lost, and the client retransmits."""
@@ -285,7 +285,7 @@ class DtlsListener:
         self._batch = 1
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(SWEEP_SECONDS, self._on_timer)
-        enlarge_receive_buffer(sock)
+        enlarge_buffers(sock)
         poller.watch(sock.fileno(), self._on_ready)
 
     def __len__(self) -> int:

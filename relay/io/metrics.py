@@ -1,6 +1,7 @@
 """The relay's metrics. Label values come from enums and constants of the code: never an address or a user."""
 
 import contextlib
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from prometheus_client.utils import floatToGoString
 from relay.datapath import NO_TRAFFIC, Drop, Traffic
 from relay.five_tuple import Transport
 from relay.io.counts import Buckets, RelayCounts
+from relay.io.datapath.bpf.flow import Passed
 
 _FAMILY_LABELS: Final = {1: "ipv4", 2: "ipv6"}
 
@@ -96,10 +98,34 @@ class LivePorts(Protocol):
         ...
 
 
+class LiveOffload(Protocol):
+    """What the kernel relays, as a scrape sees it; see `relay.io.datapath.offload.Offload`."""
+
+    is_on: bool
+    limit: int
+    traffic: Traffic
+    refused: int
+    failures: int
+    reconciled: int
+
+    def __len__(self) -> int:
+        """Flows that it relays."""
+        ...
+
+    def passed(self) -> Mapping[str, int]:
+        """Packets of ours that came up to user space, by the reason."""
+        ...
+
+
 class LiveRelay(Protocol):
     """The running service, as a scrape sees it."""
 
     is_draining: bool
+
+    @property
+    def offload(self) -> LiveOffload | None:
+        """What the kernel relays; None if user space relays everything."""
+        ...
 
     @property
     def ports(self) -> Mapping[int, LivePorts]:
@@ -163,6 +189,7 @@ class RelayCollector(Collector):
             packets.add_metric([transport.value, "to_client"], traffic.packets_to_client)
         yield payload
         yield packets
+        yield from self._collect_paths(functools.reduce(Traffic.plus, totals.values()))
 
         dropped = CounterMetricFamily(
             "redconnect_relay_packets_dropped", "Packets not relayed, by the reason.", labels=["reason"]
@@ -204,6 +231,63 @@ class RelayCollector(Collector):
             "1 while new allocations are refused because the relay is about to stop.",
             value=int(self._relay.is_draining),
         )
+
+    def _collect_paths(self, total: Traffic) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        offload = self._relay.offload
+        kernel = NO_TRAFFIC if offload is None else offload.traffic
+        labels = ["datapath", "direction"]
+        packets = CounterMetricFamily(
+            "redconnect_relay_datapath_packets",
+            "Packets relayed, by who relayed them: user space or the kernel.",
+            labels=labels,
+        )
+        payload = CounterMetricFamily(
+            "redconnect_relay_datapath_payload_bytes", "UDP payload relayed, by who relayed it.", labels=labels
+        )
+        for path, traffic in (("plain", total.minus(kernel)), ("kernel", kernel)):
+            packets.add_metric([path, "to_peer"], traffic.packets_to_peer)
+            packets.add_metric([path, "to_client"], traffic.packets_to_client)
+            payload.add_metric([path, "to_peer"], traffic.bytes_to_peer)
+            payload.add_metric([path, "to_client"], traffic.bytes_to_client)
+        yield from (packets, payload)
+        yield GaugeMetricFamily(
+            "redconnect_relay_kernel_active",
+            "1 while busy flows of UDP clients are left to the kernel.",
+            value=int(offload is not None and offload.is_on),
+        )
+        passed = CounterMetricFamily(
+            "redconnect_relay_kernel_passed",
+            "Packets for our listeners and relays that the kernel left to user space, by the reason.",
+            labels=["reason"],
+        )
+        counts = {} if offload is None else offload.passed()
+        for reason in Passed:
+            passed.add_metric([reason.value], counts.get(reason.value, 0))
+        yield passed
+        if offload is not None:
+            yield from _collect_offload(offload)
+
+
+def _collect_offload(offload: LiveOffload) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+    yield GaugeMetricFamily("redconnect_relay_kernel_flows", "Flows that the kernel relays.", value=len(offload))
+    yield GaugeMetricFamily(
+        "redconnect_relay_kernel_flows_limit", "Flows that the kernel has room for.", value=offload.limit
+    )
+    yield CounterMetricFamily(
+        "redconnect_relay_kernel_refused",
+        "Times that a busy flow was left to user space: the kernel had no room for it, or no way.",
+        value=offload.refused,
+    )
+    yield CounterMetricFamily(
+        "redconnect_relay_kernel_failures",
+        "Times that the kernel's table could not be used, after which user space relays everything.",
+        value=offload.failures,
+    )
+    yield CounterMetricFamily(
+        "redconnect_relay_kernel_reconciled",
+        "Entries of the kernel's table that were not as they should be, and were mended.",
+        value=offload.reconciled,
+    )
 
 
 class UdpBufferCollector(Collector):

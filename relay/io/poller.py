@@ -13,13 +13,13 @@ import select
 from collections.abc import Callable
 from typing import Final
 
+from relay.io.datapath.datagrams import ready
+
 READABLE: Final = select.EPOLLIN
 WRITABLE: Final = select.EPOLLOUT
 FAILED: Final = select.EPOLLERR | select.EPOLLHUP  # always reported, asked for or not
 
 OnReady = Callable[[int], object]
-
-_MAX_EVENTS: Final = 64  # taken at once; what is left behind is reported again
 
 
 class Poller:
@@ -28,11 +28,12 @@ class Poller:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._epoll = select.epoll()
+        self._descriptor = self._epoll.fileno()
         self._callbacks: dict[int, OnReady] = {}
         # Watched since the round began: what this round still holds for their numbers was meant for closed sockets.
         self._fresh: dict[int, OnReady] = {}
         self._is_in_round = False
-        loop.add_reader(self._epoll.fileno(), self._on_readable)
+        loop.add_reader(self._descriptor, self._on_readable)
 
     def __len__(self) -> int:
         return len(self._callbacks) + len(self._fresh)
@@ -72,7 +73,7 @@ class Poller:
         """Stop watching everything but what is watched alone; the descriptors stay open."""
         if self._epoll.closed:
             return
-        self._loop.remove_reader(self._epoll.fileno())
+        self._loop.remove_reader(self._descriptor)
         self._epoll.close()
         self._callbacks.clear()
         self._fresh.clear()
@@ -80,7 +81,7 @@ class Poller:
     def _on_readable(self) -> None:
         callbacks = self._callbacks
         self._is_in_round = True
-        for descriptor, events in self._epoll.poll(0, _MAX_EVENTS):
+        for descriptor, events in ready(self._epoll, self._descriptor):
             on_ready = callbacks.get(descriptor)
             if on_ready is not None:  # an earlier callback of this round may have closed it
                 try:

@@ -23,7 +23,7 @@ from relay.five_tuple import FiveTuple, Transport
 from relay.io.addresses import own_addresses, packed_addresses, relay_addresses
 from relay.io.clients import ClientLink, ClientRelay, Connection
 from relay.io.counts import RelayCounts
-from relay.io.datapath.plain import PlainDataPath
+from relay.io.datapath.offload import Offload
 from relay.io.entropy import Entropy
 from relay.io.external_address import ExternalAddressError, ask_external_address, check_advertised
 from relay.io.listening import BindError, BoundSocket, bind_everywhere
@@ -34,6 +34,7 @@ from relay.io.stream_listener import StreamListener
 from relay.io.tcp_plane import TcpPlane
 from relay.io.tcp_relay import TcpRelays
 from relay.io.udp import UdpListener
+from relay.io.udp_plane import Given, UdpPlane
 from relay.ledger import Ledger, Ports
 from relay.mobility import MobilityTickets
 from relay.port_pool import PortPool
@@ -43,6 +44,7 @@ from relay.reservation import Reservations
 from relay.settings import RelaySettings, parse_server
 from relay.source_guard import SourceGuard
 from relay.tcp_relaying import TcpRelaying
+from relay.trial import ALLOCATION_BURST, ALLOCATIONS_PER_SECOND, ALLOCATIONS_PER_TEST
 from relay.turn_server import TurnServer
 from relay.wish import TCP_PROTOCOL, UDP_PROTOCOL
 from stun.address import TransportAddress, family_of
@@ -130,6 +132,7 @@ class RelayService:
         self._tcp_relaying: TcpRelaying | None = None
         self._tcp_relays: TcpRelays | None = None
         self._tcp_plane: TcpPlane | None = None
+        self._udp_plane: UdpPlane | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = math.inf
         self._received_at = 0.0
@@ -140,7 +143,7 @@ class RelayService:
         """Bind everything, or nothing.
 
         Raises:
-            BindError: a port is taken or an address is not ours.
+            BindError: a port is taken, an address is not ours, or the kernel plane is demanded and cannot be had.
             ExternalAddressError: the address that peers are told cannot be right.
         """
         self._loop = asyncio.get_running_loop()
@@ -176,6 +179,12 @@ class RelayService:
         """The relayed ports by address family."""
         return self._allocator.ledger.ports
 
+    @property
+    def offload(self) -> Offload | None:
+        """What the kernel relays for us; None if user space relays everything."""
+        kernel = None if self._udp_plane is None else self._udp_plane.kernel
+        return None if kernel is None else kernel.offload
+
     def connections(self) -> Mapping[Transport, int]:
         """Open connections and associations of clients, by transport."""
         counts = {Transport.TCP: 0, Transport.TLS: 0, Transport.DTLS: 0}
@@ -208,6 +217,8 @@ class RelayService:
         self._server.configure(settings, authenticator, self._guard)
         self._plane.set_limits(_limits(settings))
         self._close_own_relays(settings)
+        if self._udp_plane is not None:
+            self._udp_plane.follow()
         self._streams.set_proxy_sources(settings.proxy_sources)
         for listener in self._dtls_listeners:
             listener.set_max_associations(_connection_limit(settings))
@@ -245,6 +256,9 @@ class RelayService:
             self._alarm.cancel()
             self._alarm = None
             self._alarm_at = math.inf
+        if self._udp_plane is not None:
+            self._udp_plane.close()
+            self._udp_plane = None
         if self._poller is not None:
             self._poller.close()
             self._poller = None
@@ -336,16 +350,12 @@ class RelayService:
         self._own = packed_addresses(own_addresses())
         self._own_relays = frozenset(ip for address in addresses for ip in address)
         self._poller = poller = Poller(self._loop)
-        self._plane = PlainDataPath(
-            poller,
-            self._closed_relays(settings),
-            self,
-            limits=_limits(settings),
-            is_relayed_elsewhere=None if shared is None else shared.is_relayed_elsewhere,
-            own_services=self._own_services,
-        )
+        elsewhere = None if shared is None else shared.is_relayed_elsewhere
+        given = Given(self._closed_relays(settings), _limits(settings), elsewhere, self._own_services)
+        self._udp_plane = UdpPlane(settings, addresses, poller, self, given)
+        self._plane = self._udp_plane.plane
         ledger = _own_ledger(settings, addresses) if shared is None else shared.ledger
-        self._allocator = Allocator(addresses, ledger)
+        self._allocator = Allocator(addresses, ledger, _trial_guard(settings))
         self._streams = Streams(
             self._loop,
             poller,
@@ -402,8 +412,15 @@ class RelayService:
         for transport, host, port, sock in bound:
             address = TransportAddress.parse(host, port)
             if transport is Transport.UDP:
-                drops = self._plane.drops
-                self._listeners[address] = UdpListener(poller, address, sock, drops, self.receive, own_listeners=own)
+                self._listeners[address] = UdpListener(
+                    poller,
+                    address,
+                    sock,
+                    self._plane.drops,
+                    self.receive,
+                    own_listeners=own,
+                    joins_runs=self._plane.joins_runs,
+                )
             elif transport is Transport.DTLS:
                 self._listen_dtls(poller, address, sock)
             else:
@@ -439,7 +456,8 @@ class RelayService:
         while (event := server.poll_event()) is not None:
             self._counts.observe(event, self._received_at)
             if isinstance(event, _LOGGED) and event.secret not in self._keys.unlogged:
-                _log_event(event)
+                # Anybody may have connection tests, and must not hide with them what the log says of consultations.
+                _log_event(event, logging.DEBUG if event.is_trial else logging.INFO)
         if wake_by < self._alarm_at:
             self._sleep_until(wake_by)
 
@@ -457,12 +475,13 @@ class RelayService:
             self._drain()
 
 
-def _log_event(event: AllocationCreated | AllocationDeleted) -> None:
+def _log_event(event: AllocationCreated | AllocationDeleted, level: int) -> None:
     """One line when an allocation begins and one when it ends."""
     if isinstance(event, AllocationCreated):
-        _log.info("allocation begins over %s", event.transport.value)
+        _log.log(level, "allocation begins over %s", event.transport.value)
         return
-    _log.info(
+    _log.log(
+        level,
         "allocation over %s ends after %.1f s (%s): %d bytes to the peer, %d bytes to the client",
         event.transport.value,
         event.seconds,
@@ -477,6 +496,12 @@ def _guard(settings: RelaySettings) -> SourceGuard:
     quota, workers = settings.quota, settings.workers
     burst = max(1, quota.challenge_burst // workers)
     return SourceGuard(os.urandom(_SALT_BYTES), per_second=quota.challenges_per_second / workers, burst=burst)
+
+
+def _trial_guard(settings: RelaySettings) -> SourceGuard:
+    # Spread over workers likewise; a single test is admitted wherever the kernel leads it.
+    burst = max(ALLOCATIONS_PER_TEST, ALLOCATION_BURST // settings.workers)
+    return SourceGuard(os.urandom(_SALT_BYTES), per_second=ALLOCATIONS_PER_SECOND / settings.workers, burst=burst)
 
 
 def _pace(settings: RelaySettings) -> tuple[int, int]:

@@ -227,9 +227,9 @@ class StreamConnection:
         else:
             self._commit(wire[sent:])
 
-    def send_burst(self, parts: list[Buffer], size: int) -> None:
+    def send_burst(self, messages: Buffer, size: int) -> None:
         """Send media messages of `size` bytes each in as few writes, and TLS records, as possible."""
-        data = b"".join(parts)
+        data = bytes(messages)
         step = max(size, MAX_WRITE // size * size)
         for at in range(0, len(data), step):
             self._send_pieces(data[at : at + step] if len(data) > step else data, size)

@@ -27,7 +27,7 @@ class _NoMedia(ClientRelay):
         """Leave every message to the control plane."""
         return False
 
-    def take_run(self, view: memoryview, size: int, segment: int, now: float) -> bool:  # noqa: ARG002
+    def relay_run(self, view: memoryview, size: int, segment: int, head: int, now: float) -> bool:  # noqa: ARG002
         """Leave every message to the control plane."""
         return False
 

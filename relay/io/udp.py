@@ -7,48 +7,23 @@ from typing import Final
 
 from relay.datapath import Drop
 from relay.five_tuple import FiveTuple, Transport
-from relay.io.clients import Buffer, ClientLink, ClientRelay
+from relay.io.clients import ClientLink, ClientRelay
 from relay.io.datapath.datagrams import DatagramSocket, Inbox
-from relay.io.datapath.segments import Destination, SocketAddress, send_run
+from relay.io.datapath.segments import DatagramLink, SocketAddress
 from relay.io.datapath.switchboard import socket_address
 from relay.io.poller import Poller
 from stun.address import TransportAddress
 
 RECEIVE_BUFFER_BYTES: Final = 4 << 20  # a burst of many clients must wait here, not get lost
+SEND_BUFFER_BYTES: Final = 4 << 20  # what waits in the queue of an interface is charged to the socket that sent it
 SLOTS: Final = 32  # datagrams or joined runs taken before other sockets have their turn
 # Services that answer a datagram with another one. A request that seems to come from there was forged to make the two
 # of us talk to each other, or to reflect our answer: echo, daytime, quote, chargen, DNS, TFTP, portmapper, NTP,
 # NetBIOS, SNMP, LDAP, RIP, SSDP, mDNS, memcached.
 REFLECTOR_PORTS: Final = frozenset((7, 13, 17, 19, 53, 69, 111, 123, 137, 161, 389, 520, 1900, 5353, 11211))
-_SO_RCVBUFFORCE: Final = 33  # Linux; missing in the socket module
+_SO_RCVBUFFORCE: Final = 33  # Linux; this and the next one are missing in the socket module
+_SO_SNDBUFFORCE: Final = 32
 _UDP: Final = Transport.UDP
-
-
-class UdpLink(Destination):
-    """How relayed messages reach one client of a listener."""
-
-    __slots__ = ("_socket",)
-    pads = False  # RFC 8656 §12.5 asks for it over streams only
-
-    def __init__(self, sock: DatagramSocket, address: SocketAddress) -> None:
-        super().__init__(address)
-        self._socket = sock
-
-    def send(self, message: Buffer) -> None:
-        """Send one message.
-
-        Raises:
-            OSError: it was not sent.
-        """
-        self._socket.send(message, 0, len(message), self.target)
-
-    def send_burst(self, parts: list[Buffer], size: int) -> None:
-        """Send messages of `size` bytes, the last may be shorter, in one system call if the kernel can cut them.
-
-        Raises:
-            OSError: at least one of them was not sent.
-        """
-        send_run(self._socket.sock, parts, size, self)
 
 
 class UdpListener:
@@ -63,6 +38,7 @@ class UdpListener:
         upcall: Callable[[bytes, FiveTuple], None],
         *,
         own_listeners: Collection[TransportAddress] = frozenset(),
+        joins_runs: bool = True,
     ) -> None:
         """Listen on a bound socket.
 
@@ -73,6 +49,7 @@ class UdpListener:
             drops: where datagrams that are not relayed are counted.
             upcall: takes every message that is not for a relay.
             own_listeners: addresses from which only a forged message can come; looked at anew each time.
+            joins_runs: whether the kernel shall join runs of datagrams of one client (UDP_GRO).
         """
         self.address = address
         self._poller = poller
@@ -88,8 +65,9 @@ class UdpListener:
         self._family = sock.family
         self._asking: TransportAddress | None = None  # the client whose message was passed up last
         self._asking_at: SocketAddress = ("", 0)
-        enlarge_receive_buffer(sock)
-        self._socket.join()
+        enlarge_buffers(sock)
+        if joins_runs:
+            self._socket.join()
         poller.watch_alone(sock.fileno(), self._on_ready)
 
     def close(self) -> None:
@@ -99,7 +77,7 @@ class UdpListener:
 
     def link(self, client: TransportAddress) -> ClientLink:
         """How relayed messages reach a client."""
-        return UdpLink(self._socket, self._socket_address(client))
+        return DatagramLink(self._socket, self._socket_address(client))
 
     def attach(self, path: FiveTuple, relay: ClientRelay) -> None:
         """Hand what this client sends to this relay."""
@@ -126,16 +104,14 @@ class UdpListener:
         for slot, (size, segment, address, head) in enumerate(self._socket.receive()):
             relay = relays.get(address)
             if 0 < segment < size:
-                self._take_run(self._views[slot], size, segment, address, now)
+                if relay is None or not relay.relay_run(self._views[slot], size, segment, head, now):
+                    self._take_apart(self._views[slot], size, segment, address, now)
             elif relay is None or not relay.relay_one(self._views[slot], size, head, now):
                 self._pass_up(self._views[slot], 0, size, address)
 
-    def _take_run(self, view: memoryview, size: int, segment: int, address: SocketAddress, now: float) -> None:
-        """Take a run apart: it may mix channels, indications and requests."""
+    def _take_apart(self, view: memoryview, size: int, segment: int, address: SocketAddress, now: float) -> None:
+        """Look at each datagram of a run: it may mix channels, indications and requests."""
         relay = self._relays.get(address)
-        if relay is not None and relay.take_run(view, size, segment, now):
-            relay.flush()
-            return
         for start in range(0, size, segment):
             end = min(start + segment, size)
             if relay is not None:
@@ -169,9 +145,13 @@ class UdpListener:
         return self._asking_at if client is self._asking else socket_address(client.ip, client.port)
 
 
-def enlarge_receive_buffer(sock: socket.socket) -> None:
-    """Let a socket that all clients share hold a burst of them."""
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
-    except PermissionError:  # without CAP_NET_ADMIN the kernel's limit net.core.rmem_max holds
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+def enlarge_buffers(sock: socket.socket) -> None:
+    """Let a socket that all clients share hold a burst of them, in and out."""
+    for forced, usual, size in (
+        (_SO_RCVBUFFORCE, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES),
+        (_SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER_BYTES),
+    ):
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, forced, size)
+        except PermissionError:  # without CAP_NET_ADMIN the kernel's limits net.core.rmem_max and wmem_max hold
+            sock.setsockopt(socket.SOL_SOCKET, usual, size)

@@ -1,7 +1,9 @@
 """Figures of the relay beside Debian's coturn, measured in the same run with the same generator.
 
     make bench                                   # everything, about 25 minutes; --rounds 1 takes ten
+    .venv/bin/python -m tests.bench.compare_with_coturn --rounds 1 --only packets --allocations 1,100,1000,5000
     .venv/bin/python -m tests.bench.compare_with_coturn --rounds 1 --only packets
+    .venv/bin/python -m tests.bench.compare_with_coturn --only packets --datapath plain kernel
 
 Three namespaces joined by veth; generator, servers and the threaded receive processing of the network interfaces share
 one CPU under real-time scheduling, so that other load moves away and nothing is done for free in another context; for
@@ -21,8 +23,9 @@ from typing import Final
 
 from tests.bench.control import allocations, control, start
 from tests.bench.memory import memory
-from tests.bench.packets import packets, streams
+from tests.bench.packets import COUNTS, packets, streams
 from tests.bench.rate import latency, rate
+from tests.bench.round_trip import round_trip
 from tests.bench.servers import coturn, make_certificate, redconnect, version_of_coturn
 from tests.bench.stage import TURNBENCH, Stage
 from tests.support.lab import open_lab
@@ -35,6 +38,7 @@ GROUPS: Final[dict[str, Callable[[Stage], None]]] = {
     "allocations": allocations,
     "rate": rate,
     "latency": latency,
+    "round-trip": round_trip,
     "memory": memory,
 }
 
@@ -44,6 +48,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="interleaved repetitions; medians are printed")
     parser.add_argument("--only", choices=GROUPS, help="one group of figures")
+    parser.add_argument(
+        "--allocations", type=_counts, default=COUNTS, metavar="N,…", help="how many carry the packets over UDP"
+    )
+    parser.add_argument(
+        "--datapath",
+        choices=("plain", "kernel"),
+        nargs="+",
+        default=["plain"],
+        help="who relays in redconnect; each is measured beside coturn, one after the other",
+    )
     options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("make bench needs root: it builds network namespaces")
@@ -52,11 +66,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, open_lab() as lab:
         folder = Path(name)
         make_certificate(folder)
-        stage = Stage(lab, (coturn(lab, folder), redconnect(lab, folder)), options.rounds, reference)
         print(f"reference: {reference}; rounds: {options.rounds}; kernel {os.uname().release}; {_processor()}")
-        for group, measure in GROUPS.items():
-            if options.only in (None, group):
-                measure(stage)
+        for datapath in options.datapath:
+            print(f"\n## redconnect with relay.datapath: {datapath}")
+            targets = (coturn(lab, folder), redconnect(lab, folder, datapath))
+            stage = Stage(lab, targets, options.rounds, reference, options.allocations)
+            for group, measure in GROUPS.items():
+                if options.only in (None, group):
+                    measure(stage)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(int(word) for word in text.split(","))
 
 
 def _processor() -> str:

@@ -14,11 +14,12 @@ import contextlib
 import statistics
 from typing import Final
 
-from tests.bench.packets import ALLOCATIONS
+from tests.bench.packets import COUNTS, allocations
 from tests.bench.servers import running
 from tests.bench.stage import Row, Stage, figures, median
 
 P99_BAR: Final = 1.3
+ALLOCATIONS: Final = allocations(*COUNTS)
 _LATENCY_SECONDS: Final = 1
 _REPETITIONS: Final = 6  # in each round
 _STEPS: Final = (("c2p", 160), ("p2c", 160), ("c2p", 1100), ("p2c", 1100))

@@ -19,6 +19,7 @@ from tests.support.lab import Lab
 ROOT: Final = Path(__file__).resolve().parents[2]
 SERVER_CPU: Final = "1"
 LOWEST_RELAYED_PORT: Final = 16384
+KERNEL_BAR: Final = 0.33
 START_SECONDS: Final = 15.0
 STOP_SECONDS: Final = 10.0
 _CERTIFICATE, _KEY = "certificate.pem", "key.pem"
@@ -31,6 +32,7 @@ class Target(NamedTuple):
     port: int  # UDP and TCP
     tls_port: int
     command: list[str]
+    cpu_bar: float | None = None  # of its CPU per packet over UDP to the reference's, where it has one of its own
 
 
 def coturn(lab: Lab, folder: Path) -> Target:
@@ -43,8 +45,8 @@ def coturn(lab: Lab, folder: Path) -> Target:
     return Target("coturn", 3478, 5349, words)
 
 
-def redconnect(lab: Lab, folder: Path) -> Target:
-    """Our relay alone."""
+def redconnect(lab: Lab, folder: Path, datapath: str = "plain") -> Target:
+    """Our relay alone; the kernel's help is only had where it is asked for."""
     settings = {
         "services": ["relay"],
         "state_dir": str(folder / "var"),
@@ -52,6 +54,7 @@ def redconnect(lab: Lab, folder: Path) -> Target:
         "tls": {"certificate_file": str(folder / _CERTIFICATE), "key_file": str(folder / _KEY)},
         "relay": {
             "realm": "bench",
+            "datapath": datapath,
             "listen_addresses": [lab.server_ip],
             "relay_addresses": [lab.server_ip_for_bob],
             "udp_ports": [3479],
@@ -60,14 +63,20 @@ def redconnect(lab: Lab, folder: Path) -> Target:
             "port_min": LOWEST_RELAYED_PORT,
             "users": {"user": "pass"},
             # One client address stands for all of them here.
-            "quota": {"allocations_per_user": 10_000, "challenges_per_second": 1_000_000, "challenge_burst": 1_000_000},
+            "quota": {
+                "allocations_per_user": 10_000,
+                "challenges_per_second": 1_000_000,
+                "challenge_burst": 1_000_000,
+                "bytes_per_second": 0,  # one allocation alone may have to carry all packets
+                "peer_packets_per_second": 0,
+            },
             "peers": {"allow": [f"{lab.bob_ip}/32"]},
         },
     }
-    path = folder / "bench.yaml"
+    path = folder / f"bench-{datapath}.yaml"
     path.write_text(json.dumps(settings))
     command = [sys.executable, "-m", "config", "serve", "--config", str(path)]
-    return Target("redconnect", 3479, 5350, command)
+    return Target("redconnect", 3479, 5350, command, KERNEL_BAR if datapath == "kernel" else None)
 
 
 def make_certificate(folder: Path) -> None:

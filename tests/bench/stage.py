@@ -23,7 +23,9 @@ Row = dict[str, Any]
 class Stage:
     """Runs the generator against the servers in turn."""
 
-    def __init__(self, lab: Lab, targets: tuple[Target, Target], rounds: int, reference: str) -> None:
+    def __init__(
+        self, lab: Lab, targets: tuple[Target, Target], rounds: int, reference: str, counts: tuple[int, ...]
+    ) -> None:
         """Prepare a lab.
 
         Args:
@@ -31,10 +33,12 @@ class Stage:
             targets: the reference, then ours.
             rounds: interleaved repetitions.
             reference: name and version of the reference, for the tables.
+            counts: of the allocations that carry packets over UDP, for one table each.
         """
         self.lab = lab
         self.targets = targets
         self.rounds = rounds
+        self.counts = counts
         self.reference = reference
         self.lossless: dict[tuple[str, str, int], list[Row]] = {}  # by server, direction and size: one search for two
         self._generator_cpu = SERVER_CPU

@@ -12,6 +12,8 @@ import pytest
 
 from tests.support.firewall_lab import HOST, Authority, FirewallLab, open_firewall_lab
 
+pytestmark = pytest.mark.long
+
 SECRET: Final = "a shared secret of thirty-two bytes, or more"
 START_SECONDS: Final = 20.0
 PORT, TLS_PORT = 3478, 5349

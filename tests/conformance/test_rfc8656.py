@@ -123,6 +123,20 @@ def test_a_retransmitted_allocate_is_answered_alike(harness: RelayHarness) -> No
     assert harness.ports[IPV4].taken == 2
 
 
+@pytest.mark.rfc(8489, "6.3.1")
+def test_a_retransmitted_allocate_is_refused_alike_though_there_is_room_now() -> None:
+    harness = RelayHarness(port_min=50_000, port_max=50_001, quota={"total_share_percent": 50})
+    first, second = harness.client("alice"), harness.client("bob")
+    assert first.allocate().code == 0
+    refused = second.allocate()
+    assert refused.code == 508
+    first.refresh(0)
+    harness.advance(0.4)
+    again = second.allocate(transaction_id=second.turn.transaction_id)
+    assert again.raw == refused.raw
+    assert harness.server.allocations == 0
+
+
 @pytest.mark.rfc(8656, "7.2")
 def test_an_allocation_without_requested_transport_is_a_bad_request(harness: RelayHarness) -> None:
     client = harness.client()

@@ -13,6 +13,7 @@ from tests.support.layout import find_clipped, find_covered, find_overlapping, f
 from tests.support.service import Codes, Service
 
 DESKTOP, PHONE = (1280, 800), (360, 740)
+ACROSS = (740, 360)  # a phone held across
 # WCAG 1.4.10: 400 % zoom makes 320 × 256 out of a window of 1280 × 1024.
 SMALL_WINDOWS = [(360, 640), (320, 640), (320, 256)]
 LEAST_TARGET, LEAST_OF_BAR = 24, 44  # CSS pixels
@@ -32,7 +33,13 @@ def codes(service: Service) -> Codes:
     return service.create_appointment()
 
 
-@pytest.fixture(params=[pytest.param(DESKTOP, marks=pytest.mark.long, id="desktop"), pytest.param(PHONE, id="phone")])
+@pytest.fixture(
+    params=[
+        pytest.param(DESKTOP, marks=pytest.mark.long, id="desktop"),
+        pytest.param(PHONE, id="phone"),
+        pytest.param(ACROSS, marks=pytest.mark.long, id="across"),
+    ]
+)
 def visitor(request: pytest.FixtureRequest, invite: Callable[..., Participant]) -> Participant:
     return invite(viewport=request.param)
 
@@ -160,7 +167,9 @@ def test_form_check_and_a_device_that_is_missing_have_no_barrier(
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("viewport", "script"), [(DESKTOP, SCREEN + ENGLISH), (PHONE, SCREEN)], ids=["desktop-english", "phone-german"]
+    ("viewport", "script"),
+    [(DESKTOP, SCREEN + ENGLISH), (PHONE, SCREEN), (ACROSS, SCREEN)],
+    ids=["desktop-english", "phone-german", "across-german"],
 )
 def test_every_state_of_a_talk_has_no_barrier(
     invite: Callable[..., Participant],

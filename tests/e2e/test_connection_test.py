@@ -158,6 +158,7 @@ def test_the_page_is_used_by_keys_and_tells_what_it_found(patient: Participant, 
     expect(page.get_by_test_id("test-copy")).to_be_focused()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("viewport", [pytest.param(DESKTOP, marks=pytest.mark.long), PHONE], ids=["desktop", "phone"])
 def test_no_state_of_the_page_has_a_barrier_or_is_wider_than_the_window(
     invite: Callable[..., Participant], service: Service, viewport: tuple[int, int]

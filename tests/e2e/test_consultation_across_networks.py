@@ -1,19 +1,15 @@
 """Consultations between network namespaces: two clients and the server, each in its own."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright
+from playwright.sync_api import Page, Playwright
 
-from tests.support.browser import CHROMIUM, FirefoxInside, Participant, chromium, watch_both
-from tests.support.lab import SERVER_NAME, Lab, open_lab
-from tests.support.service import Service, run_service
+from tests.support.browser import Participant
+from tests.support.scene import Scene, consult, hang_up, open_scene, relayed_bytes
 
-PAGE = f"https://{SERVER_NAME}:8443"
 PATHS = {
     "turn-udp": ({"scheme": "turn:", "suffix": "transport=udp"}, "udp"),
     "turn-tcp": ({"scheme": "turn:", "suffix": "transport=tcp"}, "tcp"),
@@ -21,61 +17,13 @@ PATHS = {
 }
 
 
-class Scene:
-    """A lab with a running service, and a browser at each end."""
-
-    def __init__(self, playwright: Playwright, lab: Lab, service: Service, folder: Path) -> None:
-        self._playwright = playwright
-        self.lab = lab
-        self._folder = folder
-        self.service = service
-
-    def chromium_in(self, namespace: str) -> AbstractContextManager[Browser]:
-        return chromium(self._playwright, self.lab.wrapper(namespace, CHROMIUM, self._folder))
-
-    def firefox_in(self, namespace: str) -> FirefoxInside:
-        return FirefoxInside(self.lab, namespace, self._folder)
-
-
 @pytest.fixture(scope="module", params=["closed", "routed"])
 def scene(
     request: pytest.FixtureRequest, playwright: Playwright, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Scene]:
     """`closed`: the clients reach the server, but not each other. `routed`: they reach each other, too."""
-    folder = tmp_path_factory.mktemp("scene")
-    with open_lab(routed=request.param == "routed") as lab:
-        settings = {
-            "relay": {"relay_addresses": [lab.server_ip]},
-            # Chromium looks up the hosts of turn: URLs without /etc/hosts, and there is no DNS in the lab.
-            "signaling": {"port": 8443, "https": True, "public_url": PAGE, "ice": {"host": lab.server_ip}},
-        }
-        with run_service(folder, settings, lab.server) as service:
-            yield Scene(playwright, lab, service, folder)
-
-
-def consult(scene: Scene, doctor: Participant, patient: Participant, seconds: int) -> None:
-    codes = scene.service.create_appointment()
-    patient.open(codes.participant_link)
-    patient.join("Petra Muster")
-    doctor.open(codes.organiser_link)
-    doctor.join("Dr. Anna Beispiel")
-    for participant in (doctor, patient):
-        participant.await_connected()
-    watch_both(doctor, patient, seconds)
-
-
-def relayed_bytes(service: Service, transport: str) -> dict[str, float]:
-    metrics = service.metrics()
-    name = "redconnect_relay_payload_bytes_total"
-    return {way: metrics[f'{name}{{direction="{way}",transport="{transport}"}}'] for way in ("to_peer", "to_client")}
-
-
-def hang_up(doctor: Participant, patient: Participant) -> None:
-    doctor.hang_up()
-    for participant in (doctor, patient):
-        participant.text("ended-text")
-        assert participant.complaints == []
-        participant.close()
+    with open_scene(playwright, tmp_path_factory.mktemp("scene"), routed=request.param == "routed") as scene:
+        yield scene
 
 
 @pytest.mark.parametrize("scene", ["closed"], indirect=True)

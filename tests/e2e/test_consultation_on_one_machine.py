@@ -70,6 +70,7 @@ def test_after_hanging_up_both_may_come_back_with_the_same_codes(
     watch_both(doctor, patient, seconds=3)
 
 
+@pytest.mark.long
 def test_camera_and_microphone_buttons_stop_what_the_partner_sees_and_hears(
     service: Service, doctor: Participant, patient: Participant
 ) -> None:

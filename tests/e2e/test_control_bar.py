@@ -37,6 +37,7 @@ def test_every_button_of_the_bar_is_on_a_phone_however_it_is_held(
         assert box["y"] + box["height"] <= viewport[1]
 
 
+@pytest.mark.long
 def test_a_shared_screen_takes_the_place_of_the_camera_without_a_new_offer_and_gives_it_back(
     service: Service, invite: Callable[..., Participant], patient: Participant
 ) -> None:
@@ -62,6 +63,7 @@ def test_a_shared_screen_takes_the_place_of_the_camera_without_a_new_offer_and_g
     assert page.evaluate(ORIGINS) == offers
 
 
+@pytest.mark.long
 def test_a_camera_that_is_off_is_closed_and_the_same_one_is_opened_again_without_a_new_offer(
     service: Service, invite: Callable[..., Participant], patient: Participant
 ) -> None:

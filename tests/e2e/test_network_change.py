@@ -1,5 +1,6 @@
 """The network of one of two people changes in the middle of their talk, and nobody touches the pages."""
 
+import time
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -114,7 +115,7 @@ def test_an_outage_longer_than_any_time_out_ends_in_a_silent_rejoin(scene: Scene
     scene.lab.unplug(scene.lab.bob)
     doctor.page.get_by_test_id("waiting-text").wait_for(state="visible", timeout=GIVEN_UP_MS)
     patient.await_status(INTERRUPTED)
-    assert patient.figures()["state"] == "failed"
+    assert patient.figures()["state"] in ("failed", "closed")  # the page has given it up, at the latest now
     scene.lab.plug_in(scene.lab.bob)
     assert_talking_again(pair)
     assert connections(pair) == [count + 1 for count in made]
@@ -131,9 +132,16 @@ def assert_talking_again(pair: Pair) -> None:
         participant.await_flow(RETURN_MS)
         expect(participant.page.get_by_test_id("connection-status")).not_to_have_text(INTERRUPTED, timeout=RETURN_MS)
     doctor, patient = pair
-    code = doctor.safety_code()
-    assert len(code.replace(" ", "")) == 6
-    expect(patient.page.get_by_test_id("safety-code")).to_have_text(code)
+    await_same_code(doctor, patient)
     names = {doctor: "Petra Muster", patient: "Dr. Anna Beispiel"}
     for participant, partner in names.items():
         assert participant.text("remote-name") == partner
+
+
+def await_same_code(doctor: Participant, patient: Participant) -> None:
+    """Who comes back agrees on new keys, and then both see the same new code, one of them a little later."""
+    deadline = time.monotonic() + RETURN_MS / 1000
+    while (code := doctor.safety_code()) != (other := patient.safety_code()) or not code:
+        assert time.monotonic() < deadline, f"the doctor has {code!r}, the patient {other!r}"
+        doctor.page.wait_for_timeout(100)  # the pages' events are handled meanwhile
+    assert len(code.replace(" ", "")) == 6

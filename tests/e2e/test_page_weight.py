@@ -75,6 +75,7 @@ def test_the_room_is_fetched_while_the_form_is_filled_in_so_that_joining_waits_f
     assert scale.code == before
 
 
+@pytest.mark.long
 def test_a_whole_talk_fetches_no_code_twice_and_asks_nobody_else(
     service: Service, doctor: Participant, patient: Participant, address: str
 ) -> None:

@@ -133,6 +133,31 @@ def test_both_read_the_same_safety_code_in_the_panel_while_the_talk_runs_on(
     assert read[0] == read[1]
 
 
+@pytest.mark.long
+def test_digits_that_are_others_than_those_read_before_are_told_as_such_and_once(
+    service: Service, doctor: Participant, patient: Participant
+) -> None:
+    between = Between(doctor)
+    talk(service.create_appointment(), doctor, patient)
+    doctor.page.get_by_test_id("menu-button").click()
+    read, note = doctor.text("safety-code"), doctor.page.get_by_test_id("safety-renewed")
+    assert re.fullmatch(r"\d{3} \d{3}", read)
+    expect(note).to_be_hidden()
+    sealed = [message for message in between.to_page if str(message.get("blob")).startswith("sealed.")]
+    between.tell(sealed[-1])  # what comes twice does not open, and the two agree on new keys
+    expect(note).to_be_visible()
+    expect(doctor.page.get_by_test_id("safety-code")).not_to_have_text(read)
+    patient.page.get_by_test_id("menu-button").click()
+    expect(patient.page.get_by_test_id("safety-code")).to_have_text(doctor.text("safety-code"))
+    expect(patient.page.get_by_test_id("safety-renewed")).to_be_hidden()  # who has read none before misses none
+    doctor.page.keyboard.press("Escape")
+    expect(doctor.page.get_by_test_id("panel")).to_be_hidden()
+    doctor.page.get_by_test_id("menu-button").click()
+    expect(doctor.page.get_by_test_id("protection")).to_be_visible()
+    expect(note).to_be_hidden()
+    doctor.await_flow()
+
+
 def swap_share(message: dict[str, Any]) -> list[dict[str, Any]]:
     """What a man in the middle does who does not know the secret: put in a key of its own."""
     kind, *parts = str(message.get("blob", "")).split(".")
@@ -204,6 +229,7 @@ def test_a_server_that_asks_whether_guesses_are_right_and_gives_no_answer_is_sto
     service.await_that(lambda: service.metrics()[FAILED] == before + 20)
 
 
+@pytest.mark.long
 def test_who_hangs_up_on_a_dead_line_may_come_back_at_once(
     service: Service, patient: Participant, invite: Callable[..., Participant]
 ) -> None:

@@ -58,6 +58,7 @@ def test_sigterm_ends_a_service_with_a_running_consultation_within_five_seconds(
         assert secret not in logged
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("shared", "told"),
     [("relay", "cannot listen on UDP"), ("signaling", r"cannot listen on TCP port \d+ for the pages: Address already")],

@@ -88,6 +88,7 @@ def test_settings_open_and_close_while_the_consultation_goes_on(
     expect(page.get_by_test_id("menu-button")).to_be_focused()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("device", "kind"), [("camera", "video"), pytest.param("microphone", "audio", marks=pytest.mark.long)]
 )
@@ -237,6 +238,7 @@ def test_a_camera_chosen_while_it_is_off_stays_off_and_is_the_one_that_is_opened
     assert sent(page, "video")["deviceId"] == another
 
 
+@pytest.mark.long
 def test_choice_and_mute_state_hold_in_the_next_talk_and_nothing_of_the_talk_is_kept(
     service: Service, doctor: Participant
 ) -> None:

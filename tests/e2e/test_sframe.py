@@ -844,6 +844,7 @@ def test_a_camera_that_the_server_calls_a_screen_is_not_shown(live: Run) -> None
     assert seen == [0, 0, []]
 
 
+@pytest.mark.long
 def test_a_worker_that_always_answers_late_ends_nothing(live: Run) -> None:
     seen = live("""
       const scene = await talk({ kinds: ["audio"], workers: { near: "late" } });

@@ -18,6 +18,7 @@ NO_PATH = {"relayOnly": True, "scheme": "turn:", "suffix": "nowhere"}
 UNANSWERED = "navigator.mediaDevices.getUserMedia = () => new Promise(() => {});"
 
 
+@pytest.mark.long
 def test_the_organiser_reads_on_stage_and_panel_since_when_the_participant_waits(
     service: Service, invite: Callable[..., Participant]
 ) -> None:

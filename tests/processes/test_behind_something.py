@@ -100,6 +100,7 @@ def test_clients_are_told_the_external_address(tmp_path: Path) -> None:
         assert ipaddress.ip_address(relayed.ip) == ipaddress.ip_address("198.41.0.9")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(
     ("settings", "sentence"),

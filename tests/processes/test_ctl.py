@@ -16,6 +16,8 @@ import pytest
 from tests.support.service import ROOT, Service
 from tests.support.wire_client import Server, run_relay
 
+pytestmark = pytest.mark.long
+
 SELF_TESTS = 'redconnect_relay_allocations_authenticated_total{secret="self_test"}'
 
 

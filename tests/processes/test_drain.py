@@ -14,6 +14,9 @@ from stun.attributes import ALTERNATE_SERVER
 from tests.support.service import STOP_SECONDS
 from tests.support.wire_client import Server, WireClient, run_relay
 
+pytestmark = pytest.mark.long
+
+SELF_TESTS = 'redconnect_relay_allocations_authenticated_total{secret="self_test"}'
 LONG = 600  # seconds: whoever waits for this deadline fails the test
 
 
@@ -40,7 +43,10 @@ def test_a_draining_relay_takes_nobody_new_and_keeps_everybody_who_is_there(tmp_
             with contextlib.closing(relay.client(transport)) as late:
                 assert late.allocate().code == 508
         assert client.refresh(900).code == 0
+        probed = relay.service.metrics()[SELF_TESTS]
         assert (relay.service.admin_status("/readyz"), relay.service.admin_status("/healthz")) == (503, 200)
+        assert relay.service.readiness()["checks"] == {"draining": False}
+        assert relay.service.metrics()[SELF_TESTS] == probed, "nothing is allocated to find out what is known"
         assert relay.service.metrics()["redconnect_relay_draining"] == 1
         assert client.refresh(0).code == 0
         relay.service.await_end()

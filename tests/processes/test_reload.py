@@ -399,6 +399,7 @@ def test_the_entry_window_and_the_limit_of_unknown_codes_are_those_of_the_reload
     assert pages.join("ZZZZZZ")["code"] == "unknown_code"
 
 
+@pytest.mark.long
 def test_ports_that_need_a_restart_are_not_told_to_clients_before_it(
     tmp_path: Path, stack: contextlib.ExitStack
 ) -> None:

@@ -9,6 +9,8 @@ from tests.bench import seats
 from tests.bench.signaling_server import SignalingServer, run_signaling
 from tests.bench.talks import Target, run_echo, run_locust
 
+pytestmark = pytest.mark.long
+
 TALKS = 5
 USERS = 2
 BLOBS = 4  # of each side

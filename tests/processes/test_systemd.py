@@ -16,6 +16,7 @@ EXPOSURES = {  # by the drop-ins that are used
     (): "1.3",
     ("port-443.conf",): "1.6",
     ("without-conferences.conf",): "1.2",
+    ("kernel-datapath.conf",): "1.8",
 }
 
 

@@ -66,6 +66,21 @@ RELAY: Final = Board(
                     (rate("redconnect_relay_packets_total", "transport", "direction"), "{{transport}} {{direction}}"),
                 ),
                 graph(
+                    "Who relays",
+                    "pps",
+                    "Relayed packets, by who relayed them: user space (plain), or the kernel (docs/forwarding.md).",
+                    (
+                        rate("redconnect_relay_datapath_packets_total", "datapath", "direction"),
+                        "{{datapath}} {{direction}}",
+                    ),
+                ),
+                graph(
+                    "Left to user space",
+                    "pps",
+                    "Packets that the kernel might have relayed and did not, by the reason; stun: ordinary requests.",
+                    (rate("redconnect_relay_kernel_passed_total", "reason"), "{{reason}}"),
+                ),
+                graph(
                     "Allocations that begin",
                     "reqps",
                     "Relayed addresses given to clients.",

@@ -6,8 +6,10 @@ from relay.datapath import Drop, RelayAddress, Traffic
 from relay.five_tuple import FiveTuple, Transport
 from relay.io.clients import Buffer, ClientRelay
 from relay.io.datapath.datagrams import MAX_DATAGRAM
+from relay.io.datapath.indications import HEADROOM
 from relay.io.datapath.plain import PlainDataPath
 from relay.io.datapath.relayed_client import RelayedClient
+from relay.io.datapath.segments import SocketAddress
 from stun.address import TransportAddress
 from stun.attributes import DATA, XOR_PEER_ADDRESS
 from stun.demux import decode_channel_data, encode_channel_data
@@ -43,13 +45,12 @@ class QueueLink:
             raise self.failure
         self.inbox.put_nowait(bytes(message))
 
-    def send_burst(self, parts: list[Buffer], size: int) -> None:
+    def send_burst(self, messages: Buffer, size: int) -> None:
         if self.failure is not None:
             raise self.failure
-        joined = b"".join(parts)
-        messages = [joined[at : at + size] for at in range(0, len(joined), size)]
-        self.bursts.append([len(message) for message in messages])
-        for message in messages:
+        cut = [bytes(messages[at : at + size]) for at in range(0, len(messages), size)]
+        self.bursts.append([len(message) for message in cut])
+        for message in cut:
             self.inbox.put_nowait(message)
 
 
@@ -122,14 +123,23 @@ class Client:
         self.relay.flush()
         return taken
 
+    def send_alone(self, message: bytes) -> bool:
+        """What a listener does with a message that came alone."""
+        relay, view = self.relay, memoryview(bytearray(message + b"behind it"))
+        return relay.relay_one(view, len(message), int.from_bytes(view[:4]), self.clock.now)
+
+    def hear(self, payload: bytes, sender: SocketAddress) -> None:
+        """What a relay socket does with a payload, the sender's address being the very same object each time."""
+        relay = self.plane._relays[self.handle]
+        relay._board.views[0][HEADROOM : HEADROOM + len(payload)] = payload
+        relay.deliver(0, len(payload), 0, sender, self.clock.now)
+
     def send_joined(self, *messages: bytes) -> bool:
         """What a listener does with messages of equal size, the last may be shorter, that the kernel has joined."""
         relay, run = self.relay, b"".join(messages)
         assert isinstance(relay, RelayedClient)
-        view = memoryview(run + b"\xff" * (MAX_DATAGRAM - len(run)))
-        taken = relay.take_run(view, len(run), len(messages[0]), self.clock.now)
-        relay.flush()
-        return taken
+        view = memoryview(bytearray(run + b"\xff" * (MAX_DATAGRAM - len(run))))
+        return relay.relay_run(view, len(run), len(messages[0]), int.from_bytes(run[:4]), self.clock.now)
 
     def send_channel(self, *payloads: bytes, number: int = NUMBER) -> None:
         assert all(self.send(*(encode_channel_data(number, data) for data in payloads)))

@@ -20,6 +20,7 @@ from relay.settings import RelaySettings
 from relay.source_guard import SourceGuard
 from relay.tcp_allocation import Command
 from relay.tcp_relaying import TcpRelaying
+from relay.trial import ALLOCATION_BURST, ALLOCATIONS_PER_SECOND
 from relay.turn_server import Transmit, TurnServer
 from relay.wish import TCP_PROTOCOL, UDP_PROTOCOL
 from stun.address import IPV6, TransportAddress
@@ -80,7 +81,8 @@ class RelayHarness:
         self.quota = UserQuota()
         self.reservations = Reservations(entropy)
         ledger = Ledger(self.ports, self.quota, self.reservations)
-        self.allocator = Allocator(addresses, ledger)
+        trial_guard = SourceGuard(bytes(8), per_second=ALLOCATIONS_PER_SECOND, burst=ALLOCATION_BURST)
+        self.allocator = Allocator(addresses, ledger, trial_guard)
         self.policy = self.peer_policy()
         self.tcp = TcpRelaying(entropy) if self.settings.tcp_allocations else None
         self.mobility = MobilityTickets(entropy) if self.settings.mobility else None
@@ -206,8 +208,10 @@ class RelayedClient:
         self.harness = harness
         self.path = path
         self.turn = turn
+        self.sent = b""  # last
 
     def send(self, data: bytes) -> list[bytes]:
+        self.sent = data
         return self.harness.receive(data, self.path)
 
     def ask_once(self, method: int, *fields: Field, transaction_id: bytes | None = None) -> Response:

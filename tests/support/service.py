@@ -143,6 +143,15 @@ class Service:
         """What `/readyz` says, by its status."""
         return self.admin_status("/readyz") == HTTPStatus.OK
 
+    def readiness(self) -> dict[str, Any]:
+        """What `/readyz` says, ready or not; fetched from here."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._admin_port}/readyz", timeout=10) as answer:
+                return dict(json.loads(answer.read()))
+        except urllib.error.HTTPError as error:
+            with error:
+                return dict(json.loads(error.read()))
+
     def admin_status(self, path: str) -> int:
         """The HTTP status of an admin page, fetched from here."""
         try:

@@ -42,7 +42,7 @@ class RecordingRelay(ClientRelay):
             self.flush()
         return taken
 
-    def take_run(self, _view: memoryview, _size: int, _segment: int, _now: float) -> bool:
+    def relay_run(self, _view: memoryview, _size: int, _segment: int, _head: int, _now: float) -> bool:
         return False
 
     def from_client(self, view: memoryview, start: int, end: int, _now: float) -> bool:

@@ -5,11 +5,10 @@ import math
 import os
 import socket
 import struct
-from pathlib import Path
 from typing import Final
 
 from config import native
-from config.doctor.facts import Bpf, Buffers, Clock, Conntrack, Descriptors, Identity, Offload
+from config.doctor.facts import Buffers, Clock, Conntrack, Datapath, Descriptors, Identity, Offload
 from config.doctor.io.proc import (
     CAP_BPF,
     CAP_NET_ADMIN,
@@ -22,7 +21,9 @@ from config.doctor.io.proc import (
     system_number,
 )
 from config.schema import Settings
-from relay.io.addresses import relay_addresses
+from relay.io.addresses import listen_addresses, packed_addresses, relay_addresses
+from relay.io.datapath.bpf.errors import OffloadUnavailable
+from relay.io.datapath.choice import offer_of, try_program
 from relay.io.datapath.segments import kernel_cuts
 from relay.io.udp import RECEIVE_BUFFER_BYTES
 from relay.port_pool import share_of
@@ -98,12 +99,32 @@ def collect_offload() -> Offload:
     return Offload(_kernel_joins(), kernel_cuts(), is_fresh, native.TREE.exists() and not is_fresh)
 
 
-def collect_bpf(pid: int) -> Bpf:
-    """Whether eBPF is there for the service with this PID, or for us; nothing is loaded."""
+def collect_datapath(settings: Settings, pid: int, running: str) -> Datapath:
+    """Who relays, or could: the program is loaded for a moment and attached to nothing.
+
+    Args:
+        settings: of the service.
+        pid: of the service; 0: it does not run, and we are asked instead.
+        running: what the service says of itself; empty if it says nothing.
+    """
+    relay = settings.relay
+    if relay.datapath == "plain":
+        return Datapath(relay.datapath)
+    listening = listen_addresses(relay) if relay.udp_ports else []
+    addresses = packed_addresses(listening) | {address.bound for address in relay_addresses(relay)}
+    offer = offer_of(relay, addresses)
     status = parse_status(process_file(pid, "status"))
-    may_load = has_capability(status, CAP_BPF) or has_capability(status, CAP_SYS_ADMIN)
-    has_syscall = Path("/proc/sys/kernel/unprivileged_bpf_disabled").exists()  # there if it was built in
-    return Bpf(has_syscall, Path("/sys/kernel/btf/vmlinux").exists(), may_load)
+    is_root = has_capability(status, CAP_SYS_ADMIN)
+    needed = (("CAP_BPF", CAP_BPF), ("CAP_NET_ADMIN", CAP_NET_ADMIN))
+    missing = tuple(name for name, number in needed if not (is_root or has_capability(status, number)))
+    trouble = ""
+    if offer.interfaces and not missing:
+        try:
+            try_program(offer)
+        except OffloadUnavailable as error:
+            trouble = str(error)
+    is_on = {"kernel": True, "plain": False}.get(running)
+    return Datapath(relay.datapath, offer.interfaces, missing, trouble, is_on)
 
 
 def _relayed_ports(settings: Settings) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import ssl
 import stat
 import urllib.error
 import urllib.request
@@ -16,12 +17,13 @@ from urllib.parse import quote, urlsplit
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import serialization
 
 from config import ctl
 from config.crash import name_error
 from config.doctor.facts import Certificate, Database, Link, Redis, Service, StateDirectory, StateFile
 from config.schema import Settings
+from config.state import certificate_files
+from config.tls import build_server_context
 
 ANSWER_SECONDS: Final = 10.0
 MAX_ANSWER_BYTES: Final = 1 << 16
@@ -48,7 +50,8 @@ def collect_service(settings: Settings) -> tuple[Service, int]:
         return Service(True, pids, (("admin", f"no answer at port {admin.port}"),)), status["pid"]  # noqa: FBT003
     reasons = told.get("reasons", {})
     failing = tuple((name, str(reasons.get(name, ""))) for name, holds in told["checks"].items() if not holds)
-    return Service(True, pids, failing), status["pid"]  # noqa: FBT003
+    service = Service(is_running=True, pids=pids, failing=failing, datapath=status["datapath"])
+    return service, status["pid"]
 
 
 def collect_certificate(settings: Settings, now: datetime) -> Certificate | None:
@@ -58,23 +61,16 @@ def collect_certificate(settings: Settings, now: datetime) -> Certificate | None
         OSError: a file cannot be read.
         ValueError: a file holds something else.
     """
-    relay = settings.relay
-    is_needed = ("relay" in settings.services and bool(relay.tls_ports or relay.dtls_ports)) or (
-        "signaling" in settings.services and settings.signaling.https
-    )
     is_ours = not settings.tls.certificate_file
-    folder = Path(settings.state_dir)
-    file = folder / "certificate.pem" if is_ours else Path(settings.tls.certificate_file)
-    key_file = folder / "private-key.pem" if is_ours else Path(settings.tls.key_file)
-    if not is_needed:
-        return Certificate(str(file), False, is_ours, True, (), (), (), now)  # noqa: FBT003
+    file, key_file = certificate_files(settings)
+    if not settings.serves_tls:
+        return Certificate(str(file), False, is_ours, "", (), (), (), now)  # noqa: FBT003
     if is_ours and not file.exists():
         return None
     chain = x509.load_pem_x509_certificates(file.read_bytes())[:MAX_CHAIN]
-    key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
-    fits = key.public_key() == chain[0].public_key()
+    refusal = _refusal(file, key_file)
     links = tuple(_links(chain))
-    return Certificate(str(file), True, is_ours, fits, _names(chain[0]), _hosts(settings), links, now)  # noqa: FBT003
+    return Certificate(str(file), True, is_ours, refusal, _names(chain[0]), _hosts(settings), links, now)  # noqa: FBT003
 
 
 def collect_database(settings: Settings) -> Database:
@@ -131,6 +127,15 @@ def _readiness(settings: Settings) -> dict[str, Any]:
             body = error.read(MAX_ANSWER_BYTES)
     told: dict[str, Any] = json.loads(body)
     return told
+
+
+def _refusal(file: Path, key_file: Path) -> str:
+    """Why a service would not start with them, in the words of OpenSSL; empty if it would."""
+    try:
+        build_server_context(file, key_file)
+    except ssl.SSLError as error:
+        return error.reason or "unusable"
+    return ""
 
 
 def _links(chain: list[x509.Certificate]) -> Iterator[Link]:

@@ -4,25 +4,32 @@ This is the portable form, out of the standard library. `datagrams.c` is its twi
 same names: there one system call takes all that waits, and addresses are neither formatted nor parsed per datagram.
 """
 
+import select
 import socket
 import struct
+from collections.abc import Callable
 from typing import Final, NewType, cast
 
 Buffer = bytes | memoryview
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 Target = NewType("Target", object)  # a peer's address in the form that sending is quickest with
 
+MAX_SEGMENT: Final = 0xFFFF  # bytes: what the kernel cuts a run into at most (UDP_SEGMENT)
 MAX_DATAGRAM: Final = 65536  # bytes, of a buffer; no UDP payload and no joined run is larger
 
 # Size in bytes; size of each datagram in a joined run, else 0; who sent it; its first four bytes as a number, which
 # mean nothing if it is shorter. The datagram lies in the view of the same place.
 Datagram = tuple[int, int, SocketAddress, int]
 
-_SOL_UDP: Final = 17  # this and the next one are missing in the socket module
+_SOL_UDP: Final = 17  # this and the next ones are missing in the socket module
+_UDP_SEGMENT: Final = 103
 _UDP_GRO: Final = 104
 _ANCILLARY_BYTES: Final = socket.CMSG_SPACE(4)
 _JOINED: Final = struct.Struct("=i")
+_CUT: Final = struct.Struct("=H")
 _FIRST_BYTES: Final = struct.Struct("!I")
+_MAX_ALIGN: Final = 4  # bytes
+_MAX_EVENTS: Final = 64  # taken at once; what is left behind is reported again
 _PROBE_AFTER: Final = 8  # full batches, since an empty socket was asked, until more is expected again
 
 
@@ -115,18 +122,69 @@ class DatagramSocket:
         Raises:
             BlockingIOError: the buffer of the socket is full.
             OSError: it was not sent.
+            ValueError: nothing lies there.
         """
-        part, address = data[start:stop], cast("SocketAddress", to)
-        try:
-            self.sock.sendto(part, address)
-        except BlockingIOError:
-            raise
-        except OSError:
-            self.sock.sendto(part, address)
+        part, address = _part(data, start, stop), cast("SocketAddress", to)
+        _persistently(lambda: self.sock.sendto(part, address))
+
+    def send_behind(self, head: bytes | int, data: memoryview, start: int, stop: int, align: int, to: Target) -> None:
+        """Send `data[start:stop]` with a head in front of it; a number stands for its four bytes.
+
+        Behind it come zero bytes until `align`, at most 4, divides its length. Both are written into `data`.
+
+        Raises:
+            BlockingIOError: the buffer of the socket is full.
+            OSError: it was not sent.
+            OverflowError: the number needs more than four bytes.
+            ValueError: `data` has no room for head and zero bytes.
+        """
+        if isinstance(head, int):
+            head = head.to_bytes(4, "big")
+        begin, end = start - len(head), stop + align - 1
+        if not (1 <= align <= _MAX_ALIGN and begin >= 0 and start <= stop and end <= len(data)):
+            raise ValueError("nothing lies there")
+        end = stop + -(stop - start) % align
+        data[begin:start] = head
+        data[stop:end] = bytes(end - stop)
+        self.send(data, begin, end, to)
+
+    def send_run(self, data: Buffer, start: int, stop: int, size: int, to: Target) -> None:
+        """Send `data[start:stop]` as datagrams of `size` bytes, the last may be shorter (UDP_SEGMENT).
+
+        Raises:
+            BlockingIOError: the buffer of the socket is full.
+            OSError: none of it was sent.
+            ValueError: nothing lies there, or a datagram of `size` bytes cannot be.
+        """
+        if not 1 <= size <= MAX_SEGMENT:
+            raise ValueError("datagrams of impossible size")
+        part, address = _part(data, start, stop), cast("SocketAddress", to)
+        ancillary = ((_SOL_UDP, _UDP_SEGMENT, _CUT.pack(size)),)
+        _persistently(lambda: self.sock.sendmsg((part,), ancillary, 0, address))
 
     def close(self) -> None:
         """Close the socket."""
         self.sock.close()
+
+
+def ready(epoll: select.epoll, _descriptor: int) -> list[tuple[int, int]]:
+    """The descriptors that an epoll object, whose own descriptor is given, reports now, each with its events."""
+    return epoll.poll(0, _MAX_EVENTS)
+
+
+def _part(data: Buffer, start: int, stop: int) -> Buffer:
+    if not 0 <= start <= stop <= len(data):
+        raise ValueError("nothing lies there")
+    return data[start:stop]
+
+
+def _persistently(call: Callable[[], object]) -> None:
+    try:
+        call()
+    except BlockingIOError:
+        raise
+    except OSError:  # it may be the ICMP error of an earlier datagram, whatever its peer
+        call()
 
 
 def _segment_size(ancillary: list[tuple[int, int, bytes]]) -> int:

@@ -9,7 +9,6 @@ import struct
 from typing import Final
 
 from stun.address import IPV4, IPV6
-from stun.integrity import fingerprint_of
 from stun.registry import HEADER_LENGTH, MAGIC_COOKIE
 
 HEADROOM: Final = 48  # bytes in front of a payload: header 20, XOR-PEER-ADDRESS 24 (IPv6), DATA 4
@@ -23,14 +22,16 @@ _COOKIE: Final = int.from_bytes(MAGIC_COOKIE)
 _COOKIE_PORT: Final = _COOKIE >> 16
 _PEER_V4: Final = 0x0012 << 16 | 8  # type and length of XOR-PEER-ADDRESS
 _PEER_V6: Final = 0x0012 << 16 | 20
+_PEER_V4_HEAD: Final = _PEER_V4.to_bytes(4) + bytes((0, IPV4))
 _FINGERPRINT: Final = b"\x80\x28\x00\x04"
 _MASK_V4: Final = int.from_bytes(MAGIC_COOKIE[:2] + MAGIC_COOKIE)
 _MASK_V6: Final = int.from_bytes(MAGIC_COOKIE[:2] + MAGIC_COOKIE) << 96
 # Type, length, cookie; type and length of XOR-PEER-ADDRESS, zero byte and family, port and IP; type, length of DATA.
 _SEND_V4: Final = struct.Struct("!HHI12xIH6sHH")
 _SEND_V6: Final = struct.Struct("!HHI12sIH18sHH")
-_DATA_HEAD_V4: Final = struct.Struct("!HHIIQIHHIHH")
 _DATA_HEAD_V6: Final = struct.Struct("!HHIIQIHH16sHH")
+DATA_HEAD_V4_BYTES: Final = 36
+DATA_HEAD_V6_BYTES: Final = _DATA_HEAD_V6.size
 
 Send = tuple[bytes | int, int, int]  # who the peer is, and where the payload begins and ends
 
@@ -59,7 +60,7 @@ def find_send(view: memoryview, start: int, end: int) -> Send | None:
         return None
     stop = at + data_length
     padded = stop + (-data_length & 3)
-    if number != _DATA or (padded != end and not _is_fingerprint(view, start, padded, end)):
+    if number != _DATA or (padded != end and not _is_fingerprint(view, padded, end)):
         return None
     return key, at, stop
 
@@ -73,10 +74,11 @@ def peer_of(key: bytes | int) -> tuple[bytes, int]:
 class TransactionIds:
     """Transaction IDs of Data indications: unique, though nothing depends on it (RFC 8489 §5)."""
 
-    __slots__ = ("count", "salt")
+    __slots__ = ("count", "fixed", "salt")
 
     def __init__(self, salt: int) -> None:
         self.salt = salt  # 32 bits
+        self.fixed = MAGIC_COOKIE + salt.to_bytes(4)  # of each header: what lies between length and count
         self.count = 0  # 64 bits, taken and advanced in place by who writes indications
 
     def next(self) -> bytes:
@@ -89,8 +91,18 @@ def data_head_v4(size: int, ids: TransactionIds, ip: int, port: int) -> bytes:
     """Everything of a Data indication that comes before a payload of `size` bytes; padding follows the payload."""
     ids.count = count = ids.count + 1
     length = 16 + (size + 3 & ~3)
-    masked = port ^ _COOKIE_PORT, ip ^ _COOKIE
-    return _DATA_HEAD_V4.pack(_DATA_TYPE, length, _COOKIE, ids.salt, count, _PEER_V4, IPV4, *masked, _DATA, size)
+    peer = (port ^ _COOKIE_PORT) << 32 | ip ^ _COOKIE
+    # Compiled, four numbers are written quicker than a `Struct` takes the same out of eleven objects.
+    return b"".join(
+        (
+            (_DATA_TYPE << 16 | length).to_bytes(4, "big"),
+            ids.fixed,
+            count.to_bytes(8, "big"),
+            _PEER_V4_HEAD,
+            peer.to_bytes(6, "big"),
+            (_DATA << 16 | size).to_bytes(4, "big"),
+        )
+    )
 
 
 def data_head_v6(size: int, ids: TransactionIds, ip: int, port: int) -> bytes:
@@ -103,7 +115,10 @@ def data_head_v6(size: int, ids: TransactionIds, ip: int, port: int) -> bytes:
     )
 
 
-def _is_fingerprint(view: memoryview, start: int, at: int, end: int) -> bool:
-    if at + 8 != end or bytes(view[at : at + 4]) != _FINGERPRINT:
-        return False
-    return fingerprint_of(view[start:at]) == int.from_bytes(view[at + 4 : end])
+def _is_fingerprint(view: memoryview, at: int, end: int) -> bool:
+    """Whether the rest is a FINGERPRINT, whatever its value.
+
+    It tells STUN from other protocols (RFC 8489 §14.7); here the type, the cookie, every length and the five-tuple of
+    an allocation have done so. Firefox sends one in each indication.
+    """
+    return at + 8 == end and bytes(view[at : at + 4]) == _FINGERPRINT

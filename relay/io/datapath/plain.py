@@ -61,6 +61,11 @@ class PlainDataPath:
         self._quiet_until = 0.0
 
     @property
+    def joins_runs(self) -> bool:
+        """Whether listeners may ask the kernel for joined runs (UDP_GRO), as relay sockets do."""
+        return self._board.joins_runs
+
+    @property
     def drops(self) -> dict[Drop, int]:
         """Packets that were not relayed, by the reason; listeners and connections count theirs here, too."""
         return self._board.drops

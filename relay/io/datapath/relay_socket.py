@@ -2,7 +2,6 @@
 
 import contextlib
 import socket
-import struct
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
@@ -12,16 +11,25 @@ from relay.errors import NotSent
 from relay.io.clients import Buffer
 from relay.io.datapath.datagrams import DatagramSocket
 from relay.io.datapath.icmp import IcmpError, collect_errors, encode_icmp_indication, read_error
-from relay.io.datapath.indications import HEADROOM, MAX_PAYLOAD, data_head_v4, data_head_v6
+from relay.io.datapath.indications import (
+    DATA_HEAD_V4_BYTES,
+    DATA_HEAD_V6_BYTES,
+    HEADROOM,
+    MAX_PAYLOAD,
+    data_head_v4,
+    data_head_v6,
+)
 from relay.io.datapath.limits import BURST_SECONDS
+from relay.io.datapath.pieces import interleave
 from relay.io.datapath.routes import Channel, Permission, Route
 from relay.io.datapath.segments import (
+    DatagramLink,
     Destination,
     SocketAddress,
     max_run,
     send_run,
 )
-from relay.io.datapath.switchboard import Switchboard, socket_address
+from relay.io.datapath.switchboard import BUSY_PACKETS, Switchboard, socket_address
 from relay.io.poller import READABLE
 from stun.address import IPV4, IPV6, TransportAddress
 
@@ -34,7 +42,6 @@ RECEIVE_BUFFER_BYTES: Final = 1 << 20
 MAX_UDP_PAYLOAD: Final = 65507  # bytes, over IPv4
 _MAX_ERRORS: Final = 16  # ICMP errors read from one socket before the others have their turn
 _MAX_REPORTS: Final = 10  # ICMP errors told to a client per second and relay
-_CHANNEL_HEADER: Final = struct.Struct("!HH")
 
 # IP_MTU_DISCOVER and its values are missing in the socket module. Linux sets DF unless told otherwise. DONT would
 # clear it, but then keeps "fragmentation needed" from the error queue, also when it answers a datagram that was sent
@@ -46,6 +53,7 @@ _IPV6_MTU_DISCOVER: Final = 23
 _IPV6_PMTUDISC_WANT: Final = 1
 _PMTUDISC_PROBE: Final = 3  # both: DF, or no fragment header, whatever is known of the path
 
+_BUSY: Final = BUSY_PACKETS - 1
 _NO_PERMISSION: Final = Drop.NO_PERMISSION
 _MALFORMED: Final = Drop.MALFORMED
 _BANDWIDTH: Final = Drop.BANDWIDTH
@@ -84,6 +92,8 @@ class RelaySocket:
         "_board",
         "_expires_at",
         "_joins",
+        "_latest",
+        "_latest_peer",
         "_reports",
         "_reports_since",
         "by_peer",
@@ -108,6 +118,9 @@ class RelaySocket:
         self.by_peer: dict[SocketAddress, Channel] = {}
         self._expires_at = 0.0
         self._joins = False
+        # The peer that was heard last, mostly the next one, too, and its channel.
+        self._latest_peer: SocketAddress | None = None
+        self._latest: Channel | None = None
         self._reports = 0
         self._reports_since = 0.0
         self.client = client
@@ -126,13 +139,13 @@ class RelaySocket:
         """The way to a peer."""
         return Route(address, permission, self, is_own=ip in self._board.own_relays)
 
-    def send_run(self, parts: list[Buffer], size: int, to: Destination) -> None:
-        """Send payloads of `size` bytes, the last may be shorter.
+    def send_run(self, data: Buffer, start: int, stop: int, size: int, to: Destination) -> None:
+        """Send the payloads in `data[start:stop]`, of `size` bytes, the last may be shorter.
 
         Raises:
             OSError: at least one of them was not sent.
         """
-        send_run(self.sock, parts, size, to)
+        send_run(self.socket, data, start, stop, size, to)
 
     @contextlib.contextmanager
     def unfragmented(self) -> Iterator[None]:
@@ -147,7 +160,7 @@ class RelaySocket:
         finally:
             self.sock.setsockopt(level, option, usual)
 
-    def hand_over(self, parts: list[Buffer], size: int, to: Destination, now: float) -> None:
+    def hand_over(self, data: Buffer, start: int, stop: int, size: int, to: Destination, now: float) -> None:
         """Two relayed clients meet: hand the payloads over without a detour through two sockets.
 
         Nothing but relayed transport addresses of the same circle, and named services, is reachable on an own
@@ -164,20 +177,15 @@ class RelaySocket:
             is_service = not circle and to.address in board.own_services
             if not is_service and not board.is_relayed_elsewhere(family, to.address[1], circle):
                 raise NotSent(Drop.OWN_ADDRESS)
-            if len(parts) == 1:
-                self.socket.send(parts[0], 0, len(parts[0]), to.target)
-            else:
-                self.send_run(parts, size, to)
+            self.send_run(data, start, stop, size, to)
             return
         if other.client.circle != circle:
             raise NotSent(Drop.OWN_ADDRESS)
         if size > MAX_UDP_PAYLOAD:
             raise NotSent(Drop.SEND_FAILED)  # as the socket would have said
-        view, end = board.views[0], HEADROOM
-        for part in parts:
-            start, end = end, end + len(part)
-            view[start:end] = part
-        other.deliver(0, end - HEADROOM, size if len(parts) > 1 else 0, self.relayed, now)
+        whole = stop - start
+        board.views[0][HEADROOM : HEADROOM + whole] = data[start:stop]
+        other.deliver(0, whole, size if whole > size else 0, self.relayed, now)
 
     # Peer to client
 
@@ -189,7 +197,7 @@ class RelaySocket:
         received = self.socket.receive()
         for slot, (size, segment, address, _) in enumerate(received):
             self.deliver(slot, size, segment, address, now)
-        if len(received) >= _JOIN_AT and not self._joins:
+        if len(received) >= _JOIN_AT and not self._joins and self._board.joins_runs:
             self._joins = self.socket.join()
 
     def deliver(self, slot: int, size: int, segment: int, address: SocketAddress, now: float) -> None:
@@ -206,7 +214,11 @@ class RelaySocket:
         """
         board = self._board
         count = -(-size // segment) if segment else 1
-        channel = self.by_peer.get(address)
+        channel = self._latest
+        if address is not self._latest_peer:
+            channel = self.by_peer.get(address)
+            if channel is not None:
+                self._latest, self._latest_peer = channel, address
         permission = None
         if channel is None or channel.live_until <= now:
             permission = self.permissions.get(address[0])
@@ -219,77 +231,84 @@ class RelaySocket:
                 return
         client = self.client
         rates = client.rates
-        if rates.seconds_per_byte or rates.seconds_per_packet:
-            if client.to_client_until > now + BURST_SECONDS:
-                board.drops[_BANDWIDTH] += count
-                return
-            if client.to_client_until_packets > now + BURST_SECONDS:
-                board.drops[_PEER_RATE] += count
-                return
-            client.to_client_until = max(client.to_client_until, now) + size * rates.seconds_per_byte
-            client.to_client_until_packets = max(client.to_client_until_packets, now) + count * rates.seconds_per_packet
+        if (rates.seconds_per_byte or rates.seconds_per_packet) and self._is_too_much(size, count, now):
+            return
         try:
             if count > 1:
                 self._send_run_to_client(slot, size, segment, channel, permission, address[1])
+            elif channel is not None:
+                self._send_to_client(channel.number << 16 | size, board.views[slot], HEADROOM + size, 1)
             else:
-                view = board.views[slot]
-                end = HEADROOM + size
-                if channel is not None:
-                    start = HEADROOM - 4
-                    _CHANNEL_HEADER.pack_into(view, start, channel.number, size)
-                    pads = client.link.pads
-                else:
-                    head = self._data_head(size, permission, address[1])
-                    start = HEADROOM - len(head)
-                    view[start:HEADROOM] = head
-                    pads = True
-                if pads and size & 3:
-                    padding = -size & 3
-                    view[end : end + padding] = bytes(padding)
-                    end += padding
-                client.link.send(view[start:end])
+                head = self._data_head(size, permission, address[1])
+                self._send_to_client(head, board.views[slot], HEADROOM + size, 4)
         except OSError as error:
             board.count_failure(error, count)
             return
         self.packets_to_client += count
         self.bytes_to_client += size
+        if self.packets_to_client & _BUSY < count:
+            board.on_busy_to_client(self, address)
+
+    def _is_too_much(self, size: int, count: int, now: float) -> bool:
+        """Whether a limit forbids so many bytes and packets from peers; what it lets through counts against it."""
+        client = self.client
+        if client.to_client_until > now + BURST_SECONDS:
+            self._board.drops[_BANDWIDTH] += count
+            return True
+        if client.to_client_until_packets > now + BURST_SECONDS:
+            self._board.drops[_PEER_RATE] += count
+            return True
+        rates = client.rates
+        client.to_client_until = max(client.to_client_until, now) + size * rates.seconds_per_byte
+        client.to_client_until_packets = max(client.to_client_until_packets, now) + count * rates.seconds_per_packet
+        return False
+
+    def _send_to_client(self, head: bytes | int, view: memoryview, end: int, align: int) -> None:
+        """Send one payload with a header in front of it; a number stands for its four bytes."""
+        link = self.client.link
+        if isinstance(link, DatagramLink):
+            link.socket.send_behind(head, view, HEADROOM, end, align, link.target)
+            return
+        if isinstance(head, int):
+            head = head.to_bytes(4, "big")
+        start, padding = HEADROOM - len(head), -(end - HEADROOM) % (4 if link.pads else align)
+        view[start:HEADROOM] = head
+        view[end : end + padding] = bytes(padding)
+        link.send(view[start : end + padding])
 
     def _send_run_to_client(
         self, slot: int, size: int, segment: int, channel: Channel | None, permission: Permission | None, port: int
     ) -> None:
         """Send each payload with a header in front of it, in as few bursts as they fit into."""
-        link = self.client.link
-        window = self._board.views[slot][HEADROOM : HEADROOM + size]
-        payloads = [window[at : at + segment] for at in range(0, size, segment)]
-        count, rest = len(payloads), size % segment
+        link, board = self.client.link, self._board
+        view, end = board.views[slot], HEADROOM + size
+        align = 4 if channel is None or link.pads else 1
+        head = 4 if channel is not None else DATA_HEAD_V6_BYTES if self.is_v6 else DATA_HEAD_V4_BYTES
+        message = head + segment + -segment % align
+        step = max_run(message) * segment
+        start = HEADROOM
+        while start < end:
+            stop = min(start + step, end)
+            heads = self._heads(stop - start, segment, channel, permission, port)
+            written = interleave(board.outbox, heads, view, start, stop, segment, align)
+            if isinstance(link, DatagramLink):
+                send_run(link.socket, board.outbox, 0, written, message, link)
+            else:
+                link.send_burst(board.outbox[:written], message)
+            start = stop
+
+    def _heads(
+        self, size: int, segment: int, channel: Channel | None, permission: Permission | None, port: int
+    ) -> bytes:
+        """The headers of so many bytes of payloads, of `segment` bytes each, the last may be shorter."""
+        count, rest = size // segment, size % segment
         if channel is not None:
-            heads = [_CHANNEL_HEADER.pack(channel.number, segment)] * count
-            if rest:
-                heads[-1] = _CHANNEL_HEADER.pack(channel.number, rest)
-        else:
-            heads = [self._data_head(segment, permission, port) for _ in range(count)]
-            if rest:
-                heads[-1] = self._data_head(rest, permission, port)
-        each = 2
-        message = len(heads[0]) + segment
-        padded = (channel is None or link.pads) and (segment & 3 or rest & 3)
-        parts: list[Buffer]
-        if padded:
-            each = 3
-            message += -segment & 3
-            parts = [bytes(-segment & 3)] * (3 * count)
-            if rest:
-                parts[-1] = bytes(-rest & 3)
-        else:
-            parts = [b""] * (2 * count)
-        parts[0::each] = heads
-        parts[1::each] = payloads
-        most = max_run(message)
-        if count <= most:
-            link.send_burst(parts, message)
-            return
-        for at in range(0, each * count, each * most):
-            link.send_burst(parts[at : at + each * most], message)
+            heads = (channel.number << 16 | segment).to_bytes(4, "big") * count
+            return heads + (channel.number << 16 | rest).to_bytes(4, "big") if rest else heads
+        each = [self._data_head(segment, permission, port) for _ in range(count)]
+        if rest:
+            each.append(self._data_head(rest, permission, port))
+        return b"".join(each)
 
     def _data_head(self, size: int, permission: Permission | None, port: int) -> bytes:
         ip = permission.ip if permission is not None else 0
@@ -367,15 +386,32 @@ class RelaySocket:
         if channel is None:
             channel = Channel(number, address, permission, self, is_own=peer.ip in self._board.own_relays)
             self.client.channels[number] = self.by_peer[address] = channel
+            self._latest_peer = None
         channel.permission = permission
         channel.expires_at = expires_at
         channel.live_until = min(expires_at, permission.live_until)
 
     def unbind_channel(self, number: int) -> None:
         """Remove a channel binding."""
-        channel = self.client.channels.pop(number, None)
-        if channel is not None:
-            del channel.relay.by_peer[channel.address]
+        self.client.forget_channel(number)
+
+    def forget_channel(self, channel: Channel) -> None:
+        """One of this relay is not bound any more."""
+        del self.by_peer[channel.address]
+        self._latest_peer = None
+
+    def take_over(self, traffic: Traffic, since: float) -> None:
+        """Count what the kernel has relayed in our stead since an instant; it uses up the limits, too."""
+        self.packets_to_peer += traffic.packets_to_peer
+        self.bytes_to_peer += traffic.bytes_to_peer
+        self.packets_to_client += traffic.packets_to_client
+        self.bytes_to_client += traffic.bytes_to_client
+        client, rates = self.client, self.client.rates
+        client.to_peer_until = max(client.to_peer_until, since) + traffic.bytes_to_peer * rates.seconds_per_byte
+        client.to_client_until = max(client.to_client_until, since) + traffic.bytes_to_client * rates.seconds_per_byte
+        client.to_client_until_packets = (
+            max(client.to_client_until_packets, since) + traffic.packets_to_client * rates.seconds_per_packet
+        )
 
     def traffic(self) -> Traffic:
         """What has been relayed so far."""

@@ -2,40 +2,62 @@
 
 import struct
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Final
 
 from relay.datapath import Drop
 from relay.five_tuple import FiveTuple
 from relay.io.clients import Buffer, ClientLink, ClientRelay
-from relay.io.datapath.indications import SEND_TYPE, find_send, peer_of
+from relay.io.datapath.indications import SEND_TYPE, Send, find_send, peer_of
 from relay.io.datapath.limits import BURST_SECONDS
+from relay.io.datapath.pieces import alike, compact
 from relay.io.datapath.relay_socket import RelaySocket
 from relay.io.datapath.routes import Channel, Route
 from relay.io.datapath.segments import MAX_RUN, MAX_SEGMENTS
-from relay.io.datapath.switchboard import Switchboard, socket_address
+from relay.io.datapath.switchboard import BUSY_PACKETS, Switchboard, socket_address
 from stun.address import TransportAddress
+from stun.demux import MIN_CHANNEL
 
 _MAX_TARGETS: Final = 64  # peers of Send indications remembered per client
 _CHANNEL_HEADER: Final = struct.Struct("!HH")
+_SEND_HEAD: Final = 36  # bytes in front of the data of a Send indication with an IPv4 peer: header 20, attributes 12, 4
+
+Payloads = tuple[int, int, int]  # of a run: where the first begins, where the last ends, the size of all but the last
 
 # On the packet path: looking a member up in its class costs more than the rest of the line.
+_BUSY: Final = BUSY_PACKETS - 1
 _NO_CHANNEL: Final = Drop.NO_CHANNEL
 _NO_PERMISSION: Final = Drop.NO_PERMISSION
 _MALFORMED: Final = Drop.MALFORMED
 _BANDWIDTH: Final = Drop.BANDWIDTH
 
 
-@lru_cache(maxsize=256)
-def _channel_data(size: int) -> struct.Struct:
-    """ChannelData messages of `size` bytes: header and payload."""
-    return struct.Struct(f"!4s{size - 4}s")
+def _channel_data(view: memoryview, size: int, segment: int, head: int) -> Payloads | None:
+    """Find the payloads of a run, if it is ChannelData of one channel, and nothing but."""
+    length = segment - 4
+    rest = size % segment
+    if length <= 0 or head & 0xFFFF != length or not alike(view, 0, size - rest, segment, 4):
+        return None
+    if rest and (rest <= 4 or _CHANNEL_HEADER.unpack_from(view, size - rest) != (head >> 16, rest - 4)):
+        return None
+    return 4, size, length
 
 
-@lru_cache(maxsize=256)
-def _send_indication(size: int, length: int) -> struct.Struct:
-    """Send indications of `size` bytes with an IPv4 peer and `length` bytes of data: what is alike, and the data."""
-    return struct.Struct(f"!8s12x16s{length}s{size - 36 - length}x")
+def _send_indications(view: memoryview, size: int, segment: int, first: Send) -> Payloads | None:
+    """Find the payloads of a run, if it is Send indications to one IPv4 peer, and nothing but."""
+    key, start, stop = first
+    rest = size % segment
+    full = size - rest
+    # An IPv6 address is masked anew each time, and a FINGERPRINT has to be verified.
+    if start != _SEND_HEAD or start == stop or segment - stop > 3:
+        return None
+    if not (alike(view, 0, full, segment, 8) and alike(view, 20, full, segment, 16)):
+        return None
+    if not rest:
+        return start, size, stop - start
+    last = find_send(view, full, size)
+    if last is None or last[0] != key or last[1] == last[2]:
+        return None
+    return start, last[2], stop - start
 
 
 class RelayedClient(ClientRelay):
@@ -44,6 +66,7 @@ class RelayedClient(ClientRelay):
     __slots__ = (
         "_board",
         "_bytes",
+        "_latest",
         "_now",
         "_parts",
         "_room",
@@ -71,6 +94,7 @@ class RelayedClient(ClientRelay):
         self.relay_v4: RelaySocket | None = None
         self.relay_v6: RelaySocket | None = None
         self.channels: dict[int, Channel] = {}
+        self._latest: Channel | None = None  # the one of them that was used last: mostly the next one, too
         self._targets: dict[bytes | int, Route] = {}
         # The run that is being collected.
         self._to: Route | None = None
@@ -115,12 +139,9 @@ class RelayedClient(ClientRelay):
             if found is None:
                 return False
             key, start, stop = found
-            to = self._targets.get(key)
-            if to is None:
-                relay = self.relay_v6 if isinstance(key, int) else self.relay_v4
-                if relay is None:
-                    return False
-                to = self._make_target(relay, key)
+            if (self.relay_v6 if isinstance(key, int) else self.relay_v4) is None:
+                return False
+            to = self._find_target(key)
             if to is None or to.permission.live_until <= now:
                 self._board.drops[_NO_PERMISSION] += 1
                 return True
@@ -144,7 +165,7 @@ class RelayedClient(ClientRelay):
     def relay_one(self, view: memoryview, size: int, head: int, now: float) -> bool:
         """Relay the message in `view[:size]`, which came alone: `from_client` and `flush` without a run between."""
         length = head & 0xFFFF
-        channel = self.channels.get(head >> 16)
+        channel = self._find_channel(head >> 16)
         if channel is None or channel.live_until <= now or channel.is_own or 4 + length > size:
             if not self.from_client(view, 0, size, now):
                 return False
@@ -164,59 +185,34 @@ class RelayedClient(ClientRelay):
         else:
             relay.packets_to_peer += 1
             relay.bytes_to_peer += length
+            if relay.packets_to_peer & _BUSY == 0:
+                self._board.on_busy_to_peer(channel)
         return True
 
-    def take_run(self, view: memoryview, size: int, segment: int, now: float) -> bool:
-        """Take a joined run of datagrams at once if they are alike but for their payloads, as they mostly are.
+    def relay_run(self, view: memoryview, size: int, segment: int, head: int, now: float) -> bool:
+        """Relay a joined run of datagrams at once if they are alike but for their payloads, as they mostly are.
 
         The run fills `view[:size]`, `segment` bytes each, the last may be shorter. Returns False, and has done
         nothing, if each of them has to be looked at by `from_client`.
         """
-        number, length = _CHANNEL_HEADER.unpack_from(view)
-        full = size - size % segment
+        if size > segment * MAX_SEGMENTS or size > MAX_RUN:
+            return False
         to: Route | None
-        last: tuple[int, int] | None = None  # where the payload of the shorter one begins and ends
-        channel = self.channels.get(number)
-        if channel is not None:
-            to = channel
-            if channel.live_until <= now or length == 0 or 4 + length != segment:
-                return False
-            heads, payloads = zip(*_channel_data(segment).iter_unpack(view[:full]), strict=True)
-            alike = heads.count(heads[0]) == len(heads)
-            if full < size:
-                last_number, length = _CHANNEL_HEADER.unpack_from(view, full)
-                last = full + 4, full + 4 + length
-                alike = alike and last_number == number and last[1] == size
-        elif number == SEND_TYPE and (found := find_send(view, 0, segment)) is not None:
-            key, start, stop = found
-            to = self._targets.get(key)
-            # An IPv6 address is masked anew each time, and a FINGERPRINT has to be verified.
-            if to is None or to.permission.live_until <= now or start != 36 or start == stop or segment - stop > 3:
-                return False
-            heads, tails, payloads = zip(*_send_indication(segment, stop - start).iter_unpack(view[:full]), strict=True)
-            alike = heads.count(heads[0]) == tails.count(tails[0]) == len(heads)
-            if full < size:
-                found = find_send(view, full, size)
-                alike = alike and found is not None and found[0] == key
-                last = found[1:] if found is not None else None
+        channel = self._find_channel(head >> 16)
+        if channel is not None and channel.live_until > now:
+            to, run = channel, _channel_data(view, size, segment, head)
+        elif head >> 16 == SEND_TYPE and (found := find_send(view, 0, segment)) is not None:
+            to, run = self._find_target(found[0]), _send_indications(view, size, segment, found)
         else:
             return False
-        count = len(payloads) + (last is not None)
-        if not alike or count > MAX_SEGMENTS or (last is not None and last[0] == last[1]):
+        if run is None or to is None or to.permission.live_until <= now:
             return False
-        self.flush()
+        start, stop, length = run
+        count = -(-size // segment)
         if self.rates.seconds_per_byte and self.to_peer_until > now + BURST_SECONDS:
             self._board.drops[_BANDWIDTH] += count
-            return True
-        self._to = to
-        self._parts.extend(payloads)
-        self._size = len(payloads[0])
-        self._bytes = self._size * len(payloads)
-        if last is not None:
-            self._parts.append(view[last[0] : last[1]])
-            self._bytes += last[1] - last[0]
-        self._room = 0
-        self._now = now
+        else:
+            self._relay(to, view, start, compact(view, start, stop, segment, length), length, count, now)
         return True
 
     def flush(self) -> None:
@@ -225,25 +221,29 @@ class RelayedClient(ClientRelay):
         if to is None:
             return
         self._to = None
-        parts = self._parts
-        count = len(parts)
+        parts, count = self._parts, len(self._parts)
+        data = parts[0] if count == 1 else b"".join(parts)
+        parts.clear()  # before anything can fail: they are views of buffers that other clients' bytes will lie in
+        self._relay(to, data, 0, self._bytes, self._size, count, self._now)
+
+    def _relay(self, to: Route, data: Buffer, start: int, stop: int, size: int, count: int, now: float) -> None:
+        """Send the `count` payloads in `data[start:stop]`, of `size` bytes, the last may be shorter, and count them."""
         relay = to.relay
         try:
             if to.is_own:
-                relay.hand_over(parts, self._size, to, self._now)
-            elif count == 1:
-                relay.socket.send(parts[0], 0, len(parts[0]), to.target)
+                relay.hand_over(data, start, stop, size, to, now)
             else:
-                relay.send_run(parts, self._size, to)
+                relay.send_run(data, start, stop, size, to)
         except OSError as error:
             self._board.count_failure(error, count)
-        else:
-            relay.packets_to_peer += count
-            relay.bytes_to_peer += self._bytes
-            per_byte = self.rates.seconds_per_byte
-            if per_byte:
-                self.to_peer_until = max(self.to_peer_until, self._now) + self._bytes * per_byte
-        parts.clear()
+            return
+        relay.packets_to_peer += count
+        relay.bytes_to_peer += stop - start
+        per_byte = self.rates.seconds_per_byte
+        if per_byte:
+            self.to_peer_until = max(self.to_peer_until, now) + (stop - start) * per_byte
+        if relay.packets_to_peer & _BUSY < count:
+            self._board.on_busy_to_peer(to)
 
     def send_to_peer(
         self, relay: RelaySocket, data: bytes, peer: TransportAddress, now: float, *, dont_fragment: bool
@@ -267,13 +267,31 @@ class RelayedClient(ClientRelay):
             self.relay_v4 = None
         else:
             self.relay_v6 = None
+        self._latest = None
         for number in [number for number, channel in self.channels.items() if channel.relay is relay]:
             del self.channels[number]
         self._targets.clear()
 
+    def forget_channel(self, number: int) -> None:
+        """A channel is not bound any more."""
+        channel = self.channels.pop(number, None)
+        if channel is not None:
+            self._latest = None
+            channel.relay.forget_channel(channel)
+
     def forget_targets(self) -> None:
         """A permission was removed, or own addresses are others: look all peers of Send indications up again."""
         self._targets.clear()
+
+    def _find_channel(self, number: int) -> Channel | None:
+        channel = self._latest
+        if channel is None or channel.number != number:
+            if number < MIN_CHANNEL:
+                return None
+            channel = self.channels.get(number)
+            if channel is not None:
+                self._latest = channel
+        return channel
 
     def _begin(self, to: Route, payload: memoryview, now: float) -> None:
         if self.rates.seconds_per_byte and self.to_peer_until > now + BURST_SECONDS:
@@ -285,7 +303,12 @@ class RelayedClient(ClientRelay):
         self._room = MAX_SEGMENTS - 1
         self._now = now
 
-    def _make_target(self, relay: RelaySocket, key: bytes | int) -> Route | None:
+    def _find_target(self, key: bytes | int) -> Route | None:
+        """The way to the peer of a Send indication, if there is a permission for it."""
+        target = self._targets.get(key)
+        relay = self.relay_v6 if isinstance(key, int) else self.relay_v4
+        if target is not None or relay is None:
+            return target
         ip, port = peer_of(key)
         address = socket_address(ip, port)
         permission = relay.permissions.get(address[0])

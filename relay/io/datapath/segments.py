@@ -6,13 +6,11 @@ what a datagram costs is its way through the system call, routing and the networ
 
 import errno
 import socket
-import struct
-from collections.abc import Callable
 from functools import cache
 from typing import Final
 
 from relay.io.clients import Buffer
-from relay.io.datapath.datagrams import MAX_DATAGRAM, target
+from relay.io.datapath.datagrams import MAX_SEGMENT, DatagramSocket, target
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 
@@ -21,7 +19,6 @@ MAX_RUN: Final = 65507  # bytes of a run; to the kernel it is one datagram until
 
 _SOL_UDP: Final = 17  # this and the next one are missing in the socket module
 _UDP_SEGMENT: Final = 103
-_CUT: Final = struct.Struct("=H")
 # A segment does not fit the link (the error depends on the kernel), or the device or a transformation cannot do it.
 _CANNOT_CUT: Final = (errno.EINVAL, errno.EMSGSIZE, errno.EIO, errno.EOPNOTSUPP)
 
@@ -34,7 +31,34 @@ class Destination:
     def __init__(self, address: SocketAddress) -> None:
         self.address = address
         self.target = target(address)
-        self.max_segment = MAX_DATAGRAM if kernel_cuts() else 0
+        self.max_segment = MAX_SEGMENT if kernel_cuts() else 0
+
+
+class DatagramLink(Destination):
+    """How relayed messages reach one client of a datagram listener."""
+
+    __slots__ = ("socket",)
+    pads = False  # RFC 8656 §12.5 asks for it over streams only
+
+    def __init__(self, sock: DatagramSocket, address: SocketAddress) -> None:
+        super().__init__(address)
+        self.socket = sock
+
+    def send(self, message: Buffer) -> None:
+        """Send one message.
+
+        Raises:
+            OSError: it was not sent.
+        """
+        self.socket.send(message, 0, len(message), self.target)
+
+    def send_burst(self, messages: Buffer, size: int) -> None:
+        """Send messages of `size` bytes, the last may be shorter, in one system call if the kernel can cut them.
+
+        Raises:
+            OSError: at least one of them was not sent.
+        """
+        send_run(self.socket, messages, 0, len(messages), size, self)
 
 
 @cache
@@ -53,53 +77,31 @@ def max_run(size: int) -> int:
     return min(MAX_SEGMENTS, MAX_RUN // size) or 1
 
 
-def send_run(sock: socket.SocketType, parts: list[Buffer], size: int, to: Destination) -> None:
-    """Send datagrams of `size` bytes, the last may be shorter, given as consecutive parts.
+def send_run(sock: DatagramSocket, data: Buffer, start: int, stop: int, size: int, to: Destination) -> None:
+    """Send `data[start:stop]` as datagrams of `size` bytes, the last may be shorter.
 
     A run that cannot be cut is sent one by one, and so is every later one to this destination with segments as large.
 
     Raises:
         OSError: at least one of them was not sent.
     """
+    if stop - start <= size:
+        sock.send(data, start, stop, to.target)
+        return
     if size <= to.max_segment:
-        ancillary = ((_SOL_UDP, _UDP_SEGMENT, _CUT.pack(size)),)
         try:
-            persistently(lambda: sock.sendmsg(parts, ancillary, 0, to.address))
+            sock.send_run(data, start, stop, size, to.target)
         except OSError as error:
             if error.errno not in _CANNOT_CUT:
                 raise
             to.max_segment = 0 if error.errno in (errno.EIO, errno.EOPNOTSUPP) else size - 1
         else:
             return
-    run = memoryview(b"".join(parts))
     failure: OSError | None = None
-    for at in range(0, len(run), size):
+    for at in range(start, stop, size):
         try:
-            send_one(sock, run[at : at + size], to.address)
+            sock.send(data, at, min(at + size, stop), to.target)
         except OSError as error:
             failure = error
     if failure is not None:
         raise failure
-
-
-def send_one(sock: socket.SocketType, data: Buffer, address: SocketAddress) -> None:
-    """Send one datagram.
-
-    Raises:
-        OSError: it was not sent.
-    """
-    persistently(lambda: sock.sendto(data, address))
-
-
-def persistently(call: Callable[[], object]) -> None:
-    """Try twice: the ICMP error of an earlier datagram fails the next call on its socket, whatever its peer.
-
-    Raises:
-        OSError: of the second attempt, or that the socket's buffer is full.
-    """
-    try:
-        call()
-    except BlockingIOError:
-        raise
-    except OSError:
-        call()

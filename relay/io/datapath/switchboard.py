@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from relay.datapath import Drop, Limits
 from relay.errors import NotSent
-from relay.io.datapath.datagrams import Inbox
+from relay.io.datapath.datagrams import MAX_DATAGRAM, Inbox
 from relay.io.datapath.indications import HEADROOM, TAILROOM, TransactionIds
 from relay.io.datapath.limits import Rates
 from relay.io.datapath.segments import SocketAddress
@@ -17,11 +17,15 @@ from stun.address import TransportAddress
 
 if TYPE_CHECKING:
     from relay.io.datapath.relay_socket import RelaySocket
+    from relay.io.datapath.routes import Route
 
 _REMEMBERED_TEXTS: Final = 4096  # a peer is named several times in a row, and the C library's conversion is slow
+BUSY_PACKETS: Final = 32  # of a relay and direction: after so many, one of them is shown to whoever watches; 2 ** n
 SLOTS: Final = 16  # datagrams or joined runs taken from one socket before the others have their turn
 _FAMILIES: Final = {4: socket.AF_INET, 16: socket.AF_INET6}
 
+OnBusyRoute = Callable[["Route"], object]
+OnBusyPeer = Callable[["RelaySocket", SocketAddress], object]
 IsRelayedElsewhere = Callable[[int, int, str], bool]  # address family (0x01, 0x02), port and circle
 
 
@@ -45,6 +49,12 @@ class Switchboard:
         self.ids = TransactionIds(int.from_bytes(os.urandom(4)))
         self.inbox = Inbox(SLOTS, HEADROOM, TAILROOM)  # where payloads of peers are received
         self.views = self.inbox.views
+        self.outbox = memoryview(bytearray(HEADROOM + MAX_DATAGRAM + TAILROOM))  # where runs to clients get their heads
+        self.joins_runs = True  # whether relay sockets may ask the kernel for joined runs (UDP_GRO)
+        # Called with where one packet in `BUSY_PACKETS` went, or came from: a sample instead of a count for each flow,
+        # so the packet path pays for one comparison, and a peer with ever new ports leaves nothing behind.
+        self.on_busy_to_peer: OnBusyRoute = _unwatched_route
+        self.on_busy_to_client: OnBusyPeer = _unwatched_peer
 
     def set_limits(self, limits: Limits) -> None:
         """Change what each allocation may carry."""
@@ -67,6 +77,14 @@ def socket_address(ip: bytes, port: int) -> SocketAddress:
 @functools.lru_cache(_REMEMBERED_TEXTS)
 def _text(ip: bytes) -> str:
     return socket.inet_ntop(_FAMILIES[len(ip)], ip)
+
+
+def _unwatched_route(_route: "Route") -> None:
+    """Nobody wants to know."""
+
+
+def _unwatched_peer(_relay: "RelaySocket", _peer: SocketAddress) -> None:
+    """Nobody wants to know."""
 
 
 def _nowhere(_family: int, _port: int, _circle: str) -> bool:

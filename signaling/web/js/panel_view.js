@@ -15,6 +15,8 @@ export class PanelView {
   #pages = { overview: byId("panel-overview"), settings: byId("panel-settings") };
   #settings;
   /** @type {PanelPage} */ #page = "overview";
+  /** The safety code, while there is one to compare. */ #safetyCode = "";
+  /** What stood in the open panel, until that was closed: the code that may have been compared. */ #readCode = "";
 
   /** @param {{ settings: (open: boolean) => void }} handlers `settings`: they are seen from now on, or not */
   constructor({ settings }) {
@@ -48,9 +50,18 @@ export class PanelView {
     const note = byId("participant-waiting");
     note.hidden = partner === null || waiting === "";
     note.textContent = waiting;
-    const safetyCode = partner?.safetyCode ?? "";
-    byId("protection").hidden = safetyCode === "" || call === "none";
-    byId("safety-code").textContent = safetyCode.replace(/^(...)/, "$1 ");
+    this.#safetyCode = call === "none" ? "" : (partner?.safetyCode ?? "");
+    byId("protection").hidden = this.#safetyCode === "";
+    byId("safety-code").textContent = this.#safetyCode.replace(/^(...)/, "$1 ");
+    if (phase !== "room") this.#readCode = "";
+    this.#compareCodes();
+  }
+
+  /** Every agreement has digits of its own: say so where others have been read before. */
+  #compareCodes() {
+    if (!this.#panel.hidden) this.#readCode ||= this.#safetyCode;
+    const isOther = this.#safetyCode !== "" && this.#readCode !== "" && this.#safetyCode !== this.#readCode;
+    byId("safety-renewed").hidden = !isOther;
   }
 
   /**
@@ -61,6 +72,8 @@ export class PanelView {
     if (this.#panel.hidden !== open) return;
     this.#panel.hidden = !open;
     this.#button.setAttribute("aria-expanded", String(open));
+    if (!open) this.#readCode = this.#safetyCode || this.#readCode;
+    this.#compareCodes();
     this.#turnTo("overview");
     if (focus) (open ? byId("panel-close") : this.#button).focus();
   }

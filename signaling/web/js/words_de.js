@@ -123,6 +123,8 @@ export const WORDS = {
   end_to_end: "Ende-zu-Ende verschlüsselt",
   safety_code: "Sicherheitscode",
   safety_hint: "Lesen Sie sich die sechs Ziffern gegenseitig vor. Sind sie gleich, so ist niemand dazwischen.",
+  safety_renewed:
+    "Nach einer Unterbrechung wurden neue Schlüssel vereinbart: Diese Ziffern sind andere als zuvor. Bitte vergleichen Sie sie noch einmal.",
 
   settings: "Einstellungen",
   settings_back: "Zurück zur Übersicht",

@@ -119,6 +119,8 @@ export const WORDS = {
   end_to_end: "End-to-end encrypted",
   safety_code: "Safety code",
   safety_hint: "Read the six digits out to each other. If they are the same, nobody is in between.",
+  safety_renewed:
+    "After an interruption new keys were agreed on: these digits differ from the earlier ones. Please compare them once more.",
 
   settings: "Settings",
   settings_back: "Back to overview",

@@ -1,4 +1,7 @@
+import asyncio
+import contextlib
 import json
+import re
 import socket
 from collections.abc import Mapping
 
@@ -6,7 +9,7 @@ import pytest
 from aiohttp import ClientSession
 from prometheus_client import CollectorRegistry, Gauge
 
-from config.admin import AdminServer
+from config.admin import _MAX_CONNECTIONS, AdminServer
 from config.health import MAX_LAG_SECONDS, Check, Health, Verdict
 from config.schema import AdminSettings
 from config.version import current_version
@@ -92,6 +95,49 @@ async def test_metrics_of_other_processes_are_fetched_before_they_are_shown() ->
 async def test_there_is_nothing_else(method: str, path: str, status: int) -> None:
     answer, _, _ = await ask(path, serve(), method)
     assert answer == status
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        "GET /livez HTTP/1.1",
+        "GET /readyz HTTP/1.1",
+        "GET /metrics HTTP/1.1",
+        "GET /x HTTP/1.1",
+        "POST /livez HTTP/1.1",
+        "nonsense",
+    ],
+)
+async def test_no_answer_names_the_software_or_lets_its_type_be_guessed(request_text: str) -> None:
+    server = serve()
+    await server.start()
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server._settings.port)
+        writer.write(f"{request_text}\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        head = (await reader.read()).partition(b"\r\n\r\n")[0].decode()
+        writer.close()
+    finally:
+        await server.stop()
+    headers = dict(line.split(": ", 1) for line in head.splitlines()[1:])
+    assert headers["Server"] == "redconnect"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert not re.search("aiohttp|Python", head)
+
+
+async def test_connections_are_bounded() -> None:
+    server = serve()
+    await server.start()
+    try:
+        address = ("127.0.0.1", server._settings.port)
+        opened = [await asyncio.open_connection(*address) for _ in range(_MAX_CONNECTIONS)]
+        reader, writer = await asyncio.open_connection(*address)
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        writer.close()
+        for _, each in opened:
+            each.close()
+    finally:
+        await server.stop()
 
 
 async def test_a_port_that_is_taken_is_an_error_and_leaves_nothing_open() -> None:

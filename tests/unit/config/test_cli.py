@@ -312,6 +312,29 @@ def test_serving_hands_settings_and_state_to_the_assembly(monkeypatch: pytest.Mo
     assert demo
 
 
+def test_serving_warns_once_of_settings_that_others_can_read(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    assembly = types.ModuleType("config.assembly")
+    monkeypatch.setattr(assembly, "run_service", lambda *_, **__: 0, raising=False)
+    monkeypatch.setitem(sys.modules, "config.assembly", assembly)
+    monkeypatch.setattr("config.cli.configure_logging", lambda _settings: None)
+    for folder in (tmp_path, *tmp_path.parents):  # pytest's own are closed to others
+        if folder.name.startswith(("pytest-", "test_")):
+            folder.chmod(0o755)
+    file = tmp_path / "redconnect.yaml"
+    file.write_text("relay: {users: {alice: wonderland}}")
+    warned = []
+    for mode in (0o640, 0o644):
+        file.chmod(mode)
+        caplog.clear()
+        assert run("serve")[0] == 0
+        warned.append([record.getMessage() for record in caplog.records if record.name == "config.cli"])
+    assert warned[0] == []
+    (line,) = warned[1]
+    assert "can be read by others" in line and "chmod 640" in line and "wonderland" not in line
+
+
 def test_a_demo_needs_signaling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDCONNECT_SERVICES", "[relay]")
     status, _, err = run("serve", "--demo")

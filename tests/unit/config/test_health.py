@@ -42,6 +42,19 @@ async def test_a_verdict_is_good_for_some_seconds_however_many_ask() -> None:
     assert work.runs == 2
 
 
+async def test_while_the_service_drains_nothing_is_probed_and_the_answer_comes_at_once() -> None:
+    work = Work()
+    work.may_end.clear()
+    health = Health(lambda: 0.0)
+    health.add_check("relay", lambda: True)
+    health.add_probe("self_allocation", work.run)
+    health.drain()
+    found = await health.readiness()
+    assert [(name, verdict.holds) for name, verdict in found.items()] == [("draining", False)]
+    assert found["draining"].reason
+    assert work.runs == 0
+
+
 async def test_those_who_ask_at_once_wait_for_the_same_run() -> None:
     work = Work()
     work.may_end.clear()

@@ -1,31 +1,20 @@
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-
-import pytest
 
 from config.health import Verdict
-from config.readiness import check_certificate
-from config.self_signed import VALIDITY, issue_certificate, new_private_key
+from config.readiness import Validity, check_certificate
 
-NOW = datetime(2026, 12, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    path = tmp_path / "certificate.pem"
-    path.write_bytes(issue_certificate(new_private_key(), ["localhost"], NOW))
-    return path
+BEGINS = datetime(2026, 12, 1, tzinfo=UTC)
+MONTH = timedelta(days=30)
+VALIDITY = Validity(BEGINS, BEGINS + MONTH)
 
 
-def test_a_certificate_is_good_between_its_two_instants(certificate: Path) -> None:
-    assert check_certificate(certificate, NOW) == Verdict(holds=True)
-    assert "has expired on" in check_certificate(certificate, NOW + VALIDITY).reason
-    assert "is the clock right?" in check_certificate(certificate, NOW - timedelta(days=2)).reason
+def test_a_certificate_is_good_between_its_two_instants() -> None:
+    assert check_certificate(VALIDITY, BEGINS) == Verdict(holds=True)
+    assert "has expired on" in check_certificate(VALIDITY, BEGINS + MONTH).reason
+    assert "is the clock right?" in check_certificate(VALIDITY, BEGINS - timedelta(seconds=1)).reason
 
 
-def test_a_certificate_that_cannot_be_read_is_none(certificate: Path, tmp_path: Path) -> None:
-    certificate.write_text("nonsense")
-    assert check_certificate(certificate, NOW) == Verdict(
-        holds=False, reason="the certificate cannot be read: it is none"
-    )
-    assert "No such file" in check_certificate(tmp_path / "absent", NOW).reason
+def test_days_that_are_left_are_whole_ones() -> None:
+    assert VALIDITY.days_left(BEGINS) == 30
+    assert VALIDITY.days_left(BEGINS + timedelta(seconds=1)) == 29
+    assert VALIDITY.days_left(BEGINS + MONTH + timedelta(seconds=1)) == -1

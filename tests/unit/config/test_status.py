@@ -32,6 +32,24 @@ def test_figures_are_added_over_their_labels_and_what_is_not_there_is_none() -> 
     assert (status["allocations"], status["rooms"], status["conferences"]) == (5, 0, 0)
 
 
+def test_who_relays_is_told_with_the_flows_that_the_kernel_has() -> None:
+    registry = CollectorRegistry()
+    active, flows = (
+        Gauge(f"redconnect_relay_kernel_{name}", "Of it.", registry=registry) for name in ("active", "flows")
+    )
+    fields = {"since": NOW, "draining": Draining(), "certificate": None, "last_reload": None, "now": NOW}
+    status = describe_status(Settings(), take_snapshot(registry), {}, **fields)  # type: ignore[arg-type]
+    assert "datapath     plain" in status_lines(status)
+    active.set(2)  # workers
+    flows.set(70)
+    status = describe_status(Settings(), take_snapshot(registry), {}, **fields)  # type: ignore[arg-type]
+    assert (status["datapath"], status["kernel_flows"]) == ("kernel", 70)
+    assert "datapath     kernel, which relays 70 flows" in status_lines(status)
+    alone = Settings.model_validate({"services": ["signaling"]})
+    status = describe_status(alone, take_snapshot(registry), {}, **fields)  # type: ignore[arg-type]
+    assert not any(line.startswith("datapath") for line in status_lines(status))
+
+
 def test_listeners_are_those_of_the_services_that_run() -> None:
     settings = Settings.model_validate({"services": ["signaling"], "admin": {"port": 9999}})
     listeners = described(settings)["listeners"]

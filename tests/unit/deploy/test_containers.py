@@ -102,6 +102,14 @@ def test_compose_gives_the_container_nothing_that_it_does_not_need() -> None:
     assert (DOCKER / service["build"]["context"] / service["build"]["dockerfile"]).resolve() == DOCKER / "Dockerfile"
 
 
+def test_whoever_wants_the_kernel_gives_two_capabilities_and_a_state_of_its_own() -> None:
+    given = yaml.safe_load((DOCKER / "compose.kernel-datapath.yaml").read_text())
+    service = given["services"]["redconnect"]
+    assert service["cap_add"] == ["BPF", "NET_ADMIN"]
+    assert set(service) == {"user", "cap_add", "volumes"}, "all else stays as it is"
+    assert service["volumes"] == ["kernel-state:/var/lib/redconnect"]
+
+
 # Kubernetes
 
 

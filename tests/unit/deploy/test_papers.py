@@ -29,6 +29,7 @@ PAPERS: Final = [
 ]
 PARTS: Final = (  # what the threat model has to look at
     "Pages",
+    "Reverse proxies",
     "Signaling and its socket",
     "Appointment API",
     "Connection test",
@@ -42,6 +43,7 @@ PARTS: Final = (  # what the threat model has to look at
     "Admin port",
     "Settings, files and control of the process",
     "Control socket",
+    "Doctor",
     "Supply chain",
     "The operator as adversary",
 )

@@ -16,6 +16,7 @@ SCRIPTS: Final = sorted((ROOT / "signaling" / "web").rglob("*.js"))
 
 STARTS_PROCESSES: Final = {
     "config/build_native.py",  # `make native`, not the service
+    "config/build_program.py",  # the same
     "config/worker_process.py",  # the interpreter that runs, with words of our own and without a shell
 }
 TAKES_ANY_CERTIFICATE: Final = {  # `redconnect check` tells whose certificate it sees: it sends nothing that is secret
@@ -26,6 +27,7 @@ TAKES_ANY_CERTIFICATE: Final = {  # `redconnect check` tells whose certificate i
 WRITES_FILES: Final = {
     "check/schema.py",  # writes the schema of reports for us
     "config/build_native.py",  # `make native`, not the service
+    "config/build_program.py",  # the same
     "config/ctl_server.py",  # the lock of the socket of `redconnect ctl`
     "config/example.py",  # writes redconnect.example.yaml for us
     "config/state.py",  # secrets and the self-signed certificate, mode 0600

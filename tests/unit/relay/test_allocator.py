@@ -16,6 +16,7 @@ from relay.ledger import Ledger
 from relay.port_pool import PortPool
 from relay.quota import UserQuota
 from relay.reservation import Reservations
+from relay.source_guard import SourceGuard
 from relay.wish import UDP_PROTOCOL, Wish
 from stun.address import IPV4, IPV6, TransportAddress
 from tests.support.fake_datapath import FakeDataPath
@@ -44,7 +45,7 @@ class Desk:
         self.quota = UserQuota()
         self.reservations = Reservations(entropy)
         ledger = Ledger({IPV4: self.ports}, self.quota, self.reservations)
-        self.allocator = Allocator([RelayAddress(INSIDE, OUTSIDE)], ledger)
+        self.allocator = Allocator([RelayAddress(INSIDE, OUTSIDE)], ledger, SourceGuard(bytes(8)))
         self.limits = HolderLimits(per_user=4, per_realm=1000)
 
     def open(self, wish: Wish, now: float = 100.0, user: str = "alice") -> Allocation:

@@ -6,11 +6,18 @@ import pytest
 
 from relay import trial
 from relay.datapath import Limits
-from relay.events import RequestRefused
+from relay.events import AllocationCreated, AllocationDeleted, RequestRefused
 from relay.five_tuple import FiveTuple, Transport
 from relay.peer_policy import PeerPolicy
 from relay.realm import NO_LIMIT, Realm
-from relay.trial import ALLOCATION_SECONDS, ALLOCATIONS_PER_ADDRESS, BYTES_PER_SECOND, PACKETS_PER_SECOND
+from relay.trial import (
+    ALLOCATION_BURST,
+    ALLOCATION_SECONDS,
+    ALLOCATIONS_PER_ADDRESS,
+    ALLOCATIONS_PER_SECOND,
+    BYTES_PER_SECOND,
+    PACKETS_PER_SECOND,
+)
 from stun.address import IPV6, TransportAddress
 from stun.attributes import (
     ADDITIONAL_ADDRESS_FAMILY,
@@ -273,6 +280,32 @@ def test_what_is_counted_is_given_back(harness: RelayHarness) -> None:
         assert {client.allocate().code for client in clients} == {0}
         harness.advance(ALLOCATION_SECONDS + 1)
     assert len(harness.quota) == 0
+
+
+def test_whoever_frees_what_it_has_begins_at_a_rate_whatever_credentials_it_fetches(harness: RelayHarness) -> None:
+    for number in range(ALLOCATION_BURST):
+        client = Prober(harness, seconds=MINUTE - number % 30)
+        assert (client.allocate().code, client.refresh(0).code) == (0, 0)
+    assert [Prober(harness).allocate().code for _ in range(3)] == [486] * 3
+    assert causes(harness)[-1] == "trial_rate"
+    assert Prober(harness, named=STRANGER, address=STRANGER).allocate().code == 0, "a neighbour is not in its way"
+    assert harness.client().allocate().code == 0, "nor is a consultation from the same address"
+    harness.advance(1.0)
+    codes = [Prober(harness).allocate().code for _ in range(int(ALLOCATIONS_PER_SECOND) + 1)]
+    assert codes == [0] * int(ALLOCATIONS_PER_SECOND) + [486]
+
+
+def test_a_retransmission_is_no_other_beginning(harness: RelayHarness) -> None:
+    client = Prober(harness)
+    assert {client.allocate(transaction_id=b"the same one").code for _ in range(ALLOCATION_BURST + 1)} == {0}
+
+
+def test_events_tell_the_allocations_of_tests_from_those_of_consultations(harness: RelayHarness) -> None:
+    for client in (Prober(harness), harness.client()):
+        client.allocate()
+        client.refresh(0)
+    told = [event for event in harness.events if isinstance(event, AllocationCreated | AllocationDeleted)]
+    assert [event.is_trial for event in told] == [True, True, False, False]
 
 
 def test_a_test_reserves_no_port(harness: RelayHarness) -> None:

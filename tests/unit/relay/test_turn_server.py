@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from typing import NamedTuple
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -9,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from relay.allocation import holder_of
 from relay.five_tuple import STREAMS, Transport
+from relay.past_allocates import REMEMBERED_SECONDS
 from relay.peer_policy import PeerPolicy
 from relay.realm import Realm
 from relay.tcp_allocation import Close, Dial, Pair
@@ -19,6 +21,7 @@ from stun.attributes import (
     CHANNEL_NUMBER,
     CONNECTION_ID,
     DATA,
+    ERROR_CODE,
     EVEN_PORT,
     LIFETIME,
     MOBILITY_TICKET,
@@ -29,6 +32,7 @@ from stun.attributes import (
     XOR_RELAYED_ADDRESS,
 )
 from stun.credentials import CredentialBook
+from stun.message import decode_message
 from stun.registry import Method
 from tests.support.relay_harness import RELAY_V4, RELAY_V6, SERVER, RelayedClient, RelayHarness, peer
 from tests.support.turn_client import Field, Response, indication
@@ -75,6 +79,15 @@ class Held:
         return not self.has_ended and max(self.expiries.values()) > now
 
 
+class Asked(NamedTuple):
+    """The latest Allocate of a client, and what came of it."""
+
+    data: bytes
+    at: float
+    code: int
+    made: Held | None
+
+
 class TurnServerMachine(RuleBasedStateMachine):
     """Eight clients of three users in two realms; a small pool, so that they get in each other's way."""
 
@@ -98,6 +111,7 @@ class TurnServerMachine(RuleBasedStateMachine):
         self.holders = [holder_of("redconnect" if port == 3478 else "clinic", user) for user, _, _, port in CLIENTS]
         self.tokens: list[bytes] = [bytes(8)]
         self.held: dict[RelayedClient, Held] = {}
+        self.asked: dict[int, Asked] = {}
         self.tickets: dict[bytes, Held] = {}
         self.connections: set[int] = set()  # whose peers' sockets are open
         self.pipes: list[RelayedClient] = []
@@ -187,6 +201,7 @@ class TurnServerMachine(RuleBasedStateMachine):
             return
         assert (response.code == 437) is (live is not None)
         assert response.code in {0, 400, 437, 440, 486, 508}
+        self.asked[number] = Asked(self.clients[number].sent, self.harness.now, response.code, None)
         if response.code in {486, 508} and not self.is_draining:
             # Nothing was free for this client, but what its five-tuple held for another one had to make way first.
             self._take_place(number, None)
@@ -197,10 +212,31 @@ class TurnServerMachine(RuleBasedStateMachine):
         had = [address.family for address in response.message.get_all(XOR_RELAYED_ADDRESS)]
         expiries = dict.fromkeys(had, self.harness.now + response.get(LIFETIME))
         held = Held(self.holders[number], protocol, expiries)
+        self.asked[number] = self.asked[number]._replace(made=held)
         self._take_place(number, held)
         self._learn_ticket(held, response)
         if response.has(RESERVATION_TOKEN):
             self.tokens.append(response.get(RESERVATION_TOKEN))
+
+    @precondition(lambda self: self.asked)
+    @rule(data=st.data())
+    def allocate_comes_again(self, data: st.DataObject) -> None:
+        """A datagram was slow, or doubled on its way: nobody waits for the answer any more."""
+        number = data.draw(st.sampled_from(sorted(self.asked)))
+        asked, client = self.asked[number], self.clients[number]
+        if client.path.transport in STREAMS or self.harness.now >= asked.at + REMEMBERED_SECONDS:
+            return
+        (answer,) = client.send(asked.data)
+        error = decode_message(answer).get(ERROR_CODE)
+        code = 0 if error is None else error.code
+        if not self.is_known(number):
+            assert code == 401
+        elif asked.made is None:
+            assert code == asked.code
+        else:
+            assert (code == 0) is (self.live(number) is asked.made)
+            assert code in {0, 437}
+        self.obey()
 
     def _take_place(self, number: int, held: Held | None) -> None:
         """What was at this client's five-tuple before has ended, or is this."""

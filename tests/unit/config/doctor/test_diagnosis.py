@@ -30,10 +30,10 @@ def test_a_fault_in_one_check_ends_no_other(monkeypatch: pytest.MonkeyPatch, tmp
     for name in ("bound_sockets", "check_clock", "check_state_directory"):
         monkeypatch.setattr(diagnosis, name, break_down)
     monkeypatch.setattr("config.doctor.io.installation.collect_service", break_down)
-    findings = diagnose(Settings.model_validate({"state_dir": str(tmp_path)}))
+    findings = diagnose(Settings.model_validate({"state_dir": str(tmp_path)}), lambda: None)
     broken = {finding.check for finding in findings if "the check is broken: RuntimeError" in finding.found}
     assert broken == {"service", "ports", "relay range", "clock", "state_dir"}
-    assert {"user", "address", "certificate", "descriptors", "conntrack", "database", "Redis"} <= {
+    assert {"settings", "user", "address", "certificate", "descriptors", "conntrack", "database", "Redis"} <= {
         finding.check for finding in findings
     }
 

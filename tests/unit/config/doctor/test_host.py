@@ -1,12 +1,12 @@
 import pytest
 
-from config.doctor.facts import Bpf, Buffers, Clock, Conntrack, Descriptors, Identity, Offload
+from config.doctor.facts import Buffers, Clock, Conntrack, Datapath, Descriptors, Identity, Offload
 from config.doctor.findings import Verdict
 from config.doctor.host import (
-    check_bpf,
     check_buffers,
     check_clock,
     check_conntrack,
+    check_datapath,
     check_descriptors,
     check_identity,
     check_offload,
@@ -95,13 +95,41 @@ def test_what_makes_packets_dear_is_told(facts: Offload, verdicts: list[Verdict]
 
 
 @pytest.mark.parametrize(
-    ("facts", "said"),
+    ("facts", "verdict", "said"),
     [
-        (Bpf(YES, YES, YES), "could be used"),
-        (Bpf(YES, NO, NO), "no BTF, no CAP_BPF"),
-        (Bpf(NO, YES, YES), "system call"),
+        (Datapath("plain"), Verdict.OK, "as relay.datapath says"),
+        (
+            Datapath("auto", ("eth0", "eth1")),
+            Verdict.OK,
+            "the kernel can relay busy flows of UDP clients on eth0, eth1",
+        ),
+        (Datapath("auto", ("eth0",), is_on=True), Verdict.OK, "the kernel relays busy flows of UDP clients on eth0"),
+        (
+            Datapath("auto"),
+            Verdict.OK,
+            "has an address of the relay (to change that: name others in relay.",
+        ),
+        (
+            Datapath("auto", ("eth0",), ("CAP_BPF",)),
+            Verdict.OK,
+            "CAP_BPF is missing (to change that: the drop-in deploy",
+        ),
+        (
+            Datapath("auto", ("eth0",), (), "the kernel is too old"),
+            Verdict.OK,
+            "user space relays: the kernel is too old",
+        ),
+        (Datapath("auto", ("eth0",), is_on=False), Verdict.OK, "the service has given it up"),
+        (Datapath("kernel", ("eth0",)), Verdict.OK, "the kernel can relay"),
+        (Datapath("kernel", ("eth0",), is_on=True), Verdict.OK, "the kernel relays"),
+        (Datapath("kernel"), Verdict.FAULT, "relay.datapath is kernel, but no Ethernet interface has"),
+        (Datapath("kernel", ("eth0",), ("CAP_BPF", "CAP_NET_ADMIN")), Verdict.FAULT, "CAP_BPF and CAP_NET_ADMIN are"),
+        (Datapath("kernel", ("eth0",), (), "the kernel is too old"), Verdict.FAULT, "but the kernel is too old"),
+        (Datapath("kernel", ("eth0",), is_on=False), Verdict.FAULT, "but the service has given it up"),
     ],
 )
-def test_kernel_offload_is_told_and_never_asked_for(facts: Bpf, said: str) -> None:
-    finding = check_bpf(facts)
-    assert finding.verdict == Verdict.OK and said in finding.found
+def test_who_relays_is_told_with_the_reason_and_the_mend(facts: Datapath, verdict: Verdict, said: str) -> None:
+    finding = check_datapath(facts)
+    assert finding.verdict == verdict
+    assert said in finding.found
+    assert bool(finding.mend) == (verdict != Verdict.OK)

@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,15 +13,17 @@ from config.doctor.installation import (
     check_database,
     check_redis,
     check_service,
+    check_settings_file,
     check_state_directory,
 )
+from config.settings_file import SettingsFile
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 SOUND = Certificate(
     file="chain.pem",
     is_needed=True,
     is_ours=False,
-    key_fits=True,
+    refusal="",
     names=("video.example.org", "*.turn.example.org", "192.0.2.1"),
     hosts=("video.example.org",),
     chain=(
@@ -55,7 +58,11 @@ def test_its_end_is_told_two_weeks_before(days: int, verdict: Verdict) -> None:
 
 
 def test_a_key_of_another_certificate_is_a_fault() -> None:
-    assert faults(certificate(key_fits=False)) == ["the key belongs to another certificate"]
+    assert faults(certificate(refusal="KEY_VALUES_MISMATCH")) == ["the key belongs to another certificate"]
+
+
+def test_what_no_tls_can_be_served_with_is_a_fault_in_the_words_of_openssl() -> None:
+    assert "EE_KEY_TOO_SMALL" in faults(certificate(refusal="EE_KEY_TOO_SMALL"))[0]
 
 
 def test_a_chain_that_ends_too_early_or_is_out_of_order_is_a_fault() -> None:
@@ -161,3 +168,12 @@ def test_a_disk_that_fills_is_told(free: int, verdict: Verdict) -> None:
 
 def test_a_directory_that_is_not_there_yet_is_a_warning() -> None:
     assert [finding.verdict for finding in state(exists=False)] == [Verdict.WARNING]
+
+
+def test_settings_that_others_can_read_or_change_are_a_fault_with_its_mend() -> None:
+    exposed = SettingsFile(Path("/etc/redconnect/redconnect.yaml"), 0o644, holds_secrets=True, is_reachable=True)
+    finding = check_settings_file(exposed)
+    assert finding.verdict == Verdict.FAULT and "(mode 0644)" in finding.found
+    assert "chmod 640 /etc/redconnect/redconnect.yaml" in finding.mend and "chown root:" in finding.mend
+    for sound in (exposed._replace(mode=0o640), exposed._replace(holds_secrets=False), None):
+        assert check_settings_file(sound).verdict == Verdict.OK

@@ -27,7 +27,7 @@ from relay.io.dtls import HANDSHAKE_SECONDS, DtlsAssociation, DtlsCount, DtlsLis
 from relay.io.dtls_hello import HANDSHAKE_MTU_BYTES
 from relay.io.poller import Poller
 from relay.io.stream import ALLOCATION_SECONDS, FIRST_MESSAGE_SECONDS
-from relay.io.udp import enlarge_receive_buffer
+from relay.io.udp import enlarge_buffers
 from stun.address import TransportAddress
 from stun.demux import encode_channel_data
 from stun.message import encode_message
@@ -87,7 +87,7 @@ class FakeRelay(ClientRelay):
             self.flush()
         return taken
 
-    def take_run(self, _view: memoryview, _size: int, _segment: int, _now: float) -> bool:
+    def relay_run(self, _view: memoryview, _size: int, _segment: int, _head: int, _now: float) -> bool:
         return False
 
     def from_client(self, view: memoryview, start: int, end: int, now: float) -> bool:
@@ -379,7 +379,7 @@ async def test_a_burst_leaves_as_one_datagram_per_message(wired: Wired, count: i
     association = await wired.association(client)
     messages = [bytes([number]) * (size if number < count - 1 else last) for number in range(count)]
     client.datagrams.clear()
-    association.send_burst([part for message in messages for part in (message[:4], memoryview(message)[4:])], size)
+    association.send_burst(memoryview(b"".join(messages)), size)
     assert [await client.receive() for _ in messages] == messages
     assert [len(datagram) for datagram in client.datagrams] == [len(message) + RECORD_OVERHEAD for message in messages]
 
@@ -401,7 +401,7 @@ async def test_a_burst_that_finds_no_room_is_not_tried_message_by_message(wired:
     association = await wired.association(await wired.connected())
     full = association._sock = FullSocket()  # type: ignore[assignment]  # has what an association uses
     with pytest.raises(BlockingIOError):
-        association.send_burst([b"1234", b"5678"], 4)
+        association.send_burst(b"12345678", 4)
     with pytest.raises(BlockingIOError):
         association.send(b"1234")
     assert full.attempts == 2
@@ -412,7 +412,7 @@ async def test_a_burst_that_the_kernel_does_not_cut_leaves_all_the_same(wired: W
     association = await wired.association(client)
     # Each datagram needs IP fragments, even on the loopback device with its 65536 bytes.
     messages = [bytes([number]) * 16_000 for number in range(4)]
-    association.send_burst(list(messages), 16_000)
+    association.send_burst(b"".join(messages), 16_000)
     assert [await client.receive() for _ in messages] == messages
 
 
@@ -441,7 +441,7 @@ async def test_nothing_is_sent_after_the_end(wired: Wired) -> None:
     with pytest.raises(ConnectionResetError):
         association.send(b"late")
     with pytest.raises(ConnectionResetError):
-        association.send_burst([b"late", b"late"], 4)
+        association.send_burst(b"latelate", 4)
     association.send_message(BINDING)
     assert wired.listener.counts[DtlsCount.SEND_FAILED] == 1
     client.send(BINDING)
@@ -700,7 +700,7 @@ async def test_a_burst_of_many_clients_waits_in_a_buffer_as_large_as_that_of_a_u
     size = wired.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
         before = plain.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-        enlarge_receive_buffer(plain)
+        enlarge_buffers(plain)
         assert size == plain.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= before
 
 

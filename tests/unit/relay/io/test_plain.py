@@ -12,11 +12,13 @@ from relay.datapath import Drop, Limits, RelayAddress, Traffic
 from relay.errors import NotSent, PortTaken
 from relay.five_tuple import Transport
 from relay.io.clients import Buffer
+from relay.io.datapath.datagrams import DatagramSocket, Inbox
 from relay.io.datapath.indications import MAX_PAYLOAD
 from relay.io.datapath.plain import PlainDataPath
 from relay.io.datapath.relay_socket import RelaySocket
-from relay.io.datapath.segments import Destination, send_run
-from relay.io.datapath.switchboard import SLOTS
+from relay.io.datapath.relayed_client import RelayedClient
+from relay.io.datapath.segments import DatagramLink, Destination, send_run
+from relay.io.datapath.switchboard import BUSY_PACKETS, SLOTS, socket_address
 from relay.io.poller import Poller
 from relay.trial import BYTES_PER_SECOND
 from stun.attributes import DATA, XOR_PEER_ADDRESS
@@ -373,15 +375,65 @@ async def test_payloads_that_came_at_once_arrive_whole_and_in_order(
     assert client.traffic == Traffic(2 * len(sizes), 2 * sum(sizes), 0, 0)
 
 
+async def test_a_message_that_comes_alone_goes_where_its_channel_is_bound_now(
+    client: Client, peer: UdpEndpoint, plane: PlainDataPath, host: str
+) -> None:
+    frame = encode_channel_data(NUMBER, b"media")
+    async with udp_endpoint(host) as other:
+        assert client.send_alone(frame)
+        assert plane.drops[Drop.NO_CHANNEL] == 1
+        client.bind(peer.address)
+        assert client.send_alone(frame)
+        assert client.send_alone(frame)
+        assert [await peer.receive() for _ in range(2)] == [b"media"] * 2
+        plane.unbind_channel(client.handle, NUMBER)
+        assert client.send_alone(frame)
+        assert plane.drops[Drop.NO_CHANNEL] == 2
+        client.bind(other.address)
+        assert client.send_alone(frame)
+        assert await other.receive() == b"media"
+        plane.forget_peer(client.handle, transport(other.address).ip)
+        assert client.send_alone(frame)
+        assert plane.drops[Drop.NO_CHANNEL] == 3
+        assert peer.is_silent
+        assert other.is_silent
+
+
+async def test_a_message_that_comes_alone_is_passed_up_if_the_control_plane_has_to_look_at_it(client: Client) -> None:
+    assert not client.send_alone(encode_message(Method.BINDING, MessageClass.REQUEST, bytes(12)))
+
+
+async def test_what_a_peer_sends_comes_as_what_is_bound_to_it_now(
+    client: Client, peer: UdpEndpoint, plane: PlainDataPath
+) -> None:
+    address = peer.address
+    sender = socket_address(*transport(address))
+    client.permit(address)
+    client.hear(b"media", sender)
+    assert payload_of(await client.link.inbox.get()) == b"media"
+    for number in (0x4000, 0x4001):
+        client.bind(address, number)
+        for _ in range(2):
+            client.hear(b"media", sender)
+            assert await client.link.inbox.get() == encode_channel_data(number, b"media")
+        plane.unbind_channel(client.handle, number)
+        client.hear(b"media", sender)
+        assert decode_message(await client.link.inbox.get()).get(DATA) == b"media"
+    plane.forget_peer(client.handle, transport(address).ip)
+    client.hear(b"media", sender)
+    assert client.link.inbox.empty()
+    assert plane.drops[Drop.NO_PERMISSION] == 1
+
+
 async def test_a_run_leaves_in_one_call_and_a_mixed_burst_in_as_many_as_it_takes(
     client: Client, peer: UdpEndpoint, plane: PlainDataPath, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[tuple[int, int]] = []
     send_run = RelaySocket.send_run
 
-    def watch(self: RelaySocket, parts: list[Buffer], size: int, to: Destination) -> None:
-        runs.append((len(parts), size))
-        send_run(self, parts, size, to)
+    def watch(self: RelaySocket, data: Buffer, start: int, stop: int, size: int, to: Destination) -> None:
+        runs.append((-(-(stop - start) // size), size))
+        send_run(self, data, start, stop, size, to)
 
     monkeypatch.setattr(RelaySocket, "send_run", watch)
     async with udp_endpoint(host) as other:
@@ -393,7 +445,7 @@ async def test_a_run_leaves_in_one_call_and_a_mixed_burst_in_as_many_as_it_takes
         assert runs == [(64, 100), (6, 100)]
         runs.clear()
         assert client.send(to_one, to_one, to_other, to_other, to_one) == [True] * 5
-        assert runs == [(2, 100), (2, 100)]
+        assert runs == [(2, 100), (2, 100), (1, 100)]
         assert [len(await peer.receive()) for _ in range(73)] == [100] * 73
         assert [len(await other.receive()) for _ in range(2)] == [100] * 2
         runs.clear()
@@ -412,14 +464,10 @@ async def test_a_joined_run_to_one_peer_is_taken_at_once(
     assert client.send_joined(*(encode_channel_data(NUMBER, payload) for payload in payloads))
     assert [await peer.receive() for _ in payloads] == payloads
     indications = [send_to(peer.address, payload) for payload in payloads]
-    assert not client.send_joined(*indications)  # a peer that is new is looked up with the first of them
-    assert client.send(indications[0]) == [True]
-    assert await peer.receive() == payloads[0]
+    assert client.send_joined(*indications) is (":" not in peer.address[0])
     if ":" not in peer.address[0]:
-        assert client.send_joined(*indications)
         assert [await peer.receive() for _ in payloads] == payloads
-        traffic = Traffic(2 * len(payloads) + 1, 2 * sum(map(len, payloads)) + 100, 0, 0)
-        assert client.traffic == traffic
+        assert client.traffic == Traffic(2 * len(payloads), 2 * sum(map(len, payloads)), 0, 0)
 
 
 async def test_a_joined_run_is_left_alone_unless_all_of_it_is_alike(
@@ -537,6 +585,41 @@ async def test_the_kernel_is_asked_to_join_only_where_datagrams_come_in_bursts(
     for _ in range(16 * SLOTS):
         assert payload_of(await client.receive()) == b"many"
     assert relay._joins
+
+
+async def test_the_kernel_is_never_asked_to_join_where_the_plane_forbids_it(
+    plane: PlainDataPath, client: Client, peer: UdpEndpoint
+) -> None:
+    client.permit(peer.address)
+    plane._board.joins_runs = False
+    for _ in range(16 * SLOTS):
+        peer.send(b"many", client.address)
+    for _ in range(16 * SLOTS):
+        assert payload_of(await client.receive()) == b"many"
+    assert not plane._relays[client.handle]._joins
+
+
+async def test_one_packet_in_so_many_is_shown_to_whoever_watches(
+    plane: PlainDataPath, client: Client, peer: UdpEndpoint, host: str
+) -> None:
+    shown: list[tuple[object, ...]] = []
+    plane._board.on_busy_to_peer = lambda route: shown.append(route.address[:2])
+    plane._board.on_busy_to_client = lambda relay, address: shown.append((relay.handle, address[:2]))
+    client.bind(peer.address)
+    async with udp_endpoint(host) as other:
+        for _ in range(2 * BUSY_PACKETS - 1):
+            client.send_channel(b"alone")
+        client.send_indication(b"the last of them", other.address)
+        assert shown == [peer.address, other.address]
+    shown.clear()
+    client.send_channel(*[b"together"] * (BUSY_PACKETS + 1))
+    assert shown == [peer.address]
+    shown.clear()
+    for _ in range(BUSY_PACKETS):
+        assert shown == []
+        peer.send(b"back", client.address)
+        await client.receive()
+    assert shown == [(client.handle, peer.address)]
 
 
 async def test_a_failed_burst_is_counted_packet_by_packet(
@@ -987,6 +1070,26 @@ async def test_a_port_that_another_process_relays_is_reached_through_the_socket(
     poller.close()
 
 
+async def test_of_a_run_that_cannot_leave_nothing_is_kept_for_the_next_one(
+    closed_plane: PlainDataPath, pair: tuple[Client, Client], host: str
+) -> None:
+    one, other = pair
+    one.bind(other.address)
+    other.permit(one.address)
+    assert isinstance(other.relay, RelayedClient)
+    assert isinstance(one.relay, RelayedClient)
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((host, 0))
+        sock.settimeout(0.0)
+        # With the head of a Data indication the first is larger than any datagram: neither whole nor cut it can leave.
+        other.relay.link = DatagramLink(DatagramSocket(sock, Inbox(1)), sock.getsockname())
+        one.send_channel(bytes(MAX_PAYLOAD - 4), b"x")
+        assert sum(closed_plane.drops.values()) == 2
+        assert one.relay._parts == []  # views of a buffer that other clients' messages are read into
+        one.send_channel(b"the next one")
+        assert sock.recv(100).endswith(b"the next one")
+
+
 async def test_a_run_between_two_relayed_clients_is_handed_over_as_a_run(pair: tuple[Client, Client]) -> None:
     one, other = pair
     one.bind(other.address)
@@ -1022,4 +1125,5 @@ def icmp_of(message: Message) -> tuple[int, int, int]:
 
 def send_joined(peer: UdpEndpoint, payloads: list[bytes], to: tuple[str, int]) -> None:
     """Send as a run: over loopback it stays one until a socket takes it."""
-    send_run(peer._socket, list(payloads), len(payloads[0]), Destination(to))
+    joined = b"".join(payloads)
+    send_run(DatagramSocket(peer._socket, Inbox(1)), joined, 0, len(joined), len(payloads[0]), Destination(to))

@@ -6,7 +6,8 @@ import ipaddress
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from stun.attributes import (
     XOR_PEER_ADDRESS,
     XOR_RELAYED_ADDRESS,
 )
+from stun.credentials import issue_credential
 from stun.demux import StreamDecoder, decode_channel_data, encode_channel_data
 from stun.message import decode_message
 from stun.registry import Method
@@ -53,12 +55,13 @@ class Running:
         settings: RelaySettings,
         tls: ssl.SSLContext | None = None,
         own_services: Sequence[TransportAddress] = (),
+        secrets: Mapping[str, bytes] | None = None,
     ) -> None:
         self.settings = settings
         self.registry = CollectorRegistry()
         self.service = RelayService(
             settings,
-            Keys({}, [bytes(16)]),
+            Keys(secrets or {}, [bytes(16)]),
             self.registry,
             certificates=Certificates(tls),
             own_services=own_services,
@@ -115,9 +118,10 @@ def settings(**changes: Any) -> RelaySettings:  # noqa: ANN401
 @contextlib.asynccontextmanager
 async def running(
     own_services: Sequence[TransportAddress] = (),
+    secrets: Mapping[str, bytes] | None = None,
     **changes: Any,  # noqa: ANN401
 ) -> AsyncIterator[Running]:
-    relay = Running(settings(**changes), own_services=own_services)
+    relay = Running(settings(**changes), own_services=own_services, secrets=secrets)
     await relay.service.start()
     try:
         yield relay
@@ -587,6 +591,22 @@ async def test_metrics_count_and_tell_nothing_about_anybody(relay: Running, peer
     without_times = "\n".join(line for line in text.splitlines() if "_created{" not in line)  # digits of any kind
     for secret in secrets:
         assert secret not in without_times
+
+
+async def test_tests_of_anybody_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    secret = b"a shared secret of thirty-two bytes, or more"
+    with caplog.at_level("INFO"):
+        async with running(secrets={"shared": secret}) as relay:
+            trial = issue_credential(secret, int(time.time()) + 60, f"test:{HOST}")
+            other = issue_credential(secret, int(time.time()) + 60, "somebody")
+            for credential in (trial, other):
+                async with tcp(relay) as (client, _):
+                    client.turn = TurnClient(*credential)
+                    await client.allocate()
+                    await client.ask(Method.REFRESH, (LIFETIME, 0))
+    begun = [record for record in caplog.records if record.getMessage() == "allocation begins over tcp"]
+    ended = [record for record in caplog.records if "refresh_zero" in record.getMessage()]
+    assert (len(begun), len(ended)) == (1, 1)
 
 
 async def test_logs_tell_nothing_about_anybody(peer: UdpEndpoint, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from relay.datapath import Drop
 from relay.five_tuple import Transport
-from relay.io.clients import Buffer
 from relay.io.stream import MAX_WRITE, READ_BYTES, Closing, StreamConnection
 from relay.io.stream_listener import SEND_BUFFER_BYTES, UNSENT_BYTES
 from relay.out_queue import MAX_MESSAGE_BYTES
@@ -312,8 +311,7 @@ async def test_messages_and_media_reach_the_client(server: Harness, trust: ssl.S
         assert connection.pads
         connection.send_message(REQUEST)
         connection.send(memoryview(PADDED))
-        parts: list[Buffer] = [memoryview(PADDED)[:4], PADDED[4:], PADDED]
-        connection.send_burst(parts, len(PADDED))
+        connection.send_burst(memoryview(PADDED + PADDED), len(PADDED))
         assert [await client.frame() for _ in range(4)] == [REQUEST, CHANNEL, CHANNEL, CHANNEL]
 
 
@@ -327,10 +325,10 @@ async def test_a_burst_is_one_record_as_long_as_it_fits_one(
         server.connection.send(PADDED)
         assert await client.frame() == CHANNEL
         before = client.records
-        server.connection.send_burst([frame] * 8, len(frame))
+        server.connection.send_burst(frame * 8, len(frame))
         assert [await client.frame() for _ in range(8)] == [frame] * 8
         assert client.records - before == 1
-        server.connection.send_burst([frame] * 44, len(frame))
+        server.connection.send_burst(frame * 44, len(frame))
         assert [await client.frame() for _ in range(44)] == [frame] * 44
         assert client.records - before == 1 + -(-44 // (MAX_WRITE // len(frame)))
 
@@ -349,11 +347,11 @@ def fill(connection: StreamConnection, burst: int = 1) -> int:
     """Send numbered media until it has to wait; returns the next number."""
     numbers = itertools.count()
     while not connection.unsent:
-        parts: list[Buffer] = [numbered(next(numbers)) for _ in range(burst)]
+        messages = [numbered(next(numbers)) for _ in range(burst)]
         if burst == 1:
-            connection.send(parts[0])
+            connection.send(messages[0])
         else:
-            connection.send_burst(parts, len(parts[0]))
+            connection.send_burst(b"".join(messages), len(messages[0]))
     return next(numbers)
 
 

@@ -10,6 +10,7 @@ import pytest
 from relay.datapath import Drop
 from relay.five_tuple import FiveTuple, Transport
 from relay.io.clients import ClientRelay
+from relay.io.datapath.datagrams import DatagramSocket, Inbox
 from relay.io.datapath.segments import Destination, send_run
 from relay.io.poller import Poller
 from relay.io.udp import REFLECTOR_PORTS, UdpListener
@@ -37,7 +38,7 @@ class Relay(ClientRelay):
             self.flush()
         return taken
 
-    def take_run(self, _view: memoryview, _size: int, _segment: int, _now: float) -> bool:
+    def relay_run(self, _view: memoryview, _size: int, _segment: int, _head: int, _now: float) -> bool:
         return False
 
     def from_client(self, view: memoryview, start: int, end: int, _now: float) -> bool:
@@ -104,7 +105,8 @@ def address_of(endpoint: UdpEndpoint) -> TransportAddress:
 
 def send_joined(client: UdpEndpoint, messages: list[bytes], to: tuple[str, int]) -> None:
     """Over loopback a run stays one until the listener takes it."""
-    send_run(client._socket, list(messages), len(messages[0]), Destination(to))
+    joined = b"".join(messages)
+    send_run(DatagramSocket(client._socket, Inbox(1)), joined, 0, len(joined), len(messages[0]), Destination(to))
 
 
 async def test_a_message_goes_up_with_its_five_tuple(bench: Bench, client: UdpEndpoint) -> None:
@@ -251,7 +253,7 @@ async def test_a_link_sends_messages_and_bursts(bench: Bench, client: UdpEndpoin
     link = bench.listener.link(address_of(client))
     assert link.pads is False
     link.send(memoryview(b"one message"))
-    link.send_burst([b"head", b"one", b"head", b"two", b"head", b"3"], 7)
+    link.send_burst(memoryview(b"headoneheadtwohead3"), 7)
     received = [await client.receive_from() for _ in range(4)]
     assert received == [(data, bench.address) for data in (b"one message", b"headone", b"headtwo", b"head3")]
 
@@ -267,3 +269,11 @@ async def test_a_link_says_when_it_could_not_send(bench: Bench, client: UdpEndpo
     link = bench.listener.link(address_of(client))
     with pytest.raises(OSError, match="too long"):
         link.send(bytes(66_000))
+
+
+async def test_the_socket_that_all_clients_share_holds_a_burst_in_and_out(bench: Bench) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as usual:
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            usual.setsockopt(socket.SOL_SOCKET, option, 4 << 20)  # as much as the kernel gives to anybody
+            shared = bench.listener._sock.getsockopt(socket.SOL_SOCKET, option)
+            assert shared >= usual.getsockopt(socket.SOL_SOCKET, option)

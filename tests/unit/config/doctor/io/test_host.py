@@ -1,11 +1,12 @@
 """What this machine says of itself: true or false, but always something."""
 
+from config.doctor.facts import Datapath
 from config.doctor.io.host import (
     SPARE_DESCRIPTORS,
-    collect_bpf,
     collect_buffers,
     collect_clock,
     collect_conntrack,
+    collect_datapath,
     collect_descriptors,
     collect_identity,
     collect_offload,
@@ -21,8 +22,19 @@ def test_the_kernel_answers_every_question() -> None:
     assert collect_buffers(0).wanted == RECEIVE_BUFFER_BYTES
     assert collect_buffers(0).allowed > 0
     assert collect_identity(0).is_service is False
-    assert isinstance(collect_bpf(0).may_load, bool)
     assert isinstance(collect_offload().joins, bool)
+
+
+def test_a_plane_in_user_space_is_not_asked_what_the_kernel_could() -> None:
+    settings = Settings.model_validate({"relay": {**RELAY, "datapath": "plain"}})
+    assert collect_datapath(settings, 0, "") == Datapath("plain")
+
+
+def test_a_relay_on_loopback_has_no_interface_for_the_kernel() -> None:
+    settings = Settings.model_validate({"relay": {**RELAY, "datapath": "auto", "listen_addresses": ["127.0.0.1"]}})
+    assert collect_datapath(settings, 0, "plain").interfaces == ()
+    assert collect_datapath(settings, 0, "plain").is_on is False
+    assert collect_datapath(settings, 0, "kernel").is_on is True
 
 
 def test_descriptors_are_those_of_ports_connections_and_clients() -> None:

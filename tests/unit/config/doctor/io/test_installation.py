@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from config.doctor.facts import Redis
@@ -22,7 +22,7 @@ from config.doctor.io.installation import (
     collect_state_directory,
 )
 from config.schema import Settings
-from config.state import open_state
+from config.state import StateError, open_state
 from signaling.io.store import AppointmentStore
 from tests.support.ports import free_port
 
@@ -30,18 +30,21 @@ NOW = datetime(2026, 12, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
 class Authority(NamedTuple):
     name: x509.Name
-    key: ec.EllipticCurvePrivateKey
+    key: Key
 
 
 def named(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
-def issue(name: str, by: Authority | None) -> tuple[bytes, Authority]:
+def issue(name: str, by: Authority | None, key: Key | None = None) -> tuple[bytes, Authority]:
     """A certificate as PEM, and its holder; by itself if by nobody."""
-    own = Authority(named(name), ec.generate_private_key(ec.SECP256R1()))
+    own = Authority(named(name), key or ec.generate_private_key(ec.SECP256R1()))
     issuer = by or own
     certificate = (
         x509.CertificateBuilder()
@@ -61,7 +64,7 @@ def settings_of(folder: Path, **changes: Any) -> Settings:  # noqa: ANN401
     return Settings.model_validate({"state_dir": str(folder / "var"), **changes})
 
 
-def served(folder: Path, chain: list[bytes], key: ec.EllipticCurvePrivateKey) -> Settings:
+def served(folder: Path, chain: list[bytes], key: Key) -> Settings:
     (folder / "chain.pem").write_bytes(b"".join(chain))
     (folder / "key.pem").write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -81,7 +84,7 @@ def test_a_chain_is_read_with_its_order_and_its_root(tmp_path: Path, monkeypatch
 
     def signed(*chain: bytes) -> list[bool]:
         facts = collect_certificate(served(tmp_path, list(chain), leaf.key), NOW)
-        assert facts is not None and facts.key_fits and not facts.is_ours
+        assert facts is not None and not facts.refusal and not facts.is_ours
         assert facts.names == ("video.example.org",)
         assert facts.hosts == ("video.example.org", "turn.example.org")
         return [link.is_signed_by_next for link in facts.chain]
@@ -113,7 +116,18 @@ def test_the_bundle_of_this_system_can_be_read(tmp_path: Path) -> None:
 def test_a_key_of_another_certificate_does_not_fit(tmp_path: Path) -> None:
     pem, _ = issue("video.example.org", None)
     facts = collect_certificate(served(tmp_path, [pem], ec.generate_private_key(ec.SECP256R1())), NOW)
-    assert facts is not None and not facts.key_fits
+    assert facts is not None and facts.refusal == "KEY_VALUES_MISMATCH"
+
+
+def test_what_the_service_would_refuse_is_found(tmp_path: Path) -> None:
+    """A doctor that judged by rules of its own would call well what no start accepts."""
+    weak = rsa.generate_private_key(65_537, 1024)  # noqa: S505  # that is the point
+    pem, _ = issue("video.example.org", None, weak)
+    settings = served(tmp_path, [pem], weak)
+    facts = collect_certificate(settings, NOW)
+    assert facts is not None and facts.refusal == "EE_KEY_TOO_SMALL"
+    with pytest.raises(StateError):
+        open_state(settings, NOW)
 
 
 def test_one_of_our_own_is_known_and_before_the_first_start_there_is_none(tmp_path: Path) -> None:
@@ -122,7 +136,7 @@ def test_one_of_our_own_is_known_and_before_the_first_start_there_is_none(tmp_pa
     assert not (tmp_path / "var").exists()
     open_state(settings, NOW)
     facts = collect_certificate(settings, NOW)
-    assert facts is not None and facts.is_ours and facts.key_fits
+    assert facts is not None and facts.is_ours and not facts.refusal
 
 
 def test_a_database_is_not_made_by_looking_at_it(tmp_path: Path) -> None:
