@@ -178,7 +178,11 @@ class Service:
 
 @contextlib.contextmanager
 def run_service(
-    folder: Path, settings: dict[str, Any], namespace: str | None = None, program: Sequence[str] = ("config",)
+    folder: Path,
+    settings: dict[str, Any],
+    namespace: str | None = None,
+    program: Sequence[str] = ("config",),
+    niceness: int = 0,
 ) -> Iterator[Service]:
     """Start the service, wait until it says that it is ready, stop it at the end.
 
@@ -187,6 +191,7 @@ def run_service(
         settings: what differs from the defaults; `state_dir` and a free admin port are added.
         namespace: where to run; None for here.
         program: the module that takes the command line, and what comes before it.
+        niceness: below zero, it comes before everything else on this machine.
     """
     settings = {"state_dir": str(folder / "var"), "admin": {"port": free_port()}, **settings}
     config = folder / "redconnect.yaml"
@@ -195,7 +200,7 @@ def run_service(
     log = folder / "service.log"  # a file: a pipe that nobody reads would stop the service when it is full
     with log.open("a") as stream:
         process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", *program, "serve", "--config", str(config)],
+            ["nice", "-n", str(niceness), *prefix, sys.executable, "-m", *program, "serve", "--config", str(config)],
             stdout=subprocess.DEVNULL,
             stderr=stream,
             cwd=ROOT,
