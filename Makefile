@@ -55,11 +55,11 @@ test: setup ## every test, browsers included, but for those that take minutes
 
 # What these tests import is interpreted; the processes of all others run the compiled relay.
 in-process: $(VENV)/.dev ## unit tests, random inputs, corpora
-	@REDCONNECT_PURE=1 $(PYTEST) tests/unit tests/fuzz
+	@REDCONNECT_PURE=1 scripts/tests-side-by-side in-process 0 tests/unit tests/fuzz
 
 # Tests of running services, and of browsers, mostly wait for something: several files run side by side.
 services: setup native
-	@scripts/tests-side-by-side services -m "not long" tests/processes tests/conformance
+	@scripts/tests-side-by-side services 3 -m "not long" tests/processes tests/conformance
 
 processes: setup native ## the service as a process: signals, reload, drain, workers, firewalls, failures; also what takes long
 	@$(PYTEST) tests/processes
@@ -77,7 +77,7 @@ conformance: setup native ## by RFC section, with coturn's clients as the other 
 	@$(PYTEST) tests/conformance
 
 e2e-short: native
-	@scripts/tests-side-by-side e2e -m "not long" tests/e2e
+	@scripts/tests-side-by-side e2e 3 -m "not long" tests/e2e
 
 e2e: setup native ## real browsers through the real service: also what takes too long for every change, half an hour in all
 	@$(PYTEST) tests/e2e

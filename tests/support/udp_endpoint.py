@@ -5,7 +5,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 
-PATIENCE = 5.0  # seconds; a packet over loopback that takes longer is lost
+PATIENCE = 20.0  # seconds; a packet over loopback that takes longer is lost, however busy the machine is
 
 
 class UdpEndpoint:

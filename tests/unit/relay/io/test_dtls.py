@@ -38,6 +38,7 @@ from tests.support.udp_endpoint import PATIENCE, udp_endpoint
 BINDING = encode_message(Method.BINDING, MessageClass.REQUEST, bytes(12))
 MAX_ASSOCIATIONS = 5
 RECORD_OVERHEAD = 37
+RETRANSMISSION = 1.0  # seconds
 
 
 def write_certificate(folder: Path, names: list[str]) -> tuple[Path, Path]:
@@ -139,9 +140,17 @@ class Wired:
         return association
 
     async def echo(self, client: DtlsClient, message: bytes = BINDING) -> None:
-        """A message and its answer; what was sent to the listener before has been read by then."""
-        client.send(message)
-        assert await client.receive() == message
+        """A message and its answer; what was sent to the listener before has been read by then.
+
+        Said again each second, as STUN over UDP is: a machine that others keep busy loses datagrams even on loopback.
+        """
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                client.send(message)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(RETRANSMISSION):
+                        assert await client.receive() == message
+                        return
 
     async def read_all(self) -> None:
         """Wait until the listener has read what was sent to it: it answers a stranger after that."""
