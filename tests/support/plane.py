@@ -191,9 +191,9 @@ async def until_dropped(plane: PlainDataPath, reason: Drop, count: int) -> None:
             await drops.changed.wait()
 
 
-def send_to(peer: tuple[str, int], data: bytes) -> bytes:
+def send_to(peer: tuple[str, int], data: bytes, *, fingerprint: bool = False) -> bytes:
     """A Send indication."""
-    return indication(Method.SEND, (XOR_PEER_ADDRESS, transport(peer)), (DATA, data))
+    return indication(Method.SEND, (XOR_PEER_ADDRESS, transport(peer)), (DATA, data), fingerprint=fingerprint)
 
 
 def transport(address: tuple[str, int]) -> TransportAddress:

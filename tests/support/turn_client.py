@@ -140,7 +140,8 @@ def pack(transaction_id: bytes, *fields: Field) -> list[bytes]:
     return [attribute.pack(value, transaction_id) for attribute, value in fields]
 
 
-def indication(method: int, *fields: Field) -> bytes:
+def indication(method: int, *fields: Field, fingerprint: bool = False) -> bytes:
     """An indication with these attributes."""
     transaction_id = new_transaction_id()
-    return encode_message(method, MessageClass.INDICATION, transaction_id, pack(transaction_id, *fields))
+    attributes = pack(transaction_id, *fields)
+    return encode_message(method, MessageClass.INDICATION, transaction_id, attributes, fingerprint=fingerprint)

@@ -47,10 +47,14 @@ def _send_indications(view: memoryview, size: int, segment: int, first: Send) ->
     key, start, stop = first
     rest = size % segment
     full = size - rest
-    # An IPv6 address is masked anew each time, and a FINGERPRINT has to be verified.
-    if start != _SEND_HEAD or start == stop or segment - stop > 3:
+    # An IPv6 address is masked anew each time.
+    if start != _SEND_HEAD or start == stop:
         return None
     if not (alike(view, 0, full, segment, 8) and alike(view, 20, full, segment, 16)):
+        return None
+    # Equal lengths leave equally much behind the data: padding, or a FINGERPRINT, which the first one has.
+    padded = stop + (start - stop & 3)
+    if padded != segment and not alike(view, padded, full, segment, 4):
         return None
     if not rest:
         return start, size, stop - start

@@ -463,11 +463,13 @@ async def test_a_joined_run_to_one_peer_is_taken_at_once(
     client.bind(peer.address)
     assert client.send_joined(*(encode_channel_data(NUMBER, payload) for payload in payloads))
     assert [await peer.receive() for _ in payloads] == payloads
-    indications = [send_to(peer.address, payload) for payload in payloads]
-    assert client.send_joined(*indications) is (":" not in peer.address[0])
+    for fingerprint in (False, True):
+        indications = [send_to(peer.address, payload, fingerprint=fingerprint) for payload in payloads]
+        assert client.send_joined(*indications) is (":" not in peer.address[0])
+        if ":" not in peer.address[0]:
+            assert [await peer.receive() for _ in payloads] == payloads
     if ":" not in peer.address[0]:
-        assert [await peer.receive() for _ in payloads] == payloads
-        assert client.traffic == Traffic(2 * len(payloads), 2 * sum(map(len, payloads)), 0, 0)
+        assert client.traffic == Traffic(3 * len(payloads), 3 * sum(map(len, payloads)), 0, 0)
 
 
 async def test_a_joined_run_is_left_alone_unless_all_of_it_is_alike(
@@ -480,7 +482,7 @@ async def test_a_joined_run_is_left_alone_unless_all_of_it_is_alike(
     claims_more = NUMBER.to_bytes(2) + (17).to_bytes(2) + bytes(16)
     claims_less = NUMBER.to_bytes(2) + (13).to_bytes(2) + bytes(16)  # padded
     empty = encode_channel_data(NUMBER, b"")
-    sent = send_to(peer.address, b"media")
+    sent, signed = (send_to(peer.address, b"media", fingerprint=fingerprint) for fingerprint in (False, True))
     to_other = send_to((peer.address[0], 9), b"media")
     assert client.send(sent, to_other) == [True, True]
     assert await peer.receive() == b"media"
@@ -501,6 +503,7 @@ async def test_a_joined_run_is_left_alone_unless_all_of_it_is_alike(
         (sent, sent, to_other[:-8]),
         (sent, sent, send_to(peer.address, b"")),
         (sent, sent[:20] + bytes(len(sent) - 20)),
+        (signed, signed[:-8] + bytes(8)),
         (frame,) * 65,
     ):
         assert client.send_joined(*run) is False
