@@ -156,10 +156,17 @@ class Stage:
 
 
 class Camera:
-    """A layer as Chromium sends it: VP8 with picture ids, a Dependency Descriptor, and retransmissions."""
+    """A layer as Chromium sends it: VP8 with picture ids or without, a Dependency Descriptor, and retransmissions."""
 
     def __init__(
-        self, stage: Stage, ssrc: int = 0xA00, *, rid: str = "", number: int = 1000, described: bool = False
+        self,
+        stage: Stage,
+        ssrc: int = 0xA00,
+        *,
+        rid: str = "",
+        number: int = 1000,
+        described: bool = False,
+        numbered: bool = True,
     ) -> None:
         self.stage = stage
         self.ssrc = ssrc
@@ -170,6 +177,7 @@ class Camera:
         self.tl0_pic_idx = 20 + ssrc & 0xFF
         self.frame_number = ssrc & 0xFFFF
         self.described = described
+        self.numbered = numbered  # its pictures; those of a layer among others are not
         self.rtx_number = 50
         self.sent: dict[int, bytes] = {}
 
@@ -180,8 +188,10 @@ class Camera:
         self.frame_number = self.frame_number + 1 & 0xFFFF
         if temporal == 0:
             self.tl0_pic_idx = self.tl0_pic_idx + 1 & 0xFF
-        descriptor = bytes((0x90, 0xE0)) + (0x8000 | self.picture_id).to_bytes(2)
-        descriptor += bytes((self.tl0_pic_idx, temporal << 6 | sync << 5))
+        descriptor = b"\x10"
+        if self.numbered:
+            descriptor = bytes((0x90, 0xE0)) + (0x8000 | self.picture_id).to_bytes(2)
+            descriptor += bytes((self.tl0_pic_idx, temporal << 6 | sync << 5))
         payload = descriptor + (KEY_FRAME if key else DELTA_FRAME) + (body or f"frame {self.number}".encode())
         extensions = [(GIVEN.mid, b"0")]
         if self.rid:
@@ -203,8 +213,11 @@ class Camera:
 
     def following(self, temporal: int = 0) -> bytes:
         """Another packet of the frame before."""
-        descriptor = bytes((0x80, 0xE0)) + (0x8000 | self.picture_id).to_bytes(2)
-        payload = descriptor + bytes((self.tl0_pic_idx, temporal << 6)) + f"more {self.number}".encode()
+        descriptor = b"\0"
+        if self.numbered:
+            descriptor = bytes((0x80, 0xE0)) + (0x8000 | self.picture_id).to_bytes(2)
+            descriptor += bytes((self.tl0_pic_idx, temporal << 6))
+        payload = descriptor + f"more {self.number}".encode()
         number = self.number & 0xFFFF
         packet = encode_packet(VP8_UP.primary, number, self.timestamp, self.ssrc, payload)
         self.sent[number] = packet
@@ -240,7 +253,8 @@ class Camera:
         header = decode_header(packet)
         extensions = decode_extensions(packet, header)
         if self.rid:
-            extensions[GIVEN.repaired_rid] = extensions.pop(GIVEN.rid)
+            extensions.pop(GIVEN.rid, b"")  # only the first packet of a frame has it
+            extensions[GIVEN.repaired_rid] = self.rid
         self.deliver(
             encode_packet(
                 VP8_UP.rtx,
@@ -409,6 +423,19 @@ class EngineContract(ABC):
         assert steps(packet.number for packet in stage.bob.rtp) == [0, 2, 3, 4, 1]
         assert bodies(stage.bob.rtp)[-1] == lost[decode_header(lost).payload_offset + 6 :]
         assert stage.count("repaired") == 1
+
+    def test_without_picture_ids_a_packet_goes_out_late_or_with_a_shorter_header_as_any_other(
+        self, stage: Stage
+    ) -> None:
+        stage.publish_camera(("quarter", "half"))
+        stage.show_camera(1)
+        camera = Camera(stage, rid="half", described=True, numbered=False)
+        sent = [camera.send(key=True), camera.packet(), camera.send(), camera.send()]
+        camera.repeat(decode_header(sent[1]).sequence_number)
+        assert steps(packet.number for packet in stage.bob.rtp) == [0, 2, 3, 1]
+        assert sorted(packet.payload for packet in stage.bob.rtp) == sorted(
+            packet[decode_header(packet).payload_offset :] for packet in sent
+        )
 
     def test_a_key_frame_whose_first_packet_comes_last_goes_out_whole(self, stage: Stage) -> None:
         stage.publish_camera()

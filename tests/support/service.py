@@ -184,7 +184,7 @@ def run_service(
     program: Sequence[str] = ("config",),
     niceness: int = 0,
 ) -> Iterator[Service]:
-    """Start the service, wait until it says that it is ready, stop it at the end.
+    """Start the service, wait until it says that it is ready, stop it at the end; it may not have told of a bug.
 
     Args:
         folder: takes the configuration and the state.
@@ -211,6 +211,8 @@ def run_service(
         yield service
         if process.poll() is None:
             service.stop()
+        # What fails on the way of one packet is told there, and nowhere else.
+        assert ": a bug" not in (told := log.read_text()), told
     finally:
         if process.poll() is None:
             process.kill()

@@ -227,8 +227,9 @@ def _draft(arrived: Arrived, frame: Frame, agreed: Extensions, now: float) -> Dr
         at += len(value)
     if frame.numbers is not None:
         moved = HEADER_LENGTH + len(block) - header.payload_offset
-        draft.picture_bits = frame.numbers.picture_id_bits
-        draft.picture_at = frame.numbers.picture_id_offset + moved
+        if frame.numbers.picture_id_bits:
+            draft.picture_bits = frame.numbers.picture_id_bits
+            draft.picture_at = frame.numbers.picture_id_offset + moved
         if frame.numbers.tl0_pic_idx_offset:
             draft.tl0_pic_idx_at = frame.numbers.tl0_pic_idx_offset + moved
     return draft
