@@ -9,7 +9,14 @@ from signaling.info_pages import PAGES
 from tests.support.axe import find_barriers
 from tests.support.browser import Participant, talk
 from tests.support.fake_devices import NO_MICROPHONE, SCREEN
-from tests.support.layout import find_clipped, find_covered, find_overlapping, find_small, spaced_text
+from tests.support.layout import (
+    await_layout,
+    find_clipped,
+    find_covered,
+    find_overlapping,
+    find_small,
+    spaced_text,
+)
 from tests.support.service import Codes, Service
 
 DESKTOP, PHONE = (1280, 800), (360, 740)
@@ -304,6 +311,7 @@ def assert_fits(participant: Participant, state: str, *, beneath: bool = False) 
     assert before is not None
     for width, height in SMALL_WINDOWS:
         page.set_viewport_size({"width": width, "height": height})
+        await_layout(page)
         where = f"{state}, {width} × {height}"
         assert find_clipped(page) == [], where
         assert find_small(page, LEAST_TARGET) == [], where

@@ -125,6 +125,7 @@ _SPACE_TEXT: Final = """() => {
   `);
   document.adoptedStyleSheets = [sheet];
 }"""
+_NEXT_PICTURES: Final = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 TARGETS: Final = "button, select, input, a[href]"
 
 
@@ -148,12 +149,19 @@ def find_small(page: Page, least: float, selector: str = TARGETS) -> list[str]:
     return _list(page.evaluate(_FIND_SMALL, [selector, least]))
 
 
+def await_layout(page: Page) -> None:
+    """Wait until scripts that place things by the sizes of others have done so: they are told with the next picture."""
+    page.evaluate(_NEXT_PICTURES)
+
+
 @contextlib.contextmanager
 def spaced_text(page: Page) -> Iterator[None]:
     """Meanwhile the page has the distances of WCAG 1.4.12 between lines, paragraphs, letters and words."""
     page.evaluate(_SPACE_TEXT)
+    await_layout(page)
     yield
     page.evaluate("() => { document.adoptedStyleSheets = []; }")
+    await_layout(page)
 
 
 def _list(found: Any) -> list[str]:  # noqa: ANN401  # what a page answers
