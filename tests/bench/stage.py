@@ -5,7 +5,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,11 +20,42 @@ WAIT_SECONDS: Final = 300
 Row = dict[str, Any]
 
 
+class Session:
+    """A generator that keeps its allocations, and takes steps one by one. Its own watchdog bounds each of them."""
+
+    def __init__(self, process: subprocess.Popen[str], name: str) -> None:
+        """Talk to a generator that reads its steps from standard input."""
+        self._process = process
+        self._name = name
+
+    def step(self, step: str) -> Row:
+        """Take a step and return its row."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{step}\n")
+        self._process.stdin.flush()
+        return self.read()
+
+    def read(self) -> Row:
+        """The next row."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            sys.exit(f"turnbench against {self._name} ended with {self._process.wait(timeout=WAIT_SECONDS)}")
+        row: Row = json.loads(line)
+        return row
+
+
 class Stage:
     """Runs the generator against the servers in turn."""
 
     def __init__(
-        self, lab: Lab, targets: tuple[Target, Target], rounds: int, reference: str, counts: tuple[int, ...]
+        self,
+        lab: Lab,
+        targets: tuple[Target, Target],
+        rounds: int,
+        reference: str,
+        counts: tuple[int, ...],
+        framings: Collection[str],
     ) -> None:
         """Prepare a lab.
 
@@ -34,11 +65,13 @@ class Stage:
             rounds: interleaved repetitions.
             reference: name and version of the reference, for the tables.
             counts: of the allocations that carry packets over UDP, for one table each.
+            framings: of the packets over UDP, names as in tests/bench/packets.py.
         """
         self.lab = lab
         self.targets = targets
         self.rounds = rounds
         self.counts = counts
+        self.framings = framings
         self.reference = reference
         self.lossless: dict[tuple[str, str, int], list[Row]] = {}  # by server, direction and size: one search for two
         self._generator_cpu = SERVER_CPU
@@ -65,13 +98,7 @@ class Stage:
         self, target: Target, pids: list[int], extra: list[str], steps: list[str], transport: str = "udp"
     ) -> list[Row]:
         """Run the generator and return its rows."""
-        lab = self.lab
-        port = target.tls_port if transport == "tls" else target.port
-        words = ["chrt", "-r", "1", "taskset", "-c", self._generator_cpu, str(TURNBENCH / "turnbench")]
-        words += ["--label", target.name, "--transport", transport]
-        words += ["--server", f"{lab.server_ip}:{port}", "--user", "user", "--pass", "pass"]
-        words += ["--peer", f"{lab.bob_ip}:{PEER_PORT}", "--client-ns", lab.alice, "--peer-ns", lab.bob]
-        words += ["--pid", ",".join(map(str, pids)), "--kthreads", f"napi/{lab.alice_link},napi/{lab.bob_link}"]
+        words = self._words(target, pids, transport, PEER_PORT)
         result = subprocess.run(
             [*words, *extra, *steps], capture_output=True, text=True, timeout=WAIT_SECONDS, check=False
         )
@@ -79,6 +106,38 @@ class Stage:
         if result.returncode or not rows:
             sys.exit(f"turnbench against {target.name} ended with {result.returncode}: {result.stderr[-500:]}")
         return rows
+
+    @contextlib.contextmanager
+    def session(
+        self, target: Target, pids: list[int], extra: list[str], *, transport: str = "udp", peer_port: int = PEER_PORT
+    ) -> Iterator[Session]:
+        """Have a generator make its allocations, and wait for steps; while it waits it sends nothing.
+
+        Args:
+            target: whom it talks to.
+            pids: whose CPU time is measured.
+            extra: what else it is told.
+            transport: of its clients.
+            peer_port: the first one of its peers: each session has peers of its own.
+        """
+        words = [*self._words(target, pids, transport, peer_port), *extra, "-"]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            session = Session(process, target.name)
+            session.read()  # of its allocations
+            yield session
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait(timeout=WAIT_SECONDS)
+
+    def _words(self, target: Target, pids: list[int], transport: str, peer_port: int) -> list[str]:
+        lab = self.lab
+        port = target.tls_port if transport == "tls" else target.port
+        words = ["chrt", "-r", "1", "taskset", "-c", self._generator_cpu, str(TURNBENCH / "turnbench")]
+        words += ["--label", target.name, "--transport", transport]
+        words += ["--server", f"{lab.server_ip}:{port}", "--user", "user", "--pass", "pass"]
+        words += ["--peer", f"{lab.bob_ip}:{peer_port}", "--client-ns", lab.alice, "--peer-ns", lab.bob]
+        words += ["--pid", ",".join(map(str, pids)), "--kthreads", f"napi/{lab.alice_link},napi/{lab.bob_link}"]
+        return words
 
     def print_head(self, title: str, first: str, *, unit: str, more: str = "") -> None:
         """Begin a table: a step, both servers, the ratio, the bar that the ratio is held to, and `more` columns."""
