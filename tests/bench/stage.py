@@ -94,6 +94,37 @@ class Stage:
         yield
         self._place_generator(SERVER_CPU, priority=1)
 
+    @contextlib.contextmanager
+    def forwarding(self) -> Iterator[None]:
+        """Let the server's namespace forward meanwhile: the direct path through the lab."""
+        self._switch("net.ipv4.ip_forward", "1")
+        try:
+            yield
+        finally:
+            self._switch("net.ipv4.ip_forward", "0")
+
+    @contextlib.contextmanager
+    def interrupted(self, *, handed_over: bool) -> Iterator[None]:
+        """Receive as Linux does unless told otherwise, without threads; the CPU is then billed to whoever it struck.
+
+        Args:
+            handed_over: each end of a link receives on the CPU where it would if it were a card, the server's ends on
+                the server's (RPS); else, as veth does by itself, where the packet was sent.
+        """
+        places = self._devices()
+        for namespace, device in places:
+            self._write(namespace, f"/sys/class/net/{device}/threaded", "0")
+            if handed_over:
+                cpu = SERVER_CPU if namespace == self.lab.server else GENERATOR_CPU
+                self._write(namespace, f"/sys/class/net/{device}/queues/rx-0/rps_cpus", f"{1 << int(cpu):x}")
+        try:
+            yield
+        finally:
+            for namespace, device in places:
+                self._write(namespace, f"/sys/class/net/{device}/queues/rx-0/rps_cpus", "0")
+                self._write(namespace, f"/sys/class/net/{device}/threaded", "1")
+                pin_receiving(device, SERVER_CPU, priority=1)
+
     def turnbench(
         self, target: Target, pids: list[int], extra: list[str], steps: list[str], transport: str = "udp"
     ) -> list[Row]:
@@ -156,10 +187,22 @@ class Stage:
         for device in (lab.alice_link, lab.bob_link):
             words = ["gro", "on", "tso", "off", "gso", "off", "tx-udp-segmentation", "off"]
             lab.run(lab.server, "ethtool", "-K", device, *words)
-        for namespace, device in (*outer.items(), (lab.server, lab.alice_link), (lab.server, lab.bob_link)):
-            lab.run(namespace, "sysctl", "-qw", "net.ipv4.ip_local_port_range=10000 60999")
-            lab.run(namespace, "sh", "-c", f"echo 1 > /sys/class/net/{device}/threaded")
+        for namespace, device in self._devices():
+            self._switch("net.ipv4.ip_local_port_range", "10000 60999", namespace)
+            self._write(namespace, f"/sys/class/net/{device}/threaded", "1")
             pin_receiving(device, SERVER_CPU, priority=1)
+
+    def _devices(self) -> tuple[tuple[str, str], ...]:
+        """Namespace and name of both ends of both links."""
+        lab = self.lab
+        outer = ((namespace, f"{namespace}0") for namespace in (lab.alice, lab.bob))
+        return (*outer, (lab.server, lab.alice_link), (lab.server, lab.bob_link))
+
+    def _switch(self, key: str, value: str, namespace: str = "") -> None:
+        self.lab.run(namespace or self.lab.server, "sysctl", "-qw", f"{key}={value}").check_returncode()
+
+    def _write(self, namespace: str, path: str, value: str) -> None:
+        self.lab.run(namespace, "sh", "-c", f"echo {value} > {path}").check_returncode()
 
     def _place_generator(self, cpu: str, *, priority: int) -> None:
         for device in (f"{self.lab.alice}0", f"{self.lab.bob}0"):
