@@ -32,7 +32,7 @@ def round_trip(stage: Stage) -> None:
     more = "floor µs|without the floor|ratio of what is left"
     stage.print_head(f"Round trip at {_RATE} packets per second, ChannelData, p50", "step", unit="µs", more=more)
     bar = None if stage.targets[1].cpu_bar is None else BAR
-    placements = {
+    placements: dict[str, contextlib.AbstractContextManager[None]] = {
         "in kernel threads": contextlib.nullcontext(),
         "in interrupts": stage.interrupted(handed_over=True),
         "where it was sent": stage.interrupted(handed_over=False),
