@@ -5,7 +5,7 @@ way: a full table leaves one flow to user space, any other error leaves all of t
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Final, Protocol
 
@@ -110,6 +110,7 @@ class Offload:
             offer: how much the program has room for.
         """
         self._rules = rules
+        self.on_given_up: Callable[[], object] = _unwatched  # called when user space has to do it all
         self._slot_count = offer.slots
         self.limit = offer.flows
         self._carried: dict[int, _Carried] = {}  # by the relay's handle
@@ -391,6 +392,7 @@ class Offload:
                 break  # what could not be read is lost to the counters
         self._forget_all()
         self._program.close()
+        self.on_given_up()
 
     def _forget_all(self) -> None:
         self.is_on = False
@@ -400,3 +402,7 @@ class Offload:
         self._stale.clear()
         self._carried.clear()
         self._flows.clear()
+
+
+def _unwatched() -> None:
+    """Nobody wants to know."""

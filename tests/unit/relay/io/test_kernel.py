@@ -502,6 +502,17 @@ async def test_flows_that_come_and_go_during_a_long_reconciliation_are_no_mistak
     assert len(site.plane.offload) == len(site.program.table)
 
 
+async def test_runs_are_joined_again_once_the_program_is_given_up_and_not_once_another_one_is_there(site: Site) -> None:
+    told: list[bool] = []
+    site.plane.on_joining = lambda: told.append(site.plane.joins_runs)
+    site.program.is_broken = True
+    site.channel(site.client())
+    assert (told, site.plane.joins_runs) == ([True], True)
+    site.program = FakeProgram()
+    site.plane.take_over(Kernel(site.program, Offer(("eth0",), 100), LOCAL))
+    assert (told, site.plane.joins_runs) == ([True], False)
+
+
 @pytest.mark.parametrize(("hook", "joins"), [(Hook.TCX, False), (Hook.XDP, True)])
 async def test_runs_are_joined_only_where_the_program_sees_packets_before_that(
     clock: Clock, hook: Hook, *, joins: bool
