@@ -194,6 +194,10 @@ class Rig:
         while select.select(sockets, [], [], 0)[0]:
             await _turn()
 
+    async def turn(self) -> None:
+        """Let user space serve what is ready, once."""
+        await _turn()
+
     async def warm(self, client: Client, peer: socket.socket, *, channel: bool) -> None:
         """Make the flows between a client and a peer busy, and forget the packets."""
         address = self.address_of(peer)
