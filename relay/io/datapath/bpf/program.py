@@ -72,6 +72,7 @@ class KernelProgram:
         attached: contextlib.ExitStack,
         *,
         interfaces: int,
+        shares_listeners: bool,
     ) -> None:
         self.hook = hook
         self.descriptor = program  # of the program, for BPF_PROG_TEST_RUN
@@ -79,6 +80,7 @@ class KernelProgram:
         self._egress = egress
         self._secret = os.urandom(16)
         self._tells_interfaces_apart = interfaces > 1
+        self._shares_listeners = shares_listeners
         self._locals_used: dict[bytes, int] = {}
         self._most_locals = len(memory) // layout.SLOT_BYTES + _OTHER_LOCALS
         self._keys: set[bytes] = set()  # of the flows that have been set
@@ -86,7 +88,15 @@ class KernelProgram:
         self._memory = attached.enter_context(memoryview(memory).cast("Q"))
 
     @classmethod
-    def load(cls, interfaces: Sequence[str], *, flows: int, slots: int, hook: Hook = Hook.TCX) -> "KernelProgram":
+    def load(
+        cls,
+        interfaces: Sequence[str],
+        *,
+        flows: int,
+        slots: int,
+        hook: Hook = Hook.TCX,
+        shares_listeners: bool = False,
+    ) -> "KernelProgram":
         """Load the program and attach it to interfaces of this network namespace, where packets come in.
 
         Args:
@@ -96,6 +106,7 @@ class KernelProgram:
             flows: how many may stand in the kernel at a time; 230 bytes each, taken at once.
             slots: relayed transport addresses; 210 bytes each, taken at once.
             hook: where packets are taken.
+            shares_listeners: whether other workers listen at the same addresses, with programs of their own.
 
         Raises:
             OffloadUnavailable: in one line, why not.
@@ -120,7 +131,16 @@ class KernelProgram:
                 _check_tcx()
             for name in interfaces:
                 opened.callback(os.close, _attach(program, name, hook))
-            return cls(maps, egress, memory, program, hook, opened.pop_all(), interfaces=len(interfaces))
+            return cls(
+                maps,
+                egress,
+                memory,
+                program,
+                hook,
+                opened.pop_all(),
+                interfaces=len(interfaces),
+                shares_listeners=shares_listeners,
+            )
 
     def set_flow(self, way: Way, onward: Onward) -> None:
         """Create or replace a flow.
@@ -244,8 +264,9 @@ class KernelProgram:
             if not count:
                 if len(self._locals_used) >= self._most_locals:
                     continue
+                is_shared = self._shares_listeners and way.kind is not Kind.PEER
                 with _told("name an address"):
-                    self._table("locals").set(key, bytes(4))
+                    self._table("locals").set(key, is_shared.to_bytes(4, "little"))
             self._locals_used[key] = count + 1
 
     def _disuse(self, way: Way) -> None:

@@ -47,6 +47,7 @@ HELPER(long, xdp_load, xdp_load_bytes, struct xdp_md *xdp, __u32 at, void *to, _
 HELPER(long, xdp_store, xdp_store_bytes, struct xdp_md *xdp, __u32 at, void *from, __u32 length);
 
 #define NEXT (-1)   /* TCX_NEXT: whoever else is attached, then the kernel's own stack */
+#define NOTED 0x52435550 /* in cb[0], which belongs to whoever looks at a packet here */
 #define SHOT 2      /* TC_ACT_SHOT */
 #define HOST 0      /* PACKET_HOST: the frame was sent to this interface's own address */
 #define COOKIE be32(0x2112a442)
@@ -133,7 +134,7 @@ struct definition {
 };
 
 struct definition flows SEC("maps") = {BPF_MAP_TYPE_HASH, sizeof(struct way), sizeof(struct onward), 1, 0};
-struct definition locals SEC("maps") = {BPF_MAP_TYPE_HASH, 20, 4, 1, 0};
+struct definition locals SEC("maps") = {BPF_MAP_TYPE_HASH, 20, 4, 1, 0}; /* whether other workers share it */
 struct definition slots SEC("maps") = {BPF_MAP_TYPE_ARRAY, 4, sizeof(struct slot), 1, BPF_F_MMAPABLE};
 struct definition events SEC("maps") = {BPF_MAP_TYPE_PERCPU_ARRAY, 4, 8, 1, 0}; /* by reason, then by drop */
 
@@ -624,12 +625,19 @@ struct local {
   __u16 family;
 };
 
-INLINE void note(const struct packet *packet, enum reason reason) {
+/* Returns whether it was counted. At an address that other workers share nobody here can tell what belongs to none of
+ * them: the program of another one may know its flow. */
+INLINE int note(const struct packet *packet, enum reason reason) {
   struct local local = {.port = packet->way.local_port, .family = packet->way.family};
   __builtin_memcpy(local.ip, packet->way.local, 16);
+  if (reason == ALIEN) return 0;
+  const __u32 *is_shared = map_lookup(&locals, &local);
+  if (!is_shared || (*is_shared && (reason == STUN || reason == UNKNOWN))) return 0;
   __u32 key = reason;
   __u64 *seen = map_lookup(&events, &key);
-  if (reason != ALIEN && seen && map_lookup(&locals, &local)) ++*seen;
+  if (!seen) return 0;
+  ++*seen;
+  return 1;
 }
 
 INLINE void drop(enum drop reason) {
@@ -690,12 +698,15 @@ SEC("tcx") int tcx_ingress(struct __sk_buff *skb) {
   if (more && skb_room(skb, more, BPF_ADJ_ROOM_MAC, 0)) goto shot;
   if (store_skb(skb, &heads, decision.l3, decision.head)) goto shot;
   count(&decision, packet.data);
-  struct bpf_redir_neigh next = {.nh_family = decision.onward.flags & NEXT_HOP_V6 ? AF_INET6 : AF_INET};
-  __builtin_memcpy(next.ipv6_nh, decision.onward.next_hop, 16);
-  return redirect_neigh(decision.onward.interface, &next, sizeof next, 0);
+  /* The headers have been stored; there is no room on the stack for both. */
+  struct bpf_redir_neigh *next = (struct bpf_redir_neigh *)&heads;
+  next->nh_family = decision.onward.flags & NEXT_HOP_V6 ? AF_INET6 : AF_INET;
+  __builtin_memcpy(next->ipv6_nh, decision.onward.next_hop, 16);
+  return redirect_neigh(decision.onward.interface, next, sizeof *next, 0);
 
 pass:
-  note(&packet, reason);
+  /* The programs of other workers see it, too: whoever counts it first says so. */
+  if (skb->cb[0] != NOTED && note(&packet, reason)) skb->cb[0] = NOTED;
   return NEXT;
 shot:
   drop(dropped);
