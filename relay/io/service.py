@@ -354,6 +354,8 @@ class RelayService:
         given = Given(self._closed_relays(settings), _limits(settings), elsewhere, self._own_services)
         self._udp_plane = UdpPlane(settings, addresses, poller, self, given)
         self._plane = self._udp_plane.plane
+        if self._udp_plane.kernel is not None:
+            self._udp_plane.kernel.on_joining = self._join_runs
         ledger = _own_ledger(settings, addresses) if shared is None else shared.ledger
         self._allocator = Allocator(addresses, ledger, _trial_guard(settings))
         self._streams = Streams(
@@ -425,6 +427,11 @@ class RelayService:
                 self._listen_dtls(poller, address, sock)
             else:
                 self._stream_listeners.append(StreamListener(self._streams, sock, self._has_room))
+
+    def _join_runs(self) -> None:
+        """The kernel's program is gone: what it could not have taken apart may be joined."""
+        for listener in self._listeners.values():
+            listener.join_runs()
 
     def _listen_dtls(self, poller: Poller, address: TransportAddress, sock: socket.socket) -> None:
         from relay.io.dtls import DtlsListener  # noqa: PLC0415  # 10 MiB that most relays never need

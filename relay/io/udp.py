@@ -67,8 +67,12 @@ class UdpListener:
         self._asking_at: SocketAddress = ("", 0)
         enlarge_buffers(sock)
         if joins_runs:
-            self._socket.join()
+            self.join_runs()
         poller.watch_alone(sock.fileno(), self._on_ready)
+
+    def join_runs(self) -> None:
+        """Have the kernel join runs of datagrams of one client from now on."""
+        self._socket.join()
 
     def close(self) -> None:
         """Stop listening."""

@@ -2,7 +2,7 @@
 
     make bench                                   # everything, about 25 minutes; --rounds 1 takes ten
     .venv/bin/python -m tests.bench.compare_with_coturn --rounds 1 --only packets --allocations 1,100,1000,5000
-    .venv/bin/python -m tests.bench.compare_with_coturn --rounds 1 --only packets
+    .venv/bin/python -m tests.bench.compare_with_coturn --rounds 1 --only packets --framing Send/Data
     .venv/bin/python -m tests.bench.compare_with_coturn --only packets --datapath plain kernel
 
 Three namespaces joined by veth; generator, servers and the threaded receive processing of the network interfaces share
@@ -23,7 +23,7 @@ from typing import Final
 
 from tests.bench.control import allocations, control, start
 from tests.bench.memory import memory
-from tests.bench.packets import COUNTS, packets, streams
+from tests.bench.packets import COUNTS, FRAMINGS, packets, streams
 from tests.bench.rate import latency, rate
 from tests.bench.round_trip import round_trip
 from tests.bench.servers import coturn, make_certificate, redconnect, version_of_coturn
@@ -52,6 +52,9 @@ def main() -> None:
         "--allocations", type=_counts, default=COUNTS, metavar="N,…", help="how many carry the packets over UDP"
     )
     parser.add_argument(
+        "--framing", choices=FRAMINGS, nargs="+", default=list(FRAMINGS), help="of the packets over UDP"
+    )
+    parser.add_argument(
         "--datapath",
         choices=("plain", "kernel"),
         nargs="+",
@@ -70,7 +73,7 @@ def main() -> None:
         for datapath in options.datapath:
             print(f"\n## redconnect with relay.datapath: {datapath}")
             targets = (coturn(lab, folder), redconnect(lab, folder, datapath))
-            stage = Stage(lab, targets, options.rounds, reference, options.allocations)
+            stage = Stage(lab, targets, options.rounds, reference, options.allocations, options.framing)
             for group, measure in GROUPS.items():
                 if options.only in (None, group):
                     measure(stage)

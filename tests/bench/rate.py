@@ -97,9 +97,5 @@ def _calm(rows: list[Row], key: str) -> float:
 
 def _direct(stage: Stage, step: str) -> Row:
     """The same load without a relay: the server's namespace forwards."""
-    lab = stage.lab
-    lab.run(lab.server, "sysctl", "-qw", "net.ipv4.ip_forward=1")
-    try:
+    with stage.forwarding():
         return stage.turnbench(stage.targets[0], [], [*ALLOCATIONS, "--direct"], [step])[-1]
-    finally:
-        lab.run(lab.server, "sysctl", "-qw", "net.ipv4.ip_forward=0")

@@ -33,6 +33,7 @@ class Target(NamedTuple):
     tls_port: int
     command: list[str]
     cpu_bar: float | None = None  # of its CPU per packet over UDP to the reference's, where it has one of its own
+    status: list[str] | None = None  # what tells how many flows the kernel relays for it
 
 
 def coturn(lab: Lab, folder: Path) -> Target:
@@ -75,8 +76,12 @@ def redconnect(lab: Lab, folder: Path, datapath: str = "plain") -> Target:
     }
     path = folder / f"bench-{datapath}.yaml"
     path.write_text(json.dumps(settings))
-    command = [sys.executable, "-m", "config", "serve", "--config", str(path)]
-    return Target("redconnect", 3479, 5350, command, KERNEL_BAR if datapath == "kernel" else None)
+    program = [sys.executable, "-m", "config"]
+    command = [*program, "serve", "--config", str(path)]
+    if datapath != "kernel":
+        return Target("redconnect", 3479, 5350, command)
+    status = [*program, "ctl", "status", "--json", "--config", str(path)]
+    return Target("redconnect", 3479, 5350, command, KERNEL_BAR, status)
 
 
 def make_certificate(folder: Path) -> None:
@@ -111,6 +116,14 @@ def running(lab: Lab, target: Target) -> Iterator[list[int]]:
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.communicate()
+
+
+def flows_in_kernel(target: Target) -> int:
+    """How many flows the kernel relays for a server; 0 for one that relays in user space."""
+    if target.status is None:
+        return 0
+    told = subprocess.run(target.status, capture_output=True, text=True, check=True, cwd=ROOT)
+    return int(json.loads(told.stdout)["kernel_flows"])
 
 
 def resident_kib(pids: list[int]) -> int:

@@ -1,5 +1,6 @@
 """Both forwarding planes between real links: what one relays the other relays, and nothing else."""
 
+import contextlib
 import os
 import socket
 import time
@@ -11,7 +12,7 @@ from relay.datapath import Drop, Limits, RelayAddress, Traffic
 from relay.io.datapath.switchboard import socket_address
 from stun.address import TransportAddress
 from stun.attributes import DATA, XOR_PEER_ADDRESS
-from stun.demux import decode_channel_data
+from stun.demux import decode_channel_data, encode_channel_data
 from stun.message import Message, decode_message
 from stun.registry import MessageClass, Method
 from tests.support.kernel_rig import (
@@ -32,6 +33,7 @@ from tests.support.ports import free_port
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="builds network namespaces")
 
+IP_TRANSPARENT = 19  # missing in the socket module
 SIZES = (0, 1, 160, 1400)  # the program and the comparison of both planes try all others
 CHURN = 2_000  # allocations
 LONG_CHURN = 100_000
@@ -62,6 +64,37 @@ async def kernel(lab: Lab) -> AsyncIterator[Rig]:
     rig = Rig(lab, "kernel", IPV4)
     yield rig
     rig.close()
+
+
+@pytest.fixture(params=["plain", "kernel"])
+async def plane(lab: Lab, request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    """Over IPv4 only: what is about netfilter and reverse paths is alike for IPv6, or is not there."""
+    rig = Rig(lab, request.param, IPV4)
+    yield rig
+    rig.close()
+
+
+@contextlib.contextmanager
+def translating(lab: Lab, rule: str) -> Iterator[None]:
+    """Have a rule of NAT in the server's namespace."""
+    chain = f"chain before {{ type nat hook prerouting priority dstnat; {rule}; }}"
+    made = lab.run(lab.server, "nft", f"table ip translating {{ {chain} ; }}")
+    assert made.returncode == 0, made.stderr
+    try:
+        yield
+    finally:
+        assert lab.run(lab.server, "nft", "delete table ip translating").returncode == 0
+
+
+@contextlib.contextmanager
+def strict(lab: Lab) -> Iterator[None]:
+    """Have the server's namespace refuse sources that are reached by another interface (RFC 3704 §2.2)."""
+    key = f"net.ipv4.conf.{lab.bob_link}.rp_filter"
+    assert lab.run(lab.server, "sysctl", "-qw", f"{key}=1").returncode == 0
+    try:
+        yield
+    finally:
+        assert lab.run(lab.server, "sysctl", "-qw", f"{key}=0").returncode == 0
 
 
 def data_of(message: bytes) -> tuple[tuple[str, int], bytes]:
@@ -270,6 +303,48 @@ async def test_clients_of_two_circles_do_not_meet(rig: Rig) -> None:
     assert (heard(two.socket), rig.carried(one, two)) == ([], 0)
 
 
+async def test_nothing_is_sent_from_the_kernel_to_a_client_that_it_has_not_heard(kernel: Rig) -> None:
+    client, peer = kernel.client(), kernel.peer()
+    client.bind(kernel.address_of(peer))
+    for number in range(WARMING):
+        peer.sendto(b"%d" % number, client.relayed)
+        await kernel.quiet()
+    assert kernel.carried(client) == 0
+    assert [decode_channel_data(message)[1] for message, _ in heard(client.socket)] == [
+        b"%d" % number for number in range(WARMING)
+    ]
+
+
+async def test_a_client_behind_a_redirect_is_answered_from_where_it_has_spoken_to(lab: Lab, plane: Rig) -> None:
+    with translating(lab, f"udp dport 443 redirect to :{plane.listening[1]}"):
+        client, peer = plane.client(), plane.peer()
+        client.bind(plane.address_of(peer))
+        for number in range(WARMING):
+            client.socket.sendto(encode_channel_data(NUMBER, b"%d" % number), (plane.ends.server, 443))
+            peer.sendto(b"%d" % number, client.relayed)
+            await plane.quiet()
+        assert [data for data, _ in heard(peer)] == [b"%d" % number for number in range(WARMING)]
+        answers = heard(client.socket)
+    assert len(answers) == WARMING
+    assert {sender for _, sender in answers} == {(plane.ends.server, 443)}
+
+
+async def test_who_forges_a_client_from_another_interface_meets_the_kernels_own_checks(lab: Lab, plane: Rig) -> None:
+    client, peer = await talking(plane, channel=True)
+    host, port = plane.address_of(client.socket)
+    with strict(lab), lab.inside(lab.bob), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as forger:
+        forger.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 1)  # any source, as from a raw socket
+        forger.bind((host, port))
+        for _ in range(5):
+            forger.sendto(encode_channel_data(NUMBER, b"forged"), plane.listening)
+        await plane.quiet()
+        client.send_channel(b"my own")
+        await plane.quiet()
+    assert [data for data, _ in heard(peer)] == [b"my own"]
+    if plane.kernel is not None:
+        assert plane.kernel.offload.passed()["interface"] == 5
+
+
 async def test_a_peer_without_a_permission_is_never_left_to_the_kernel(rig: Rig) -> None:
     client, stranger = rig.client(), rig.peer()
     for _ in range(WARMING):
@@ -316,10 +391,11 @@ async def test_what_stands_in_the_kernel_without_our_knowledge_is_removed(kernel
 async def churn(rig: Rig, count: int) -> None:
     """Open and close so many allocations, each with flows of every kind in the kernel."""
     assert rig.kernel is not None
-    peer = TransportAddress.parse(rig.ends.peer, 7000)
+    client, at_peer = rig.at_client(), rig.peer()
+    peer = TransportAddress.parse(*rig.address_of(at_peer))
     address = socket_address(*peer)
     bound = TransportAddress.parse(rig.ends.relay, 0).ip
-    path = rig.path_of(rig.at_client())
+    path = rig.path_of(client)
     with rig.lab.inside(rig.lab.server):
         port = free_port()
         for _ in range(count):
@@ -330,6 +406,8 @@ async def churn(rig: Rig, count: int) -> None:
             rig.plane.bind_channel(handle, NUMBER, peer, expires_at)
             rig.plane._board.on_busy_to_peer(relay.client.channels[NUMBER])
             rig.plane._board.on_busy_to_peer(relay.route(address, peer.ip, relay.permissions[address[0]]))
+            client.sendto(encode_channel_data(NUMBER, b"I am heard"), rig.listening)
+            assert await_one(at_peer)[0] == b"I am heard"
             rig.plane._board.on_busy_to_client(relay, address)
             assert len(rig.kernel.offload) == 3
             rig.plane.close_relay(handle)

@@ -16,7 +16,17 @@ from relay.io.datapath.bpf import syscalls
 from relay.io.datapath.bpf.program import Hook, KernelProgram, Kind, OffloadUnavailable, Onward, Way
 from stun.address import TransportAddress
 from tests.support.lab import Lab, open_lab
-from tests.support.program_bench import FAMILIES, NUMBER, SLOT, Addresses, channel_data, data_of, later, send_indication
+from tests.support.program_bench import (
+    FAMILIES,
+    NUMBER,
+    OTHER_NUMBER,
+    SLOT,
+    Addresses,
+    channel_data,
+    data_of,
+    later,
+    send_indication,
+)
 
 PATIENCE: Final = 5.0  # seconds
 ONLY_THESE: Final = ("setpriv", "--inh-caps=-all", "--bounding-set")
@@ -201,6 +211,33 @@ def test_two_workers_share_an_interface_by_tcx_but_not_by_xdp(lab: Lab) -> None:
         opened.callback(KernelProgram.load(links(lab), flows=64, slots=16, hook=Hook.XDP).close)
         with pytest.raises(OffloadUnavailable, match=f"another program is attached to {lab.alice_link} by xdp"):
             KernelProgram.load(links(lab), flows=64, slots=16, hook=Hook.XDP)
+
+
+def test_what_goes_up_is_counted_once_however_many_workers_look_at_it(lab: Lab) -> None:
+    who = FAMILIES["4"]
+    onward = Onward(who.relayed, who.peer, 0, SLOT, later())
+    with contextlib.ExitStack() as opened:
+        peer = opened.enter_context(bound(lab, lab.bob, who.peer))
+        client = opened.enter_context(bound(lab, lab.alice, who.client))
+        listener = opened.enter_context(bound(lab, lab.server, who.listener))
+        opened.enter_context(lab.inside(lab.server))
+        programs = []
+        for number in (NUMBER, OTHER_NUMBER):  # the first one sees all packets of the second one's client
+            program = KernelProgram.load(links(lab), flows=64, slots=16, shares_listeners=True)
+            opened.callback(program.close)
+            program.open_slot(SLOT, Limits())
+            program.set_flow(Way(Kind.CHANNEL, who.client, who.listener, number), onward)
+            programs.append(program)
+        for number in (NUMBER, OTHER_NUMBER):
+            client.sendto(channel_data(b"known", number=number), shown(who.listener))
+            assert peer.recv(100) == b"known"
+        client.sendto(b"whatever", shown(who.listener))
+        client.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
+        client.sendto(channel_data(b"its last hop"), shown(who.listener))
+        assert (listener.recv(100), listener.recv(100)) == (b"whatever", channel_data(b"its last hop"))
+        told = [program.passed() for program in programs]
+        together = {reason: sum(passed[reason] for passed in told) for reason in told[0]}
+        assert {reason: count for reason, count in together.items() if count} == {"hops": 1}
 
 
 def test_xdp_asks_for_forwarding_instead_of_switching_it_on(lab: Lab) -> None:

@@ -1,5 +1,6 @@
 """A kernel program that relays nothing and remembers what it was told, with the bounds that a real one has."""
 
+import math
 from collections.abc import Iterator
 
 from relay.datapath import NO_TRAFFIC, Drop, Limits, Traffic
@@ -14,6 +15,7 @@ class FakeProgram:
         self.table: dict[Way, Onward] = {}
         self.slots: dict[int, Traffic] = {}
         self.limits: dict[int, Limits] = {}
+        self.heard: dict[int, float] = {}  # by slot; others are always being heard
         self.dropped = {Drop.BANDWIDTH: 0, Drop.PEER_RATE: 0}
         self.crosses_families = crosses_families
         self.hook = hook
@@ -59,6 +61,10 @@ class FakeProgram:
     def traffic(self, slot: int) -> Traffic:
         self._check()
         return self.slots[slot]
+
+    def heard_at(self, slot: int) -> float:
+        self._check()
+        return self.heard.get(slot, math.inf)
 
     def drops(self) -> dict[Drop, int]:
         self._check()

@@ -32,7 +32,8 @@ from tests.support.ports import free_port
 LIVES: Final = 600.0  # seconds
 NUMBER: Final = 0x4001
 PATIENCE: Final = 20.0  # seconds; what takes longer is lost
-WARMING: Final = 2 * BUSY_PACKETS  # packets after which a flow has been busy, whatever else the relay carries
+# Packets after which a flow has been busy, whatever else the relay carries: one of a peer only after its client's.
+WARMING: Final = 3 * BUSY_PACKETS
 SPARE: Final = 1 << 12  # bytes beyond what any datagram of a test has
 
 Address = tuple[str, int]
@@ -192,6 +193,10 @@ class Rig:
         sockets = [self._sock, *(relay.sock for relay in self.plane._relays.values())]
         while select.select(sockets, [], [], 0)[0]:
             await _turn()
+
+    async def turn(self) -> None:
+        """Let user space serve what is ready, once."""
+        await _turn()
 
     async def warm(self, client: Client, peer: socket.socket, *, channel: bool) -> None:
         """Make the flows between a client and a peer busy, and forget the packets."""

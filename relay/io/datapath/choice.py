@@ -36,6 +36,7 @@ class Offer(NamedTuple):
 
     interfaces: tuple[str, ...]
     slots: int
+    shares_listeners: bool = False  # with other workers
 
     @property
     def flows(self) -> int:
@@ -52,7 +53,8 @@ def offer_of(settings: RelaySettings, addresses: Collection[bytes]) -> Offer:
     """
     ports = settings.port_max - settings.port_min + 1
     families = len({len(ip) for ip in addresses})
-    return Offer(ingress_interfaces(addresses), min(ports * max(families, 1), MAX_SLOTS))
+    slots = min(ports * max(families, 1), MAX_SLOTS)
+    return Offer(ingress_interfaces(addresses), slots, shares_listeners=settings.workers > 1)
 
 
 def take_program(settings: RelaySettings, offer: Offer) -> KernelProgram | None:
@@ -88,7 +90,9 @@ def load_program(offer: Offer) -> KernelProgram:
         raise OffloadUnavailable(f"{len(offer.interfaces)} interfaces are more than {MAX_INTERFACES}")
     if is_in_time_namespace():
         raise OffloadUnavailable("in a time namespace our clock is not the kernel's, and nothing would expire in time")
-    return KernelProgram.load(offer.interfaces, flows=offer.flows, slots=offer.slots, hook=HOOK)
+    return KernelProgram.load(
+        offer.interfaces, flows=offer.flows, slots=offer.slots, hook=HOOK, shares_listeners=offer.shares_listeners
+    )
 
 
 def try_program(offer: Offer) -> None:

@@ -6,7 +6,7 @@ it is busy, and taken back by the command that forbids it, before that command r
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from relay.datapath import Drop, Limits, RelayAddress, Traffic
@@ -74,8 +74,9 @@ class KernelDataPath(PlainDataPath):
         program = kernel.program
         self._rules = FlowRules(self._board, kernel.local_addresses, crosses_families=program.crosses_families)
         self.offload = Offload(program, self._rules, kernel.offer)
-        # tc sees a run that the kernel has joined as one packet, which no program can take apart; XDP comes before.
-        self._board.joins_runs = program.hook is Hook.XDP
+        self.offload.on_given_up = self._on_given_up
+        self._join_only_behind(program)
+        self.on_joining: Callable[[], object] = _no_listeners  # called when listeners may ask for joined runs again
         self._board.on_busy_to_peer = self._on_busy_to_peer
         self._board.on_busy_to_client = self._on_busy_to_client
         self._timer: asyncio.TimerHandle | None = None
@@ -92,6 +93,7 @@ class KernelDataPath(PlainDataPath):
         self.offload.settle_drops(self._board.drops)
         self._rules.local_addresses = kernel.local_addresses
         self.offload.begin(kernel.program)
+        self._join_only_behind(kernel.program)
 
     def close(self) -> None:
         """Take the program out of the kernel. Relays that are still open go on in user space."""
@@ -182,6 +184,18 @@ class KernelDataPath(PlainDataPath):
     def _refresh(self, handle: int) -> None:
         self.offload.refresh(self._relays[handle], time.monotonic())
 
+    def _join_only_behind(self, program: Program) -> None:
+        """Have relay sockets ask for joined runs only if the program comes before.
+
+        tc sees a run that the kernel has joined as one packet, which no program can take apart. Sockets that have asked
+        already, because an earlier program was given up, cannot take it back.
+        """
+        self._board.joins_runs = program.hook is Hook.XDP
+
+    def _on_given_up(self) -> None:
+        self._board.joins_runs = True
+        self.on_joining()
+
     def _on_busy_to_peer(self, route: Route) -> None:
         relay = route.relay
         if self.offload.is_on and self._rules.may_carry(relay):
@@ -196,3 +210,7 @@ class KernelDataPath(PlainDataPath):
 
     def _limits_of(self, relay: RelaySocket) -> Limits:
         return limits_of(self._limits) if relay.client.circle else self._limits
+
+
+def _no_listeners() -> None:
+    """There are none yet."""

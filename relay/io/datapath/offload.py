@@ -5,19 +5,21 @@ way: a full table leaves one flow to user space, any other error leaves all of t
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Final, Protocol
 
 from relay.datapath import NO_TRAFFIC, Drop, Limits, Traffic
 from relay.io.datapath.bpf.errors import FlowRefused, OffloadFailed
-from relay.io.datapath.bpf.program import Hook, Onward, Way
+from relay.io.datapath.bpf.program import Hook, Kind, Onward, Way
 from relay.io.datapath.choice import Offer
 from relay.io.datapath.flow_rules import FlowRules, bound_address
 from relay.io.datapath.relay_socket import RelaySocket
 from stun.address import TransportAddress
 
 MAX_FLOWS_PER_RELAY: Final = 32  # the oldest makes way: a peer with ever new ports takes no place from anybody else
+_FROM_CLIENT: Final = frozenset({Kind.CHANNEL, Kind.SEND})
+_IN_FLIGHT_SECONDS: Final = 0.01
 RECONCILE_FLOWS: Final = 256  # entries of the kernel's table that are looked at in one step
 
 _log = logging.getLogger(__name__)
@@ -64,6 +66,10 @@ class Program(Protocol):
         """What was relayed for it."""
         ...
 
+    def heard_at(self, slot: int) -> float:
+        """When a packet of the slot's client last belonged to a flow, to one second; monotonic seconds."""
+        ...
+
     def drops(self) -> Mapping[Drop, int]:
         """What was dropped, of all."""
         ...
@@ -80,7 +86,7 @@ class Program(Protocol):
 class _Carried:
     """A relayed transport address that the kernel has a place for."""
 
-    __slots__ = ("bound", "counted", "flows", "relay", "settled_at", "slot")
+    __slots__ = ("bound", "counted", "flows", "heard_since", "relay", "settled_at", "slot")
 
     def __init__(self, relay: RelaySocket, slot: int, now: float) -> None:
         self.relay = relay
@@ -89,6 +95,7 @@ class _Carried:
         self.flows: dict[Way, Onward] = {}  # in the order in which they came
         self.counted = NO_TRAFFIC  # what of the kernel's counters has been taken over
         self.settled_at = now
+        self.heard_since = now  # from then on the program must have heard the client before it may speak to it
 
 
 class Offload:
@@ -103,6 +110,7 @@ class Offload:
             offer: how much the program has room for.
         """
         self._rules = rules
+        self.on_given_up: Callable[[], object] = _unwatched  # called when user space has to do it all
         self._slot_count = offer.slots
         self.limit = offer.flows
         self._carried: dict[int, _Carried] = {}  # by the relay's handle
@@ -159,7 +167,7 @@ class Offload:
             now: monotonic time, in seconds.
         """
         carried = self._carried.get(relay.handle) or self._open(relay, limits, now)
-        if carried is None:
+        if carried is None or not (way.kind in _FROM_CLIENT or self._is_heard(carried)):
             return
         # What user space carries of a relay that the kernel carries, too, is held to what is left of the limits.
         self._settle(carried, now)
@@ -193,6 +201,8 @@ class Offload:
         for way in list(carried.flows):
             if self.is_on:
                 self._remove(way, carried)
+        # A packet that was being looked up as its flow was removed has been done with by then.
+        carried.heard_since = now + _IN_FLIGHT_SECONDS
         self._settle(carried, now)
 
     def release(self, relay: RelaySocket, now: float) -> None:
@@ -337,6 +347,20 @@ class Offload:
                 self._gone.add(way)
             del carried.flows[way], self._flows[way]
 
+    def _is_heard(self, carried: _Carried) -> bool:
+        """Whether the program sees the client's packets, under the addresses that we see.
+
+        It does not where the kernel translates them later on (NAT in this namespace), or where they arrive by another
+        interface: what the program sent to such a client would come from an address that it does not know.
+        """
+        if not self.is_on:
+            return False
+        try:
+            return self._program.heard_at(carried.slot) > carried.heard_since
+        except OffloadFailed as error:
+            self._give_up(error)
+            return False
+
     def _settle(self, carried: _Carried, now: float) -> None:
         if not self.is_on:
             return
@@ -368,6 +392,7 @@ class Offload:
                 break  # what could not be read is lost to the counters
         self._forget_all()
         self._program.close()
+        self.on_given_up()
 
     def _forget_all(self) -> None:
         self.is_on = False
@@ -377,3 +402,7 @@ class Offload:
         self._stale.clear()
         self._carried.clear()
         self._flows.clear()
+
+
+def _unwatched() -> None:
+    """Nobody wants to know."""

@@ -63,6 +63,7 @@ class Passed(StrEnum):
     UNKNOWN = "unknown"  # anything else that belongs to no flow
     CHANGED = "changed"  # while it was looked up
     EXPIRED = "expired"
+    INTERFACE = "interface"  # it came in by another one than its sender is reached by
     TOO_BIG = "too_big"  # for the interface that it would leave by, or for what is known of the path
     NO_ROUTE = "no_route"  # XDP only: no neighbour yet, or forwarding is off
     NO_ROOM = "no_room"  # in the buffer that holds it

@@ -1,7 +1,6 @@
 """The bytes of keys and values, as relay.bpf.c declares them."""
 
 import hashlib
-import socket
 import struct
 from typing import Final
 
@@ -17,6 +16,7 @@ LOCAL_BYTES: Final = 20
 
 # Words of 64 bits within a slot. Each direction has its own copy of what a byte costs.
 PACKETS_TO_PEER, BYTES_TO_PEER, TO_PEER_UNTIL, TO_PEER_BYTE_COST = 0, 1, 2, 3
+CLIENT_HEARD_AT = 6
 PACKETS_TO_CLIENT, BYTES_TO_CLIENT, TO_CLIENT_UNTIL, TO_CLIENT_BYTE_COST = 8, 9, 10, 11
 TO_CLIENT_UNTIL_PACKETS, TO_CLIENT_PACKET_COST = 12, 13
 SLOT_WORDS: Final = SLOT_BYTES // 8
@@ -32,6 +32,8 @@ _CHECK: Final = struct.Struct("<Q")
 _CHECK_FACTOR: Final = 0x9E3779B97F4A7C15
 _LOCAL: Final = struct.Struct("!16sH")
 _MEETS: Final = 1
+_NEXT_HOP_V6: Final = 2
+_LOW_HALF: Final = 0xFFFF  # of an index: two interfaces that are alike in it are 65,536 apart
 _SEND_V4: Final = 1  # the kinds of a Send indication, by the family of its peer; others have the number of their Kind
 _SEND_V6: Final = 4
 _COST_SHIFT: Final = 16
@@ -60,7 +62,7 @@ def decode_way(key: bytes) -> Way:
     return Way(Kind.SEND, remote, local, peer=peer)
 
 
-def encode_onward(key: bytes, onward: Onward, hop: NextHop, secret: bytes) -> bytes:
+def encode_onward(key: bytes, onward: Onward, hop: NextHop, secret: bytes, *, arrives: int = 0) -> bytes:
     """The value of a flow.
 
     Args:
@@ -68,19 +70,18 @@ def encode_onward(key: bytes, onward: Onward, hop: NextHop, secret: bytes) -> by
         onward: what becomes of its packets.
         hop: where they go next.
         secret: makes IPv6 flow labels that tell nothing (RFC 6437 §3).
+        arrives: the index of the interface that its packets come in by; 0 if it does not matter.
     """
     source, destination = onward.source, onward.destination
-    flags = _MEETS if onward.meets else 0
-    addresses = _ADDRESSES.pack(
-        *(_wide(source.ip), _wide(destination.ip), source.port, destination.port, onward.number),
-        *(source.family, flags),
-    )
+    flags = (_MEETS if onward.meets else 0) | (_NEXT_HOP_V6 if len(hop.ip) == 16 else 0)
+    ends = (_wide(source.ip), _wide(destination.ip), source.port, destination.port, onward.number, source.family)
+    addresses = _ADDRESSES.pack(*ends, flags)
     label = bytes(4)
     if source.family == IPV6:
         hashed = hashlib.blake2b(addresses, digest_size=4, key=secret).digest()
         label = (int.from_bytes(hashed) & _FLOW_LABEL_MASK).to_bytes(4)
-    family = socket.AF_INET if len(hop.ip) == 4 else socket.AF_INET6
-    value = addresses + _REST.pack(onward.slot, hop.interface, label, family, hop.path_mtu, onward.expires_at, hop.ip)
+    rest = (onward.slot, hop.interface, label, arrives & _LOW_HALF, hop.path_mtu, onward.expires_at, hop.ip)
+    value = addresses + _REST.pack(*rest)
     return value + _check(key + value)
 
 

@@ -51,6 +51,7 @@ _KEYS_AT_ONCE: Final = 512  # read by one call; buckets of the kernel's hash tab
 _FIRST_REASON: Final = 2  # JOINED, in `enum reason`
 _FIRST_DROP: Final = _FIRST_REASON + len(Passed)
 _DROPS: Final = (Drop.BANDWIDTH, Drop.PEER_RATE, Drop.SEND_FAILED)  # the order is that of `enum drop`
+_NANOSECONDS: Final = 1_000_000_000
 _ETHERNET: Final = 1  # ARPHRD_ETHER
 _SIOCGIFHWADDR: Final = 0x8927
 _MISSING_RIGHTS: Final = "not permitted: it needs CAP_BPF and CAP_NET_ADMIN"
@@ -69,12 +70,17 @@ class KernelProgram:
         program: int,
         hook: Hook,
         attached: contextlib.ExitStack,
+        *,
+        interfaces: int,
+        shares_listeners: bool,
     ) -> None:
         self.hook = hook
         self.descriptor = program  # of the program, for BPF_PROG_TEST_RUN
         self._maps = dict(maps)
         self._egress = egress
         self._secret = os.urandom(16)
+        self._tells_interfaces_apart = interfaces > 1
+        self._shares_listeners = shares_listeners
         self._locals_used: dict[bytes, int] = {}
         self._most_locals = len(memory) // layout.SLOT_BYTES + _OTHER_LOCALS
         self._keys: set[bytes] = set()  # of the flows that have been set
@@ -82,7 +88,15 @@ class KernelProgram:
         self._memory = attached.enter_context(memoryview(memory).cast("Q"))
 
     @classmethod
-    def load(cls, interfaces: Sequence[str], *, flows: int, slots: int, hook: Hook = Hook.TCX) -> "KernelProgram":
+    def load(
+        cls,
+        interfaces: Sequence[str],
+        *,
+        flows: int,
+        slots: int,
+        hook: Hook = Hook.TCX,
+        shares_listeners: bool = False,
+    ) -> "KernelProgram":
         """Load the program and attach it to interfaces of this network namespace, where packets come in.
 
         Args:
@@ -92,6 +106,7 @@ class KernelProgram:
             flows: how many may stand in the kernel at a time; 230 bytes each, taken at once.
             slots: relayed transport addresses; 210 bytes each, taken at once.
             hook: where packets are taken.
+            shares_listeners: whether other workers listen at the same addresses, with programs of their own.
 
         Raises:
             OffloadUnavailable: in one line, why not.
@@ -116,26 +131,38 @@ class KernelProgram:
                 _check_tcx()
             for name in interfaces:
                 opened.callback(os.close, _attach(program, name, hook))
-            return cls(maps, egress, memory, program, hook, opened.pop_all())
+            return cls(
+                maps,
+                egress,
+                memory,
+                program,
+                hook,
+                opened.pop_all(),
+                interfaces=len(interfaces),
+                shares_listeners=shares_listeners,
+            )
 
     def set_flow(self, way: Way, onward: Onward) -> None:
         """Create or replace a flow.
 
         Raises:
             TableFull: there is no room; an older one of this way stands as it was.
-            Unroutable: no way leads there; an older one of this way is removed.
+            Unroutable: no way leads there, or back; an older one of this way is removed.
             OffloadFailed: the kernel refused it for any other reason.
         """
         key = layout.encode_way(way)
-        hop = NOWHERE
-        if not onward.meets:
-            try:
+        hop, arrives = NOWHERE, 0
+        try:
+            if not onward.meets:
                 hop = self._egress.next_hop(onward.source.ip, onward.destination.ip)
-            except Unroutable:
-                self.remove_flow(way)
-                raise
+            if self._tells_interfaces_apart and way.kind is not Kind.MEET:
+                arrives = self._egress.next_hop(way.local.ip, way.remote.ip).interface
+        except Unroutable:
+            self.remove_flow(way)
+            raise
+        value = layout.encode_onward(key, onward, hop, self._secret, arrives=arrives)
         with _told("set a flow"):
-            self._table("flows").set(key, layout.encode_onward(key, onward, hop, self._secret))
+            self._table("flows").set(key, value)
         if key not in self._keys:
             self._keys.add(key)
             self._use(way)
@@ -198,6 +225,10 @@ class KernelProgram:
             words[at + layout.BYTES_TO_CLIENT],
         )
 
+    def heard_at(self, slot: int) -> float:
+        """When the client of a slot was heard by a flow, in seconds of the monotonic clock, to one second; else 0."""
+        return self._words()[slot * layout.SLOT_WORDS + layout.CLIENT_HEARD_AT] / _NANOSECONDS
+
     def drops(self) -> Mapping[Drop, int]:
         """What the program itself has dropped, over all slots."""
         return {drop: self._events(_FIRST_DROP + at) for at, drop in enumerate(_DROPS)}
@@ -233,8 +264,9 @@ class KernelProgram:
             if not count:
                 if len(self._locals_used) >= self._most_locals:
                     continue
+                is_shared = self._shares_listeners and way.kind is not Kind.PEER
                 with _told("name an address"):
-                    self._table("locals").set(key, bytes(4))
+                    self._table("locals").set(key, is_shared.to_bytes(4, "little"))
             self._locals_used[key] = count + 1
 
     def _disuse(self, way: Way) -> None:

@@ -47,6 +47,7 @@ HELPER(long, xdp_load, xdp_load_bytes, struct xdp_md *xdp, __u32 at, void *to, _
 HELPER(long, xdp_store, xdp_store_bytes, struct xdp_md *xdp, __u32 at, void *from, __u32 length);
 
 #define NEXT (-1)   /* TCX_NEXT: whoever else is attached, then the kernel's own stack */
+#define NOTED 0x52435550 /* in cb[0], which belongs to whoever looks at a packet here */
 #define SHOT 2      /* TC_ACT_SHOT */
 #define HOST 0      /* PACKET_HOST: the frame was sent to this interface's own address */
 #define COOKIE be32(0x2112a442)
@@ -70,6 +71,7 @@ HELPER(long, xdp_store, xdp_store_bytes, struct xdp_md *xdp, __u32 at, void *fro
 #define FINGERPRINT 8u
 #define FINGERPRINT_HEAD be32(0x80280004)
 #define BURST 1000000000ull /* ns: how much unused time a bucket keeps */
+#define HEARD_EVERY 1000000000ull /* ns: how often a slot is told that its client is heard */
 #define COST_SHIFT 16       /* a cost per byte or packet is in ns * 2^16 */
 #define MORE_FRAGMENTS be16(0x3fff) /* or a fragment offset */
 #define DONT_FRAGMENT be16(0x4000)
@@ -87,6 +89,9 @@ struct way {
 };
 
 #define MEETS 1
+#define NEXT_HOP_V6 2
+#define AF_INET 2
+#define AF_INET6 10
 
 struct onward {
   __be32 source[4], destination[4];
@@ -94,8 +99,8 @@ struct onward {
   __u8 family, flags;
   __u32 slot, interface;
   __be32 flow_label;
-  __u16 next_hop_family; /* AF_INET or AF_INET6 */
-  __u16 path_mtu;        /* bytes of an IP packet; 0 = what the link takes */
+  __u16 arrives;  /* the interface that its packets come in by, the low half of its index; 0 = any */
+  __u16 path_mtu; /* bytes of an IP packet; 0 = what the link takes */
   __u64 expires_at;
   __be32 next_hop[4]; /* for tcx; an IPv4 address is the first word, as in struct bpf_redir_neigh */
   __u64 check;        /* of the key and all of this, see `look_up` */
@@ -106,9 +111,11 @@ struct onward {
 #define CHECK_FACTOR 0x9e3779b97f4a7c15ull
 
 /* Packets, bytes and buckets of one relayed transport address; each direction has a cache line. A bucket is the
- * instant at which it is full again; costs are zero where there is no limit. */
+ * instant at which it is full again; costs are zero where there is no limit. `heard_at` of `to_peer` is when the client
+ * was heard here under its own address and ours, to a second: where an address is translated behind this hook it never
+ * is, and nothing may be sent to it from here (offload.py). */
 struct direction {
-  __u64 packets, bytes, until, cost_per_byte, until_packets, cost_per_packet, unused[2];
+  __u64 packets, bytes, until, cost_per_byte, until_packets, cost_per_packet, heard_at, unused;
 };
 
 struct slot {
@@ -117,8 +124,8 @@ struct slot {
 
 /* Why a packet goes up; order and names are those of `Passed` in program.py. Those from JOINED on are counted. */
 enum reason {
-  FORWARD, ALIEN, JOINED, FRAGMENT, OPTIONS, HOPS, LENGTHS, CHECKSUM, STUN, UNKNOWN, CHANGED, EXPIRED, TOO_BIG,
-  NO_ROUTE, NO_ROOM, REASONS
+  FORWARD, ALIEN, JOINED, FRAGMENT, OPTIONS, HOPS, LENGTHS, CHECKSUM, STUN, UNKNOWN, CHANGED, EXPIRED, INTERFACE,
+  TOO_BIG, NO_ROUTE, NO_ROOM, REASONS
 };
 enum drop { BANDWIDTH, PEER_RATE, SEND_FAILED, DROPS };
 
@@ -127,7 +134,7 @@ struct definition {
 };
 
 struct definition flows SEC("maps") = {BPF_MAP_TYPE_HASH, sizeof(struct way), sizeof(struct onward), 1, 0};
-struct definition locals SEC("maps") = {BPF_MAP_TYPE_HASH, 20, 4, 1, 0};
+struct definition locals SEC("maps") = {BPF_MAP_TYPE_HASH, 20, 4, 1, 0}; /* whether other workers share it */
 struct definition slots SEC("maps") = {BPF_MAP_TYPE_ARRAY, 4, sizeof(struct slot), 1, BPF_F_MMAPABLE};
 struct definition events SEC("maps") = {BPF_MAP_TYPE_PERCPU_ARRAY, 4, 8, 1, 0}; /* by reason, then by drop */
 
@@ -370,7 +377,7 @@ INLINE enum reason look_up(const struct packet *packet, struct decision *decisio
   return sum == found[ONWARD_WORDS - 1] ? FORWARD : CHANGED;
 }
 
-INLINE enum reason find(struct packet *packet, struct decision *decision, __u64 now) {
+INLINE enum reason find(struct packet *packet, struct decision *decision, __u64 now, __u32 came_by) {
   struct onward *onward = &decision->onward;
   enum reason reason = look_up(packet, decision);
   if (reason == UNKNOWN && packet->way.kind != PEER) {
@@ -380,6 +387,7 @@ INLINE enum reason find(struct packet *packet, struct decision *decision, __u64 
   if (reason == UNKNOWN && packet->is_stun) return STUN;
   if (reason != FORWARD) return reason;
   if (onward->expires_at <= now) return EXPIRED;
+  if (onward->arrives && onward->arrives != (__u16)came_by) return INTERFACE;
   struct slot *slot = slot_of(decision);
   if (!slot) return UNKNOWN;
   decision->to_peer = decision->to_client = NULL;
@@ -387,6 +395,8 @@ INLINE enum reason find(struct packet *packet, struct decision *decision, __u64 
     decision->to_client = &slot->to_client;
   } else {
     decision->to_peer = &slot->to_peer;
+    /* Before the second lookup: two clients that meet would wait for each other. */
+    if (now - slot->to_peer.heard_at > HEARD_EVERY) slot->to_peer.heard_at = now;
     if (onward->flags & MEETS) {
       /* The relayed address of another client: from here on it is what that address receives. */
       __builtin_memcpy(packet->way.remote, onward->source, 16);
@@ -581,6 +591,32 @@ INLINE void write_heads(struct heads *heads, const struct packet *packet, const 
   udp->check = check ? check : 0xffff;
 }
 
+/* The last steps that can still end in passing up: what lies behind the data is read, and the frame made to end where
+ * what leaves does. `end` is where the data does. */
+INLINE enum reason set_end(void *ctx, int is_skb, const struct packet *packet, const struct decision *decision,
+                           __u32 came, __u32 end, struct rest *rest) {
+  enum reason reason = load_rest(ctx, is_skb, packet, end, rest);
+  if (reason != FORWARD) return reason;
+  __u32 whole = end + (__u32)decision->padding;
+  if (came == whole) return FORWARD;
+  return (is_skb ? skb_tail(ctx, whole, 0) : xdp_tail(ctx, (int)whole - (int)came)) ? NO_ROOM : FORWARD;
+}
+
+/* What follows leaves, or is dropped: take it from the limits, write its headers and its padding. Padding that is new
+ * has been zeroed; what filled up a short frame has not. Returns a drop, or DROPS. */
+INLINE enum drop prepare(void *ctx, int is_skb, struct heads *heads, const struct packet *packet,
+                         const struct decision *decision, const struct rest *rest, __u32 came, __u32 end, __u64 now) {
+  enum drop dropped = admit(decision, packet->data, now);
+  if (dropped != DROPS) return dropped;
+  write_heads(heads, packet, decision, rest);
+  __u32 padding = decision->padding & MOST_PADDING;
+  if (!padding || came <= end) return DROPS;
+  return (is_skb ? skb_store(ctx, end, heads->zeros, padding, BPF_F_RECOMPUTE_CSUM)
+                 : xdp_store(ctx, end, heads->zeros, padding))
+             ? SEND_FAILED
+             : DROPS;
+}
+
 /* Passing up, and counting why if it was meant for an address of ours */
 
 struct local {
@@ -589,12 +625,19 @@ struct local {
   __u16 family;
 };
 
-INLINE void note(const struct packet *packet, enum reason reason) {
+/* Returns whether it was counted. At an address that other workers share nobody here can tell what belongs to none of
+ * them: the program of another one may know its flow. */
+INLINE int note(const struct packet *packet, enum reason reason) {
   struct local local = {.port = packet->way.local_port, .family = packet->way.family};
   __builtin_memcpy(local.ip, packet->way.local, 16);
+  if (reason == ALIEN) return 0;
+  const __u32 *is_shared = map_lookup(&locals, &local);
+  if (!is_shared || (*is_shared && (reason == STUN || reason == UNKNOWN))) return 0;
   __u32 key = reason;
   __u64 *seen = map_lookup(&events, &key);
-  if (reason != ALIEN && seen && map_lookup(&locals, &local)) ++*seen;
+  if (!seen) return 0;
+  ++*seen;
+  return 1;
 }
 
 INLINE void drop(enum drop reason) {
@@ -635,7 +678,7 @@ SEC("tcx") int tcx_ingress(struct __sk_buff *skb) {
   __u32 length, end, came = skb->len;
   enum drop dropped;
   enum reason reason = look_at_skb(skb, &packet);
-  if (reason == FORWARD) reason = find(&packet, &decision, now);
+  if (reason == FORWARD) reason = find(&packet, &decision, now, skb->ifindex);
   if (reason == FORWARD) reason = look_at_checksum(&packet, &decision, 0);
   if (reason != FORWARD) goto pass;
 
@@ -645,30 +688,25 @@ SEC("tcx") int tcx_ingress(struct __sk_buff *skb) {
     goto pass;
   }
   end = ETH + packet.l3 + UDP + packet.head + packet.data;
-  reason = load_rest(skb, 1, &packet, end, &rest);
+  reason = set_end(skb, 1, &packet, &decision, came, end, &rest);
   if (reason != FORWARD) goto pass;
-  if (came != end + decision.padding && skb_tail(skb, end + decision.padding, 0)) {
-    reason = NO_ROOM;
-    goto pass;
-  }
-  dropped = admit(&decision, packet.data, now);
+  dropped = prepare(skb, 1, &heads, &packet, &decision, &rest, came, end, now);
   if (dropped != DROPS) goto shot;
   dropped = SEND_FAILED;
-  write_heads(&heads, &packet, &decision, &rest);
-  /* Padding that is new has been zeroed; what filled up a short frame has not. */
-  length = decision.padding & MOST_PADDING;
-  if (length && came > end && skb_store(skb, end, heads.zeros, length, BPF_F_RECOMPUTE_CSUM)) goto shot;
   int more = (int)decision.head - (int)packet.head;
   if (decision.l3 != packet.l3 && skb_proto(skb, decision.l3 == 20 ? be16(ETH_P_IP) : be16(ETH_P_IPV6), 0)) goto shot;
   if (more && skb_room(skb, more, BPF_ADJ_ROOM_MAC, 0)) goto shot;
   if (store_skb(skb, &heads, decision.l3, decision.head)) goto shot;
   count(&decision, packet.data);
-  struct bpf_redir_neigh next = {.nh_family = decision.onward.next_hop_family};
-  __builtin_memcpy(next.ipv6_nh, decision.onward.next_hop, 16);
-  return redirect_neigh(decision.onward.interface, &next, sizeof next, 0);
+  /* The headers have been stored; there is no room on the stack for both. */
+  struct bpf_redir_neigh *next = (struct bpf_redir_neigh *)&heads;
+  next->nh_family = decision.onward.flags & NEXT_HOP_V6 ? AF_INET6 : AF_INET;
+  __builtin_memcpy(next->ipv6_nh, decision.onward.next_hop, 16);
+  return redirect_neigh(decision.onward.interface, next, sizeof *next, 0);
 
 pass:
-  note(&packet, reason);
+  /* The programs of other workers see it, too: whoever counts it first says so. */
+  if (skb->cb[0] != NOTED && note(&packet, reason)) skb->cb[0] = NOTED;
   return NEXT;
 shot:
   drop(dropped);
@@ -686,11 +724,11 @@ INLINE enum reason find_next_hop(struct xdp_md *xdp, const struct packet *packet
   fib->tot_len = bytes_on_the_way(packet, decision);
   if (is_too_big(decision, fib->tot_len)) return TOO_BIG;
   if (decision->l3 == 20) {
-    fib->family = 2; /* AF_INET */
+    fib->family = AF_INET;
     fib->ipv4_src = onward->source[3];
     fib->ipv4_dst = onward->destination[3];
   } else {
-    fib->family = 10; /* AF_INET6 */
+    fib->family = AF_INET6;
     __builtin_memcpy(fib->ipv6_src, onward->source, 16);
     __builtin_memcpy(fib->ipv6_dst, onward->destination, 16);
   }
@@ -712,30 +750,22 @@ SEC("xdp") int xdp_ingress(struct xdp_md *xdp) {
   const void *data = (const void *)(long)xdp->data, *data_end = (const void *)(long)xdp->data_end;
   const struct ethhdr *seen = data;
   struct rest rest = {};
-  __u32 frame = xdp_length(xdp), padding, end;
+  __u32 frame = xdp_length(xdp), end;
   __u64 now = ktime_ns();
   enum drop dropped;
   enum reason reason = parse(&packet, data, data_end, frame);
   if (reason == ALIEN || (const void *)(seen + 1) > data_end || seen->h_dest[0] & 1) return XDP_PASS;
-  if (reason == FORWARD) reason = find(&packet, &decision, now);
+  if (reason == FORWARD) reason = find(&packet, &decision, now, xdp->ingress_ifindex);
   if (reason == FORWARD) reason = look_at_checksum(&packet, &decision, 1);
   if (reason == FORWARD) reason = find_next_hop(xdp, &packet, &decision, &fib);
   if (reason != FORWARD) goto pass;
 
   end = ETH + packet.l3 + UDP + packet.head + packet.data;
-  reason = load_rest(xdp, 0, &packet, end, &rest);
+  reason = set_end(xdp, 0, &packet, &decision, frame, end, &rest);
   if (reason != FORWARD) goto pass;
-  int longer = (int)(end + decision.padding) - (int)frame;
-  if (longer && xdp_tail(xdp, longer)) {
-    reason = NO_ROOM;
-    goto pass;
-  }
-  dropped = admit(&decision, packet.data, now);
+  dropped = prepare(xdp, 0, &heads, &packet, &decision, &rest, frame, end, now);
   if (dropped != DROPS) goto shot;
   dropped = SEND_FAILED;
-  write_heads(&heads, &packet, &decision, &rest);
-  padding = decision.padding & MOST_PADDING;
-  if (padding && frame > end && xdp_store(xdp, end, heads.zeros, padding)) goto shot;
   int more = (int)(decision.l3 + decision.head) - (int)(packet.l3 + packet.head);
   if (more && xdp_head(xdp, -more)) goto shot;
   struct ethhdr *eth = (void *)(long)xdp->data;

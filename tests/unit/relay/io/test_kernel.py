@@ -279,6 +279,30 @@ async def test_a_client_that_moves_takes_its_flows_along_once_they_are_busy_ther
     assert site.plane.totals()[Transport.TLS] == NO_TRAFFIC
 
 
+async def test_a_client_has_to_be_heard_by_the_kernel_before_it_hears_from_it(site: Site) -> None:
+    client = site.client()
+    site.program.heard[0] = 0.0
+    way = site.channel(client)
+    site.hear(client)
+    assert site.program.table.keys() == {way}
+    site.program.heard[0] = site.clock.now + 1
+    peer = site.hear(client)
+    assert site.program.table.keys() == {way, peer}
+
+
+async def test_a_client_that_has_moved_has_to_be_heard_at_its_new_address(site: Site) -> None:
+    client = site.client()
+    site.channel(client)
+    site.program.heard[0] = site.clock.now  # at the old one
+    client.path = path_of(5999)
+    site.plane.move_client(client.handle, client.path)
+    site.hear(client)
+    assert site.program.table == {}
+    site.program.heard[0] = site.clock.now + 1
+    peer = site.hear(client)
+    assert site.program.table.keys() == {peer}
+
+
 async def test_other_own_addresses_take_every_flow_back(site: Site) -> None:
     client = site.client()
     way = site.channel(client)
@@ -390,6 +414,7 @@ BREAKERS: dict[str, Callable[[Site, Client], object]] = {
     "traffic": lambda site, client: site.plane.traffic(client.handle),
     "drops": lambda site, _: site.plane.drops,
     "passed": lambda site, _: site.plane.offload.passed(),
+    "heard": lambda site, client: site.hear(client),
     "reconcile": lambda site, _: site.plane.offload.reconcile(),
     "open": lambda site, _: site.channel(site.client(5001)),
 }
@@ -475,6 +500,17 @@ async def test_flows_that_come_and_go_during_a_long_reconciliation_are_no_mistak
     site.plane.offload.reconcile()
     assert site.plane.offload.reconciled == 0
     assert len(site.plane.offload) == len(site.program.table)
+
+
+async def test_runs_are_joined_again_once_the_program_is_given_up_and_not_once_another_one_is_there(site: Site) -> None:
+    told: list[bool] = []
+    site.plane.on_joining = lambda: told.append(site.plane.joins_runs)
+    site.program.is_broken = True
+    site.channel(site.client())
+    assert (told, site.plane.joins_runs) == ([True], True)
+    site.program = FakeProgram()
+    site.plane.take_over(Kernel(site.program, Offer(("eth0",), 100), LOCAL))
+    assert (told, site.plane.joins_runs) == ([True], False)
 
 
 @pytest.mark.parametrize(("hook", "joins"), [(Hook.TCX, False), (Hook.XDP, True)])

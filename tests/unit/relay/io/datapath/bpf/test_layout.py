@@ -57,6 +57,14 @@ def test_a_value_has_its_size_and_its_expiry_in_place(
     assert value == layout.encode_onward(KEY, onward, HOP, secret=b"secret")
 
 
+def test_a_value_names_the_interface_that_its_packets_come_in_by() -> None:
+    end = TransportAddress(bytes(16), 1)
+    onward = Onward(end, end, 0, 0, 0)
+    anywhere, here = (layout.encode_onward(KEY, onward, HOP, b"secret", arrives=at) for at in (0, 0x10203))
+    assert (anywhere[52:54], here[52:54]) == (bytes(2), b"\x03\x02")  # the low half of its index
+    assert anywhere[80:] != here[80:]
+
+
 def test_ipv6_flow_labels_depend_on_the_secret() -> None:
     end = TransportAddress(bytes(16), 1)
     onward = Onward(end, end, 0, 0, 0)
