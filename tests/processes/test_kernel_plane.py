@@ -17,16 +17,13 @@ from stun.message import Message, decode_message
 from stun.registry import MessageClass, Method
 from tests.support.kernel_rig import (
     IPV4,
-    IPV6,
     LIVES,
     NUMBER,
     WARMING,
     Client,
-    Ends,
     Rig,
     await_one,
     heard,
-    open_wire,
 )
 from tests.support.lab import Lab
 from tests.support.ports import free_port
@@ -39,62 +36,34 @@ CHURN = 2_000  # allocations
 LONG_CHURN = 100_000
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    with open_wire() as lab:
-        yield lab
-
-
-# The program is tried for IPv6 frame by frame in every run; the suite over links, when there is time.
-@pytest.fixture(params=[IPV4, pytest.param(IPV6, marks=pytest.mark.long)], ids=["IPv4", "IPv6"])
-def ends(request: pytest.FixtureRequest) -> Ends:
-    found: Ends = request.param
-    return found
-
-
-@pytest.fixture(params=["plain", "kernel"])
-async def rig(lab: Lab, ends: Ends, request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
-    rig = Rig(lab, request.param, ends)
-    yield rig
-    rig.close()
-
-
 @pytest.fixture
-async def kernel(lab: Lab) -> AsyncIterator[Rig]:
-    rig = Rig(lab, "kernel", IPV4)
-    yield rig
-    rig.close()
-
-
-@pytest.fixture(params=["plain", "kernel"])
-async def plane(lab: Lab, request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
-    """Over IPv4 only: what is about netfilter and reverse paths is alike for IPv6, or is not there."""
-    rig = Rig(lab, request.param, IPV4)
+async def kernel(wire: Lab) -> AsyncIterator[Rig]:
+    rig = Rig(wire, "kernel", IPV4)
     yield rig
     rig.close()
 
 
 @contextlib.contextmanager
-def translating(lab: Lab, rule: str) -> Iterator[None]:
+def translating(wire: Lab, rule: str) -> Iterator[None]:
     """Have a rule of NAT in the server's namespace."""
     chain = f"chain before {{ type nat hook prerouting priority dstnat; {rule}; }}"
-    made = lab.run(lab.server, "nft", f"table ip translating {{ {chain} ; }}")
+    made = wire.run(wire.server, "nft", f"table ip translating {{ {chain} ; }}")
     assert made.returncode == 0, made.stderr
     try:
         yield
     finally:
-        assert lab.run(lab.server, "nft", "delete table ip translating").returncode == 0
+        assert wire.run(wire.server, "nft", "delete table ip translating").returncode == 0
 
 
 @contextlib.contextmanager
-def strict(lab: Lab) -> Iterator[None]:
+def strict(wire: Lab) -> Iterator[None]:
     """Have the server's namespace refuse sources that are reached by another interface (RFC 3704 §2.2)."""
-    key = f"net.ipv4.conf.{lab.bob_link}.rp_filter"
-    assert lab.run(lab.server, "sysctl", "-qw", f"{key}=1").returncode == 0
+    key = f"net.ipv4.conf.{wire.bob_link}.rp_filter"
+    assert wire.run(wire.server, "sysctl", "-qw", f"{key}=1").returncode == 0
     try:
         yield
     finally:
-        assert lab.run(lab.server, "sysctl", "-qw", f"{key}=0").returncode == 0
+        assert wire.run(wire.server, "sysctl", "-qw", f"{key}=0").returncode == 0
 
 
 def data_of(message: bytes) -> tuple[tuple[str, int], bytes]:
@@ -315,8 +284,8 @@ async def test_nothing_is_sent_from_the_kernel_to_a_client_that_it_has_not_heard
     ]
 
 
-async def test_a_client_behind_a_redirect_is_answered_from_where_it_has_spoken_to(lab: Lab, plane: Rig) -> None:
-    with translating(lab, f"udp dport 443 redirect to :{plane.listening[1]}"):
+async def test_a_client_behind_a_redirect_is_answered_from_where_it_has_spoken_to(wire: Lab, plane: Rig) -> None:
+    with translating(wire, f"udp dport 443 redirect to :{plane.listening[1]}"):
         client, peer = plane.client(), plane.peer()
         client.bind(plane.address_of(peer))
         for number in range(WARMING):
@@ -329,10 +298,10 @@ async def test_a_client_behind_a_redirect_is_answered_from_where_it_has_spoken_t
     assert {sender for _, sender in answers} == {(plane.ends.server, 443)}
 
 
-async def test_who_forges_a_client_from_another_interface_meets_the_kernels_own_checks(lab: Lab, plane: Rig) -> None:
+async def test_who_forges_a_client_from_another_interface_meets_the_kernels_own_checks(wire: Lab, plane: Rig) -> None:
     client, peer = await talking(plane, channel=True)
     host, port = plane.address_of(client.socket)
-    with strict(lab), lab.inside(lab.bob), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as forger:
+    with strict(wire), wire.inside(wire.bob), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as forger:
         forger.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 1)  # any source, as from a raw socket
         forger.bind((host, port))
         for _ in range(5):
@@ -357,8 +326,8 @@ async def test_a_peer_without_a_permission_is_never_left_to_the_kernel(rig: Rig)
     assert rig.plane.drops[Drop.NO_PERMISSION] == 2 * WARMING
 
 
-async def test_a_full_table_leaves_the_rest_to_user_space(lab: Lab) -> None:
-    rig = Rig(lab, "kernel", IPV4, flows=1)
+async def test_a_full_table_leaves_the_rest_to_user_space(wire: Lab) -> None:
+    rig = Rig(wire, "kernel", IPV4, flows=1)
     assert rig.kernel is not None
     pairs = [await talking(rig, channel=True) for _ in range(2)]
     assert len(rig.kernel.offload) == 1

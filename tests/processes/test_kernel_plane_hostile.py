@@ -6,7 +6,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -14,7 +14,7 @@ from relay.datapath import Drop, Limits
 from stun.address import TransportAddress
 from stun.demux import decode_channel_data, encode_channel_data
 from tests.support.frames import ETHERNET_BYTES, Datagram, encode_frame
-from tests.support.kernel_rig import IPV4, IPV6, NUMBER, PATIENCE, WARMING, Client, Ends, Rig, heard, open_wire
+from tests.support.kernel_rig import NUMBER, PATIENCE, WARMING, Client, Rig, heard
 from tests.support.lab import Lab
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="builds network namespaces")
@@ -22,33 +22,6 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="builds network namesp
 ROUNDS = 20  # of a race
 BEYOND = 200  # packets that are sent after a command has returned
 SO_NO_CHECK = 11  # missing in the socket module
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    with open_wire() as lab:
-        yield lab
-
-
-# As in test_kernel_plane.py: IPv6 when there is time.
-@pytest.fixture(params=[IPV4, pytest.param(IPV6, marks=pytest.mark.long)], ids=["IPv4", "IPv6"])
-def ends(request: pytest.FixtureRequest) -> Ends:
-    found: Ends = request.param
-    return found
-
-
-@pytest.fixture(params=["plain", "kernel"])
-async def either(lab: Lab, ends: Ends, request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
-    rig = Rig(lab, request.param, ends)
-    yield rig
-    rig.close()
-
-
-@pytest.fixture(params=["plain", "kernel"])
-async def rig(lab: Lab, request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
-    rig = Rig(lab, request.param, IPV4)
-    yield rig
-    rig.close()
 
 
 async def talking(rig: Rig) -> tuple[Client, socket.socket]:
@@ -59,13 +32,13 @@ async def talking(rig: Rig) -> tuple[Client, socket.socket]:
     return client, peer
 
 
-def send_frame(lab: Lab, namespace: str, datagram: Datagram, udp_checksum: int | None = None) -> None:
+def send_frame(wire: Lab, namespace: str, datagram: Datagram, udp_checksum: int | None = None) -> None:
     """Put a frame on a client's link, whatever the kernel there would think of it."""
     inner = f"{namespace}1"
-    shown = lab.run(lab.server, "cat", f"/sys/class/net/{inner}/address").stdout.strip()
+    shown = wire.run(wire.server, "cat", f"/sys/class/net/{inner}/address").stdout.strip()
     frame = bytes.fromhex(shown.replace(":", "")) + encode_frame(datagram, udp_checksum=udp_checksum)[6:]
     assert len(frame) > ETHERNET_BYTES
-    with lab.inside(namespace), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+    with wire.inside(namespace), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
         sock.bind((f"{namespace}0", 0))
         sock.send(frame)
 
@@ -80,103 +53,103 @@ def to_relay(rig: Rig, client: Client, peer: socket.socket) -> tuple[Datagram, D
     )
 
 
-async def test_packets_of_peers_are_limited_alike(either: Rig) -> None:
-    client, peer = await talking(either)
-    before = dict(either.plane.drops)
-    either.plane.set_limits(Limits(bytes_per_second=0, packets_per_second=1))
+async def test_packets_of_peers_are_limited_alike(rig: Rig) -> None:
+    client, peer = await talking(rig)
+    before = dict(rig.plane.drops)
+    rig.plane.set_limits(Limits(bytes_per_second=0, packets_per_second=1))
     for _ in range(10):
         peer.sendto(b"much", client.relayed)
         client.send_channel(b"is not limited")
-    await either.quiet()
-    dropped = either.plane.drops[Drop.PEER_RATE] - before[Drop.PEER_RATE]
+    await rig.quiet()
+    dropped = rig.plane.drops[Drop.PEER_RATE] - before[Drop.PEER_RATE]
     assert dropped > 0
     assert len(heard(client.socket)) + dropped == 10
     assert len(heard(peer)) == 10
 
 
-async def test_bytes_to_a_client_are_limited_alike(either: Rig) -> None:
-    client, peer = await talking(either)
-    before = dict(either.plane.drops)
-    either.plane.set_limits(Limits(bytes_per_second=1, packets_per_second=0))  # one packet overdraws it for minutes
+async def test_bytes_to_a_client_are_limited_alike(rig: Rig) -> None:
+    client, peer = await talking(rig)
+    before = dict(rig.plane.drops)
+    rig.plane.set_limits(Limits(bytes_per_second=1, packets_per_second=0))  # one packet overdraws it for minutes
     for _ in range(5):
         peer.sendto(bytes(300), client.relayed)
-    await either.quiet()
+    await rig.quiet()
     assert len(heard(client.socket)) == 1
-    assert either.plane.drops[Drop.BANDWIDTH] - before[Drop.BANDWIDTH] == 4
+    assert rig.plane.drops[Drop.BANDWIDTH] - before[Drop.BANDWIDTH] == 4
 
 
-async def test_ipv4_without_a_checksum_is_relayed_both_ways(rig: Rig) -> None:
-    client, peer = await talking(rig)
-    before = rig.carried(client)
+async def test_ipv4_without_a_checksum_is_relayed_both_ways(plane: Rig) -> None:
+    client, peer = await talking(plane)
+    before = plane.carried(client)
     for sock in (client.socket, peer):
         sock.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
     client.send_channel(b"there")
     peer.sendto(b"back", client.relayed)
-    await rig.quiet()
+    await plane.quiet()
     assert heard(peer) == [(b"there", client.relayed)]
     assert [decode_channel_data(message) for message, _ in heard(client.socket)] == [(NUMBER, b"back")]
-    assert rig.carried(client) - before == (2 if rig.kernel else 0)
+    assert plane.carried(client) - before == (2 if plane.kernel else 0)
 
 
-async def test_a_wrong_checksum_never_reaches_anybody(lab: Lab, rig: Rig) -> None:
-    client, peer = await talking(rig)
-    from_client, from_peer = to_relay(rig, client, peer)
-    for namespace, datagram in ((lab.alice, from_client), (lab.bob, from_peer)):
-        send_frame(lab, namespace, datagram, udp_checksum=0x1234)
-    await rig.quiet()
+async def test_a_wrong_checksum_never_reaches_anybody(wire: Lab, plane: Rig) -> None:
+    client, peer = await talking(plane)
+    from_client, from_peer = to_relay(plane, client, peer)
+    for namespace, datagram in ((wire.alice, from_client), (wire.bob, from_peer)):
+        send_frame(wire, namespace, datagram, udp_checksum=0x1234)
+    await plane.quiet()
     assert (heard(peer), heard(client.socket)) == ([], [])
-    for namespace, datagram in ((lab.alice, from_client), (lab.bob, from_peer)):
-        send_frame(lab, namespace, datagram)  # the frame was wrong in nothing else
-    await rig.quiet()
+    for namespace, datagram in ((wire.alice, from_client), (wire.bob, from_peer)):
+        send_frame(wire, namespace, datagram)  # the frame was wrong in nothing else
+    await plane.quiet()
     assert [data for data, _ in heard(peer)] == [b"from a frame"]
     assert [decode_channel_data(message)[1] for message, _ in heard(client.socket)] == [b"from a frame"]
 
 
-async def test_a_checksum_that_is_left_to_the_network_card_is_finished_on_the_way(lab: Lab, either: Rig) -> None:
-    client, peer = await talking(either)
-    with unfinished_checksums(lab):
+async def test_a_checksum_that_is_left_to_the_network_card_is_finished_on_the_way(wire: Lab, rig: Rig) -> None:
+    client, peer = await talking(rig)
+    with unfinished_checksums(wire):
         client.send_channel(b"there")
         peer.sendto(b"back", client.relayed)
-        await either.quiet()
+        await rig.quiet()
     assert heard(peer) == [(b"there", client.relayed)]
     assert [decode_channel_data(message) for message, _ in heard(client.socket)] == [(NUMBER, b"back")]
-    if either.kernel is not None:
-        assert either.kernel.offload.passed()["checksum"] >= 2
+    if rig.kernel is not None:
+        assert rig.kernel.offload.passed()["checksum"] >= 2
 
 
-async def test_nobody_passes_for_a_relayed_client_by_its_relayed_address(lab: Lab, rig: Rig) -> None:
-    one, two = rig.client(), rig.client()
+async def test_nobody_passes_for_a_relayed_client_by_its_relayed_address(wire: Lab, plane: Rig) -> None:
+    one, two = plane.client(), plane.client()
     one.bind(two.relayed)
     two.bind(one.relayed)
     for _ in range(WARMING):
         one.send_channel(b"warming")
         two.send_channel(b"warming")
-        await rig.quiet()
+        await plane.quiet()
     heard(one.socket), heard(two.socket)
     parse = TransportAddress.parse
-    for namespace in (lab.alice, lab.bob):
-        send_frame(lab, namespace, Datagram(parse(*two.relayed), parse(*one.relayed), b"forged"))
-    await rig.quiet()
+    for namespace in (wire.alice, wire.bob):
+        send_frame(wire, namespace, Datagram(parse(*two.relayed), parse(*one.relayed), b"forged"))
+    await plane.quiet()
     assert heard(one.socket) == []
     two.send_channel(b"my own")
-    await rig.quiet()
+    await plane.quiet()
     assert [decode_channel_data(message) for message, _ in heard(one.socket)] == [(NUMBER, b"my own")]
 
 
-async def test_nobody_forges_a_client_or_a_peer_without_all_that_names_the_flow(lab: Lab, rig: Rig) -> None:
-    client, peer = await talking(rig)
-    from_client, from_peer = to_relay(rig, client, peer)
+async def test_nobody_forges_a_client_or_a_peer_without_all_that_names_the_flow(wire: Lab, plane: Rig) -> None:
+    client, peer = await talking(plane)
+    from_client, from_peer = to_relay(plane, client, peer)
     other = TransportAddress.parse
-    host, port = rig.address_of(client.socket)
+    host, port = plane.address_of(client.socket)
     for datagram in (
         from_client._replace(source=other(host, port - 1)),
         from_client._replace(source=other("10.91.1.99", port)),
         from_client._replace(payload=encode_channel_data(NUMBER + 1, b"another channel")),
         from_client._replace(destination=other(*client.relayed)),
     ):
-        send_frame(lab, lab.alice, datagram)
-    send_frame(lab, lab.bob, from_peer._replace(source=other("10.91.2.99", from_peer.source.port)))
-    await rig.quiet()
+        send_frame(wire, wire.alice, datagram)
+    send_frame(wire, wire.bob, from_peer._replace(source=other("10.91.2.99", from_peer.source.port)))
+    await plane.quiet()
     assert (heard(peer), heard(client.socket)) == ([], [])
 
 
@@ -214,19 +187,19 @@ async def until(rig: Rig, reached: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("direction", ["to the peer", "to the client"])
-async def test_nothing_that_is_sent_after_a_command_that_forbids_arrives(either: Rig, direction: str) -> None:
-    client, peer = await talking(either)
+async def test_nothing_that_is_sent_after_a_command_that_forbids_arrives(rig: Rig, direction: str) -> None:
+    client, peer = await talking(rig)
     for number in range(ROUNDS):
-        client.bind(either.address_of(peer))
+        client.bind(rig.address_of(peer))
         if direction == "to the peer":
-            await race(either, client, peer, peer, client.send_channel, channel_first=number % 2 == 0)
+            await race(rig, client, peer, peer, client.send_channel, channel_first=number % 2 == 0)
         else:
-            await either.warm(client, peer, channel=True)
+            await rig.warm(client, peer, channel=True)
 
             def send(data: bytes) -> None:
                 peer.sendto(data, client.relayed)
 
-            await race(either, client, peer, client.socket, send, channel_first=number % 2 == 0)
+            await race(rig, client, peer, client.socket, send, channel_first=number % 2 == 0)
 
 
 async def race(
@@ -268,13 +241,13 @@ def _take(sock: socket.socket, seen: list[bytes]) -> int:
 
 
 @contextlib.contextmanager
-def unfinished_checksums(lab: Lab) -> Iterator[None]:
+def unfinished_checksums(wire: Lab) -> Iterator[None]:
     """Have both ends leave checksums to a network card that there is not, as veth does by itself."""
-    ends = ((lab.alice, f"{lab.alice}0"), (lab.bob, f"{lab.bob}0"))
+    ends = ((wire.alice, f"{wire.alice}0"), (wire.bob, f"{wire.bob}0"))
     for namespace, device in ends:
-        assert lab.run(namespace, "ethtool", "-K", device, "tx", "on").returncode == 0
+        assert wire.run(namespace, "ethtool", "-K", device, "tx", "on").returncode == 0
     try:
         yield
     finally:
         for namespace, device in ends:
-            assert lab.run(namespace, "ethtool", "-K", device, "tx", "off").returncode == 0
+            assert wire.run(namespace, "ethtool", "-K", device, "tx", "off").returncode == 0
