@@ -143,6 +143,36 @@ def test_a_test_that_cannot_begin_says_why_and_may_be_begun_again(
     patient.complaints.clear()  # the browser's own line for such an answer
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_a_certificate_that_the_browser_refuses_is_not_blamed_on_a_firewall(
+    playwright: Playwright, service: Service, viewport: tuple[int, int], tmp_path: Path
+) -> None:
+    with chromium(playwright, trusting=False) as distrustful:
+        visitor = Participant(distrustful, viewport=viewport, script=COPIES)
+        page = visitor.page
+        run_test(page, address(service))
+        (tls,) = [line for line in lines(page) if line.transport == "TCP (TLS)"]
+        assert (tls.state, tls.words) == ("unclear", "nicht prüfbar: Zertifikat selbst signiert")
+        assert sorted(states(page).values()) == ["open", "open", "unclear", "unneeded"]
+        assert step(page) == "weak"
+        assert "nicht über TLS" in visitor.text("test-verdict")
+        expect(page.get_by_test_id("test-rules")).to_be_hidden()
+        expect(page.get_by_test_id("test-certificate")).to_contain_text("tls.certificate_file")
+        assert find_barriers(page) == []
+        assert page.evaluate("() => document.scrollingElement.scrollWidth <= window.innerWidth")
+        page.screenshot(path=tmp_path / "refused.png", full_page=True)
+        page.get_by_test_id("test-copy").click()
+        expect(page.get_by_test_id("copy-note")).to_have_text("Kopiert.")
+        (copied,) = page.evaluate("() => window.__copied")
+        assert "Abhilfe beim Betreiber" in copied and "easyrule" not in copied
+        page.get_by_test_id("language").click()
+        expect(page.get_by_test_id("test-certificate")).to_contain_text("is self-signed")
+        expect(page.get_by_test_id("test-rows")).to_contain_text("cannot be told: self-signed certificate")
+        assert visitor.complaints == []
+        visitor.close()
+
+
 @pytest.mark.long  # five seconds of media through the relay, on a machine that has time for them
 def test_the_page_is_used_by_keys_and_tells_what_it_found(patient: Participant, service: Service) -> None:
     page = patient.page
