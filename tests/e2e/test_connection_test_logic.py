@@ -114,6 +114,7 @@ def test_a_row_without_any_answer_is_closed_when_its_time_is_over_and_not_before
     ("code", "text", "state", "reason"),
     [
         (701, "STUN server unreachable", "closed", "refused"),
+        (701, "", "closed", "refused"),
         (701, "TURN host lookup received error.", "closed", "unknown_name"),
         (403, "Forbidden", "open", "elsewhere"),
         (486, "", "open", "busy"),
@@ -180,6 +181,12 @@ def test_tls_that_fails_tells_nothing_of_the_network_if_the_certificate_has_to_b
     played = play([["begin"], ["told", test, 0], *calls])
     assert states(played) == [state]
     assert reasons(played) == [problem if reason is None else reason or None]
+
+
+def test_tls_that_fails_with_a_good_certificate_was_refused_or_broken_open(play: Play) -> None:
+    told = ["told", {**TEST, "urls": [URLS[-1]]}, 0]
+    played = play([["begin"], told, ["erred", 0, 701, "Failed to establish connection"], ["exhausted", 0, 100]])
+    assert (states(played), reasons(played)) == (["closed"], ["tls_failed"])
 
 
 def test_the_certificate_is_no_excuse_for_ports_without_tls(play: Play) -> None:

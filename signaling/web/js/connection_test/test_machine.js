@@ -22,7 +22,7 @@ const FORBIDDEN = 403;
  * @typedef {object} Row
  * @property {Target} target
  * @property {"waiting" | "running" | "open" | "closed" | "untested" | "unclear"} state
- * @property {"silent" | "refused" | "unknown_name" | "elsewhere" | "busy" | "needs_name" | CertificateProblem | null} reason why
+ * @property {"silent" | "refused" | "tls_failed" | "unknown_name" | "elsewhere" | "busy" | "needs_name" | CertificateProblem | null} reason why
  *   it is closed; or why it is open and cannot be used all the same: the relay sees another address than the page came
  *   from, or has no room; or why it is not tested: the browser does not try it, whatever the network does; or why the
  *   attempt told nothing about the network: the browser has to refuse the certificate
@@ -153,7 +153,8 @@ export class TestMachine {
     const row = this.#rows[at];
     if (row?.state !== "running") return;
     if (code < SERVER_SILENT) row.answered = code;
-    else row.failure = /lookup|resolv/i.test(text) ? "unknown_name" : "refused";
+    else if (/lookup|resolv/i.test(text)) row.failure = "unknown_name";
+    else row.failure = row.target.transport === "tls" ? "tls_failed" : "refused"; // browsers do not say which of both it was
   }
 
   /**

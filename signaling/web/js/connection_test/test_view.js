@@ -5,7 +5,7 @@
 import { byId, showIcon } from "../elements.js";
 import { text } from "../texts.js";
 import { PASTES, rulesOf } from "./firewall.js";
-import { bandwidthWords, certificateWords, closedTargets, lossWords, msWords, rangeWords, rowRule, rowWords, ruleWords, transportWords } from "./test_words.js";
+import { bandwidthWords, certificateWords, closedTargets, inspectionWords, lossWords, msWords, rangeWords, rowRule, rowWords, ruleWords, transportWords } from "./test_words.js";
 import { verdictOf } from "./verdict.js";
 
 /** @typedef {ReturnType<import("./test_machine.js").TestMachine["view"]>} View */
@@ -144,6 +144,7 @@ export class TestView {
     byId("test-certificate-words").textContent = certificate;
     const rules = view.phase === "done" ? rulesOf(closedTargets(view)) : [];
     byId("test-rules").hidden = rules.length === 0;
+    byId("test-inspection").textContent = inspectionWords(view);
     byId("test-rule-list").replaceChildren(
       ...rules.map((rule) => Object.assign(document.createElement("li"), { textContent: ruleWords(rule) })),
     );

@@ -64,6 +64,7 @@ export const WORDS = {
   reason_silent: "keine Antwort",
   reason_needs_name: "dieser Browser prüft TLS nur zu Namen, nicht zu IP-Adressen",
   reason_refused: "abgewiesen",
+  reason_tls_failed: "abgewiesen, oder TLS wird unterwegs aufgebrochen",
   reason_self_signed: "Zertifikat selbst signiert",
   reason_outside_validity: "Zertifikat abgelaufen oder noch nicht gültig",
   reason_other_name: "Zertifikat gilt für einen anderen Namen",
@@ -93,6 +94,8 @@ export const WORDS = {
 
   rules_heading: "Was die Firewall durchlassen muss",
   rule: "Quelle: dieses Netz; Ziel: {host}; Protokoll: {protocol}; Zielport: {ports}; Richtung: ausgehend",
+  rules_tls:
+    "Bleibt ein TLS-Port rot, obwohl er freigegeben ist, bricht eine Firewall, ein Proxy oder ein Virenschutz TLS auf. Nehmen Sie {host} davon aus.",
   rules_paste: "Zum Einfügen; Namen von Tabellen und Schnittstellen sind anzupassen.",
   copy: "Kopieren",
   copy_named: "{name} kopieren",

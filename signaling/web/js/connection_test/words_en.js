@@ -64,6 +64,7 @@ export const WORDS = {
   reason_silent: "no answer",
   reason_needs_name: "this browser tries TLS to names only, not to IP addresses",
   reason_refused: "refused",
+  reason_tls_failed: "refused, or TLS is broken open on the way",
   reason_self_signed: "self-signed certificate",
   reason_outside_validity: "certificate expired or not valid yet",
   reason_other_name: "certificate is for another name",
@@ -93,6 +94,8 @@ export const WORDS = {
 
   rules_heading: "What the firewall must let through",
   rule: "Source: this network; destination: {host}; protocol: {protocol}; port: {ports}; direction: outbound",
+  rules_tls:
+    "If a TLS port stays red although it is allowed, a firewall, a proxy or a virus scanner breaks TLS open. Exempt {host} from that.",
   rules_paste: "To be pasted; the names of tables and interfaces need adapting.",
   copy: "Copy",
   copy_named: "Copy for {name}",
