@@ -36,7 +36,7 @@ export const WORDS = {
   verdict_none:
     "{host} antwortet an keinem Port. Entweder sperrt Ihr Netz alle Ports, oder der Vermittlungsserver läuft nicht. Geben Sie die Ports frei; bleibt alles rot, fragen Sie den Betreiber.",
   verdict_none_clear:
-    "Kein Port ist nachweislich offen: Wo TLS verlangt wird, lehnt der Browser das Zertifikat von {host} ab; die übrigen Ports antworten nicht. Fragen Sie zuerst den Betreiber.",
+    "Kein Port ist nachweislich offen: Die ohne TLS antworten nicht, und die mit TLS lassen sich nicht prüfen, weil Browser das Zertifikat von {host} ablehnen. Fragen Sie zuerst den Betreiber.",
   verdict_unknown_name: "Der Name {host} lässt sich nicht auflösen. Prüfen Sie das DNS Ihres Netzes.",
   verdict_loop_failed: "Ports sind offen, aber über den Vermittlungsserver kam keine Verbindung zustande. Unterbricht eine Firewall offene Verbindungen?",
   verdict_elsewhere:

@@ -36,7 +36,7 @@ export const WORDS = {
   verdict_none:
     "{host} answers at no port. Either your network blocks all of them, or the relay server is not running. Open the ports; if everything stays red, ask the operator.",
   verdict_none_clear:
-    "No port is known to be open: where TLS is wanted, the browser refuses the certificate of {host}; the other ports do not answer. Ask the operator first.",
+    "No port is known to be open: those without TLS do not answer, and those with TLS cannot be tested because browsers refuse the certificate of {host}. Ask the operator first.",
   verdict_unknown_name: "The name {host} cannot be resolved. Check the DNS of your network.",
   verdict_loop_failed: "Ports are open, but no connection came about through the relay server. Does a firewall interrupt open connections?",
   verdict_elsewhere:
