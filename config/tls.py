@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.hashes import SHA256
 
+from config.leaf import Leaf
 from config.readiness import Validity
 
 # Ephemeral keys and authenticated encryption only (BSI TR-02102-2 §3.3.1), which knows AES and not ChaCha20.
@@ -63,15 +63,20 @@ class ReloadingContext:
         self._current: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._companions: list[Companion] = []
         self.context = self.context_for(alpn)
-        self.validity, self.fingerprint = _describe(certificate_file)
+        self.leaf = _describe(certificate_file)
         self._look_again_at = clock() + _CHECK_SECONDS
         self.reloads = 0  # certificates taken over since the start
         self.failures = 0  # sets of files that were unfit
 
     @property
+    def validity(self) -> Validity:
+        """From when until when it is good."""
+        return self.leaf.validity
+
+    @property
     def not_after(self) -> datetime:
         """When it expires; aware."""
-        return self.validity.ends
+        return self.leaf.validity.ends
 
     @property
     def files(self) -> tuple[Path, Path]:
@@ -114,7 +119,7 @@ class ReloadingContext:
                 return  # another server of this process that shares it was first
             self._files, self._stamp = files, stamp
             self._current = current
-            self.validity, self.fingerprint = described
+            self.leaf = described
             for take_along in companions:
                 take_along()
             self.reloads += 1
@@ -191,7 +196,6 @@ def _keep() -> None:
     """Go on with the certificate that there is."""
 
 
-def _describe(certificate_file: Path) -> tuple[Validity, str]:
-    """How long the first certificate of a file is good, and its SHA-256 in hexadecimal."""
-    leaf = x509.load_pem_x509_certificate(certificate_file.read_bytes())
-    return Validity(leaf.not_valid_before_utc, leaf.not_valid_after_utc), leaf.fingerprint(SHA256()).hex()
+def _describe(certificate_file: Path) -> Leaf:
+    """What there is to say of the first certificate of a file."""
+    return Leaf.of(x509.load_pem_x509_certificate(certificate_file.read_bytes()))

@@ -1,10 +1,14 @@
 """Credentials for connection tests: what the service issues, and the relay of the same secret enforces."""
 
-from typing import final
+from datetime import datetime
+from typing import TYPE_CHECKING, final
 
 from config.tls import ReloadingContext
 from stun.credentials import issue_credential
 from stun.trial import trial_identity
+
+if TYPE_CHECKING:
+    from signaling.connection_test import CertificateProblem
 
 
 @final
@@ -35,4 +39,11 @@ class TrialCredentials:
         if self._certificate is None:
             return ()
         self._certificate.refresh()
-        return (self._certificate.fingerprint,)
+        return (self._certificate.leaf.fingerprint,)
+
+    def certificate_problem(self, host: str, now: datetime) -> "CertificateProblem | None":
+        """Why browsers refuse the certificate that is served now; None if they need not, or if it is not ours."""
+        if self._certificate is None:
+            return None
+        self._certificate.refresh()
+        return self._certificate.leaf.problem(host, now)

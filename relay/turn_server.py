@@ -214,6 +214,7 @@ class TurnServer:
                 self._delete(allocation, Ending.DISCONNECTED, now)
             else:
                 allocation.is_stranded = True
+                self._past.remember(Transaction(path, allocation.transaction_id, allocation.holder), ENDED, now)
         if self._tcp is not None:
             self._tcp.client_lost(path)
 
@@ -289,7 +290,11 @@ class TurnServer:
                 self._respond(encode_unknown_attributes(request, unknown, key=identity.key), path)
                 self._observe(RequestRefused(_METHODS[method], ErrorCode.UNKNOWN_ATTRIBUTE, "unknown_attribute"))
                 return
-            is_new = allocation is None or allocation.transaction_id != request.transaction_id
+            is_new = (
+                allocation is None
+                or allocation.is_stranded  # its client has left: nobody waits for that answer
+                or allocation.transaction_id != request.transaction_id
+            )
             if method == _ALLOCATE and is_new:
                 transaction = Transaction(path, request.transaction_id, identity.holder)
                 if self._answer_again(transaction, now):

@@ -42,6 +42,7 @@ _SPDX: Final = {
     "Apache Software License": "Apache-2.0",
     "Apache-2.0": "Apache-2.0",
     "BSD 2-Clause License": "BSD-2-Clause",
+    "BSD-2-Clause": "BSD-2-Clause",
     "BSD-3-Clause": "BSD-3-Clause",
     "ISC License": "ISC",
     "ISC License (ISCL)": "ISC",

@@ -1,7 +1,8 @@
 """What a connection test is told: every port to try, and credentials of the relay that are good for nothing else."""
 
 from collections.abc import Iterator
-from typing import Final, Protocol
+from datetime import datetime
+from typing import Final, Literal, Protocol
 
 from pydantic import BaseModel, Field
 
@@ -12,6 +13,10 @@ TTL_SECONDS: Final = 60  # of the credentials: a test takes 30
 TESTS_PER_MINUTE: Final = 10  # from one address (/64 for IPv6)
 ALL_TESTS_PER_MINUTE: Final = 300  # from all addresses: the relay's ports are for consultations
 MAX_LIMITED_ADDRESSES: Final = 10_000
+
+# What browsers refuse a certificate for, of what the service itself can see: nobody else has signed it, its time is
+# over or has not come, or it is good for other names.
+CertificateProblem = Literal["self_signed", "outside_validity", "other_name"]
 
 
 class TrialIssuer(Protocol):
@@ -24,6 +29,10 @@ class TrialIssuer(Protocol):
     @property
     def certificates_sha256(self) -> tuple[str, ...]:
         """SHA-256, in hexadecimal, of each leaf certificate that this service serves; empty if it serves none."""
+        ...
+
+    def certificate_problem(self, host: str, now: datetime) -> CertificateProblem | None:
+        """Why browsers refuse that certificate for this host at this aware instant; None if they need not."""
         ...
 
 
@@ -43,6 +52,9 @@ class ConnectionTest(BaseModel, frozen=True, extra="forbid"):
     )
     pages_certificate_is_listed: bool = Field(
         description="False where something in front of the service, as a reverse proxy, ends the TLS of the pages."
+    )
+    certificate_problem: CertificateProblem | None = Field(
+        description="Why browsers refuse the relay's TLS, whatever the network does; null: for nothing known here."
     )
     relay_port_min: int | None = Field(description="Lowest UDP port of relayed addresses.")
     relay_port_max: int | None = Field(description="Highest UDP port of relayed addresses.")

@@ -3,11 +3,11 @@
 import stat
 from collections.abc import Iterator
 from datetime import timedelta
-from fnmatch import fnmatch
 from typing import Final
 
 from config.doctor.facts import Certificate, Database, Redis, Service, StateDirectory
 from config.doctor.findings import Finding, fault, ok, warning
+from config.leaf import fits
 from config.settings_file import SettingsFile
 
 SOON: Final = timedelta(days=14)
@@ -55,7 +55,7 @@ def check_certificate(facts: Certificate) -> Iterator[Finding]:
         return
     yield from _check_chain(facts)
     for host in facts.hosts:
-        if not any(_fits(host, name) for name in facts.names):
+        if not any(fits(host, name) for name in facts.names):
             mend = f"get one for {host}, or change signaling.public_url and signaling.ice.host"
             yield fault("certificate", f"it is not good for {host}, which clients are told", mend)
 
@@ -127,11 +127,3 @@ def _check_chain(facts: Certificate) -> Iterator[Finding]:
     else:
         found = f"{broken.subject} is not signed by the next certificate in the file"
         yield fault("certificate", found, "put them in order: the server's own first, then each issuer")
-
-
-def _fits(host: str, name: str) -> bool:
-    """Whether a name of a certificate covers a host; a star stands for one label (RFC 6125 §6.4.3)."""
-    host, name = host.lower(), name.lower()
-    if name.startswith("*."):
-        return host.count(".") == name.count(".") and fnmatch(host, name)
-    return host == name

@@ -60,8 +60,9 @@ class ConnectionTests:
                 ApiFault.RATE_LIMITED, f"too many tests; again in {seconds} s", retry_after=seconds
             ) from None
         address = request.remote or ""
+        now = self._clocks.utc_now()
         try:
-            username, credential = issuer.issue(int(self._clocks.utc_now().timestamp()), TTL_SECONDS, address)
+            username, credential = issuer.issue(int(now.timestamp()), TTL_SECONDS, address)
         except ValueError:
             raise ApiRefused(ApiFault.BAD_REQUEST, "tests are for clients with an IP address") from None
         test = ConnectionTest(
@@ -74,6 +75,7 @@ class ConnectionTests:
             urls=list_test_urls(host, ports),
             certificate_sha256=issuer.certificates_sha256,
             pages_certificate_is_listed=request.secure,
+            certificate_problem=issuer.certificate_problem(host, now) if ports.tls else None,
             relay_port_min=ports.relayed.lowest if ports.relayed else None,
             relay_port_max=ports.relayed.highest if ports.relayed else None,
         )

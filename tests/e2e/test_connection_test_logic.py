@@ -20,7 +20,14 @@ URLS = [
     f"turn:{HOST}:3478?transport=tcp",
     f"turns:{HOST}:5349?transport=tcp",
 ]
-TEST = {"username": "1:test:203.0.113.7", "credential": "c", "address": "203.0.113.7", "relay_host": HOST, "urls": URLS}
+TEST = {
+    "username": "1:test:203.0.113.7",
+    "credential": "c",
+    "address": "203.0.113.7",
+    "relay_host": HOST,
+    "urls": URLS,
+    "certificate_problem": None,
+}
 ROW_MS, ALL_ROWS_MS, LOOP_MS = 6_000, 18_000, 9_000
 FIGURES = {"loss": 0.01, "rttMs": 40, "slowMs": 60, "bitsPerSecond": 4_000_000, "enough": True}
 BEGUN: list[list[Any]] = [["begin"], ["told", TEST, 0]]
@@ -107,6 +114,7 @@ def test_a_row_without_any_answer_is_closed_when_its_time_is_over_and_not_before
     ("code", "text", "state", "reason"),
     [
         (701, "STUN server unreachable", "closed", "refused"),
+        (701, "", "closed", "refused"),
         (701, "TURN host lookup received error.", "closed", "unknown_name"),
         (403, "Forbidden", "open", "elsewhere"),
         (486, "", "open", "busy"),
@@ -151,6 +159,42 @@ def test_a_port_that_the_browser_does_not_try_is_not_called_closed(play: Play) -
     assert states(played) == ["untested", "running", "running"]
     assert reasons(played)[0] == "needs_name"
     assert states(play([["begin"], ["told", {**TEST, "urls": urls}, 0]])) == ["running", "running", "waiting"]
+
+
+@pytest.mark.parametrize("problem", ["self_signed", "outside_validity", "other_name"])
+@pytest.mark.parametrize(
+    ("calls", "state", "reason"),
+    [
+        ([["erred", 0, 701, "Failed to establish connection"], ["exhausted", 0, 100]], "unclear", None),
+        ([["exhausted", 0, 100]], "unclear", None),
+        ([["erred", 0, 701, ""], ["tick", ROW_MS]], "unclear", None),
+        ([["tick", ROW_MS]], "closed", "silent"),
+        ([["erred", 0, 701, "TURN host lookup received error."], ["exhausted", 0, 100]], "closed", "unknown_name"),
+        ([["relayed", 0, 100]], "open", ""),
+    ],
+    ids=["refused", "given up", "refused and then silent", "silent", "name unknown", "trusted all the same"],
+)
+def test_tls_that_fails_tells_nothing_of_the_network_if_the_certificate_has_to_be_refused(
+    play: Play, problem: str, calls: list[list[Any]], state: str, reason: str | None
+) -> None:
+    test = {**TEST, "urls": [URLS[-1]], "certificate_problem": problem}
+    played = play([["begin"], ["told", test, 0], *calls])
+    assert states(played) == [state]
+    assert reasons(played) == [problem if reason is None else reason or None]
+
+
+def test_tls_that_fails_with_a_good_certificate_was_refused_or_broken_open(play: Play) -> None:
+    told = ["told", {**TEST, "urls": [URLS[-1]]}, 0]
+    played = play([["begin"], told, ["erred", 0, 701, "Failed to establish connection"], ["exhausted", 0, 100]])
+    assert (states(played), reasons(played)) == (["closed"], ["tls_failed"])
+
+
+def test_the_certificate_is_no_excuse_for_ports_without_tls(play: Play) -> None:
+    told = ["told", {**TEST, "certificate_problem": "self_signed"}, 0]
+    played = play(
+        [["begin"], told, ["erred", 0, 701, ""], ["exhausted", 0, 100], ["exhausted", 1, 100], ["exhausted", 2, 100]]
+    )
+    assert states(played) == ["closed", "closed", "closed", "running"]
 
 
 def test_the_loop_goes_through_the_first_row_that_can_be_used(play: Play) -> None:
@@ -299,6 +343,10 @@ FAILED = {"state": "failed", "url": "", "figures": None}
         ([("udp", "closed"), ("tls", "closed")], SKIPPED, "bad", "verdict_none"),
         ([("udp", "closed", "unknown_name")], SKIPPED, "bad", "verdict_unknown_name"),
         ([("udp", "open")], FAILED, "bad", "verdict_loop_failed"),
+        ([("udp", "open"), ("tls", "unclear", "self_signed")], DONE, "weak", "verdict_certificate"),
+        ([("udp", "open"), ("tcp", "closed"), ("tls", "unclear", "self_signed")], DONE, "weak", "verdict_partly"),
+        ([("udp", "closed"), ("tcp", "open"), ("tls", "unclear", "self_signed")], DONE, "weak", "verdict_no_udp"),
+        ([("udp", "closed"), ("tls", "unclear", "self_signed")], SKIPPED, "bad", "verdict_none_clear"),
         ([("udp", "open", "elsewhere")], SKIPPED, "weak", "verdict_elsewhere"),
         ([("udp", "open", "busy")], SKIPPED, "weak", "verdict_busy"),
         ([("udp", "open")], {**DONE, "figures": {**FIGURES, "loss": 0.05}}, "weak", "verdict_line_weak"),

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar, cast
@@ -20,10 +20,10 @@ FIREFOX: Final = "/usr/bin/firefox-esr"
 _CAMERAS: Final = 3  # the second one of the fakes measures depth: it is shown, but not sent to anybody
 # Few pictures a second: a dozen pages on two CPUs encode and decode them in software.
 _FAKE_DEVICES: Final = "--use-fake-device-for-media-stream=device-count={},fps=5"
+_TRUSTING: Final = "--ignore-certificate-errors"
 _FAKE_CONSENT: Final = "--use-fake-ui-for-media-stream"
 _CHROMIUM_OPTIONS: Final = [
     "--no-sandbox",
-    "--ignore-certificate-errors",
     "--allow-loopback-in-peer-connection",
     "--disable-background-networking",
     "--disable-component-update",
@@ -122,6 +122,7 @@ def chromium(
     *,
     cameras: int = _CAMERAS,
     denied: bool = False,
+    trusting: bool | Sequence[str] = True,
     film: Path | None = None,
 ) -> Iterator[Browser]:
     """Debian's Chromium, or a script that starts it elsewhere.
@@ -131,11 +132,14 @@ def chromium(
         program: what to start.
         cameras: how many it has; a microphone there is always.
         denied: the person refuses every question of the browser.
+        trusting: it takes every certificate, as people's browsers never do; or only those with these keys, named by
+            the SHA-256 of their SubjectPublicKeyInfo in base64.
         film: what its only camera sees, as YUV4MPEG2; see `noise`.
     """
     options = [
         _FAKE_DEVICES.format(cameras),
         *_CHROMIUM_OPTIONS,
+        *([_TRUSTING] if trusting is True else [f"{_TRUSTING}-spki-list={','.join(trusting)}"] if trusting else []),
         "--deny-permission-prompts" if denied else _FAKE_CONSENT,
         *([f"--use-file-for-fake-video-capture={film}"] if film else []),
     ]

@@ -48,6 +48,18 @@ def step(page: Page) -> str:
     return page.get_by_test_id("test-verdict").get_attribute("data-step") or ""
 
 
+def failing_ports(*schemes: str) -> str:
+    """A script that lets attempts at URLs that begin so fail at once and without a reason, as those over TLS do."""
+    return """
+      window.RTCPeerConnection = class extends window.RTCPeerConnection {
+        constructor(configuration) {
+          const [url] = configuration.iceServers[0].urls;
+          super(SCHEMES.some((each) => url.startsWith(each)) ? { ...configuration, iceServers: [] } : configuration);
+        }
+      };
+    """.replace("SCHEMES", json.dumps(schemes))
+
+
 def closed_ports(*schemes: str) -> str:
     """A script that keeps the page from URLs that begin or end so, as a firewall would that drops everything."""
     return """

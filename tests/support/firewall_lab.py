@@ -7,6 +7,7 @@ service's certificate.
 """
 
 import contextlib
+import ipaddress
 import json
 import os
 import subprocess
@@ -51,13 +52,12 @@ class Authority:
         """Call the issuer something else, whatever a certificate may contain, from the next one on."""
         self._subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, name)])
 
-    def issue(self, host: str) -> tuple[Path, Path]:
-        """A certificate for a name, and its key."""
+    def issue(self, host: str, *addresses: str) -> tuple[Path, Path]:
+        """A certificate for a name, and perhaps for IP addresses, and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-        leaf = self._builder(subject, key).add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False
-        )
+        names = [x509.DNSName(host), *(x509.IPAddress(ipaddress.ip_address(each)) for each in addresses)]
+        leaf = self._builder(subject, key).add_extension(x509.SubjectAlternativeName(names), critical=False)
         stem = f"{self.file.stem}-{host}"
         certificate_file, key_file = self._folder / f"{stem}.crt", self._folder / f"{stem}.key"
         certificate_file.write_bytes(leaf.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))

@@ -17,7 +17,7 @@ from signaling.codes import LOCATOR_BITS, SECRET_BITS, AccessCode, locator_from,
 from signaling.info_pages import PAGES
 from tests.support.browser import CONNECT_MS, Participant, chromium
 from tests.support.conference_scenes import ConferenceScenes
-from tests.support.connection_test_page import closed_ports, run_test
+from tests.support.connection_test_page import closed_ports, failing_ports, run_test
 from tests.support.fake_devices import BAD_WAY, MEASURED, NO_MICROPHONE, SCREEN
 from tests.support.portraits import PORTRAITS
 from tests.support.ports import free_port
@@ -108,6 +108,10 @@ class Photographer:
         person.page.wait_for_function("() => document.querySelector('[data-testid=check-video]').videoWidth > 0")
         person.page.get_by_test_id("check").scroll_into_view_if_needed()
         yield self._take(person, "test-devices")
+        person = self._person(failing_ports("turns:"))
+        run_test(person.page, self._address)
+        expect(person.page.get_by_test_id("test-certificate")).to_be_visible()
+        yield self._take(person, "test-certificate", whole=True)
         person = self._person(closed_ports("turn"))
         run_test(person.page, self._address)
         yield self._take(person, "test-nothing", whole=True)

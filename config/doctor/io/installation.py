@@ -21,6 +21,7 @@ from cryptography.exceptions import InvalidSignature
 from config import ctl
 from config.crash import name_error
 from config.doctor.facts import Certificate, Database, Link, Redis, Service, StateDirectory, StateFile
+from config.leaf import names_of
 from config.schema import Settings
 from config.state import certificate_files
 from config.tls import build_server_context
@@ -70,7 +71,7 @@ def collect_certificate(settings: Settings, now: datetime) -> Certificate | None
     chain = x509.load_pem_x509_certificates(file.read_bytes())[:MAX_CHAIN]
     refusal = _refusal(file, key_file)
     links = tuple(_links(chain))
-    return Certificate(str(file), True, is_ours, refusal, _names(chain[0]), _hosts(settings), links, now)  # noqa: FBT003
+    return Certificate(str(file), True, is_ours, refusal, names_of(chain[0]), _hosts(settings), links, now)  # noqa: FBT003
 
 
 def collect_database(settings: Settings) -> Database:
@@ -170,15 +171,6 @@ def _roots(name: x509.Name) -> list[x509.Certificate]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some old roots do not keep to RFC 5280, and are not ours to mend
         return [root for root in x509.load_pem_x509_certificates(bundle.read_bytes()) if root.subject == name]
-
-
-def _names(certificate: x509.Certificate) -> tuple[str, ...]:
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return ()
-    addresses = map(str, found.get_values_for_type(x509.IPAddress))
-    return (*found.get_values_for_type(x509.DNSName), *addresses)
 
 
 def _hosts(settings: Settings) -> tuple[str, ...]:

@@ -59,10 +59,10 @@ def test_it_tells_the_fingerprint_of_the_certificate_that_it_serves_now(files: "
 
     context = ReloadingContext(files.certificate, files.key)
     first = fingerprint()
-    assert context.fingerprint == first
+    assert context.leaf.fingerprint == first
     files.write()
     assert context.refresh()
-    assert context.fingerprint == fingerprint() != first
+    assert context.leaf.fingerprint == fingerprint() != first
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from config.tls import ReloadingContext
 from config.trials import TrialCredentials
 from stun.credentials import CredentialBook
-from tests.unit.config.test_tls import Files
+from tests.unit.config.test_tls import NOW, Files
 
 SECRET = b"s" * 32
 
@@ -31,5 +31,13 @@ def test_the_fingerprint_is_that_of_the_certificate_which_lies_there_now(tmp_pat
     trials = TrialCredentials(SECRET, certificate)
     first = trials.certificates_sha256
     files.write()
-    assert trials.certificates_sha256 == (certificate.fingerprint,) != first
+    assert trials.certificates_sha256 == (certificate.leaf.fingerprint,) != first
     assert TrialCredentials(SECRET, None).certificates_sha256 == ()
+
+
+def test_what_is_wrong_with_the_certificate_is_said_and_nothing_of_one_that_is_elsewhere(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    files.write()
+    trials = TrialCredentials(SECRET, ReloadingContext(files.certificate, files.key))
+    assert trials.certificate_problem("localhost", NOW) == "self_signed"
+    assert TrialCredentials(SECRET, None).certificate_problem("localhost", NOW) is None

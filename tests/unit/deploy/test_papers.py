@@ -53,6 +53,7 @@ CHAPTERS: Final = [f"V{number} " for number in range(1, 15)]
 
 _TICKED: Final = re.compile(r"`([^`\n]+)`")
 _TEST: Final = re.compile(r"tests/[\w./-]+\.py::\w+")
+_TEST_LINK: Final = re.compile(r"\[([\w ]+)\]\((?:\.\./)+(tests/[\w./-]+\.py)\)")  # its text is the name of the test
 _FILE: Final = re.compile(
     r"(?:config|deploy|docs|loadtest|relay|requirements|scripts|sfu|signaling|stun|tests)/[\w./-]*\w"
 )
@@ -71,7 +72,9 @@ def functions_of(path: Path) -> frozenset[str]:
 
 
 def references(text: str) -> Iterator[str]:
-    """What a text names between backticks: tests, and files of this repository."""
+    """What a text names: tests and files of this repository between backticks, tests as links."""
+    for name, path in _TEST_LINK.findall(text):
+        yield f"{path}::test_{name.replace(' ', '_')}"
     for ticked in _TICKED.findall(text):
         if _TEST.fullmatch(ticked) or _FILE.fullmatch(ticked) or _BARE_FILE.fullmatch(ticked):
             yield ticked
@@ -108,8 +111,9 @@ def test_every_file_and_test_that_a_paper_names_exists(paper: Path) -> None:
 
 
 @pytest.mark.parametrize("paper", PAPERS, ids=ids(PAPERS))
-def test_every_test_that_a_paper_names_stands_between_backticks_and_whole(paper: Path) -> None:
+def test_every_test_that_a_paper_names_is_a_link_or_stands_between_backticks_and_whole(paper: Path) -> None:
     text = paper.read_text()
+    assert len(re.findall(r"tests/[\w./-]+\.py\)", text)) == len(_TEST_LINK.findall(text))
     named = [each for each in _TICKED.findall(text) if each.startswith("tests/") and "::" in each]
     assert [each for each in named if not _TEST.fullmatch(each)] == []
     assert text.count("::test_") == len(named)
@@ -257,7 +261,9 @@ def test_the_terms_show_every_duty_and_no_advertising() -> None:
         "`tests/unit/deploy/test_papers.py::test_that_nobody_wrote`",
         "`tests/unit/deploy/test_nothing.py::test_x`",
         "`config/nothing.py`",
+        "[that nobody wrote](../tests/unit/deploy/test_papers.py)",
+        "[a b](../../tests/unit/deploy/test_nothing.py)",
     ],
 )
 def test_a_reference_to_nothing_would_be_found(breach: str) -> None:
-    assert [each for each in references(f"shown by {breach}") if not is_there(each)] == [breach.strip("`")]
+    assert len([each for each in references(f"shown by {breach}") if not is_there(each)]) == 1

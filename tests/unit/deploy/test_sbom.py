@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
 from scripts import sbom
@@ -88,6 +90,13 @@ def document() -> Document:
 
 def test_the_committed_file_is_the_one_that_the_pins_and_the_installed_packages_give() -> None:
     assert sbom.TARGET.read_text() == sbom.write(sbom.build()), "run make sbom"
+
+
+def test_it_is_valid_by_the_schema_of_cyclonedx_and_a_word_that_is_not_in_the_schema_makes_it_invalid() -> None:
+    validator, text = JsonStrictValidator(SchemaVersion.V1_6), sbom.TARGET.read_text()
+    assert validator.validate_str(text) is None
+    assert validator.validate_str(text.replace('"scope": "required"', '"scope": "needed"')) is not None
+    assert validator.validate_str(text.replace('"id": "Apache-2.0"', '"id": "Apache-2.00"')) is not None
 
 
 def test_every_pinned_package_is_in_it_once_and_nothing_else(document: Document) -> None:

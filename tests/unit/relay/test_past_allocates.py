@@ -13,6 +13,7 @@ from relay.past_allocates import (
     PastAnswer,
     Transaction,
 )
+from stun.attributes import MOBILITY_TICKET
 from stun.registry import ErrorCode, Method
 from tests.support.relay_harness import SERVER, RelayHarness, peer
 
@@ -89,6 +90,19 @@ def test_an_allocation_that_was_given_back_does_not_come_back() -> None:
     assert not client.has_relay
     assert harness.held("alice") == 0
     assert client.allocate().code == 0
+
+
+def test_the_late_request_of_a_mobile_client_that_has_left_does_not_take_the_place_of_its_allocation() -> None:
+    harness = RelayHarness(mobility=True)
+    client, elsewhere = harness.client(transport=Transport.DTLS), harness.client()
+    ticket = client.allocate((MOBILITY_TICKET, b""), transaction_id=ID).get(MOBILITY_TICKET)
+    late = client.sent
+    harness.disconnect(client.path)
+    (answer,) = client.send(late)
+    client.turn.transaction_id = ID
+    assert client.turn.read(answer).code == 437
+    assert elsewhere.refresh(None, (MOBILITY_TICKET, ticket)).code == 0
+    assert harness.held("alice") == 1
 
 
 def test_a_grant_that_comes_again_is_answered_as_before() -> None:

@@ -4,7 +4,7 @@
 
 import { text } from "../texts.js";
 import { PASTES, rulesOf } from "./firewall.js";
-import { bandwidthWords, closedTargets, lossWords, msWords, rangeWords, rowWords, ruleWords, transportWords } from "./test_words.js";
+import { bandwidthWords, certificateWords, closedTargets, inspectionWords, lossWords, msWords, rangeWords, rowWords, ruleWords, transportWords } from "./test_words.js";
 import { verdictOf } from "./verdict.js";
 
 /**
@@ -42,9 +42,11 @@ export function reportOf(view, { at, page, browser }) {
       `${text("loop_bandwidth")}: ${bandwidthWords(loop.figures)}`,
     );
   }
+  const certificate = certificateWords(view);
+  if (certificate !== "") lines.push("", text("certificate_heading"), certificate);
   const rules = rulesOf(closedTargets(view));
   if (rules.length > 0) {
-    lines.push("", text("rules_heading"), ...rules.map(ruleWords));
+    lines.push("", text("rules_heading"), ...rules.map(ruleWords), ...[inspectionWords(view)].filter(Boolean));
     for (const [name, paste] of Object.entries(PASTES)) lines.push("", `${name}:`, paste(rules));
   }
   return `${lines.join("\n")}\n`;

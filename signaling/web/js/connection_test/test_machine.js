@@ -15,15 +15,17 @@ const FORBIDDEN = 403;
 
 /** @typedef {import("./targets.js").Target} Target */
 /** @typedef {import("./loop_figures.js").Figures} Figures */
-/** @typedef {{ username: string, credential: string, address: string, relay_host: string, urls: string[], relay_port_min: number | null, relay_port_max: number | null }} Test as the service tells it */
+/** @typedef {"self_signed" | "outside_validity" | "other_name"} CertificateProblem for which browsers refuse the server's certificate */
+/** @typedef {{ username: string, credential: string, address: string, relay_host: string, urls: string[], certificate_problem: CertificateProblem | null, relay_port_min: number | null, relay_port_max: number | null }} Test as the service tells it */
 
 /**
  * @typedef {object} Row
  * @property {Target} target
- * @property {"waiting" | "running" | "open" | "closed" | "untested"} state
- * @property {"silent" | "refused" | "unknown_name" | "elsewhere" | "busy" | "needs_name" | null} reason why it is closed; or
- *   why it is open and cannot be used all the same: the relay sees another address than the page came from, or has no
- *   room; or why it is not tested: the browser does not try it, whatever the network does
+ * @property {"waiting" | "running" | "open" | "closed" | "untested" | "unclear"} state
+ * @property {"silent" | "refused" | "tls_failed" | "unknown_name" | "elsewhere" | "busy" | "needs_name" | CertificateProblem | null} reason why
+ *   it is closed; or why it is open and cannot be used all the same: the relay sees another address than the page came
+ *   from, or has no room; or why it is not tested: the browser does not try it, whatever the network does; or why the
+ *   attempt told nothing about the network: the browser has to refuse the certificate
  * @property {number | null} ms until the relay answered
  */
 
@@ -151,7 +153,8 @@ export class TestMachine {
     const row = this.#rows[at];
     if (row?.state !== "running") return;
     if (code < SERVER_SILENT) row.answered = code;
-    else row.failure = /lookup|resolv/i.test(text) ? "unknown_name" : "refused";
+    else if (/lookup|resolv/i.test(text)) row.failure = "unknown_name";
+    else row.failure = row.target.transport === "tls" ? "tls_failed" : "refused"; // browsers do not say which of both it was
   }
 
   /**
@@ -164,7 +167,7 @@ export class TestMachine {
     const row = this.#rows[at];
     if (row?.state !== "running") return;
     if (row.answered !== null) this.#end(at, "open", row.answered === FORBIDDEN ? "elsewhere" : "busy", now);
-    else this.#end(at, "closed", row.failure ?? "silent", now);
+    else this.#fail(at, row.failure ?? "silent", this.#refusedCertificate(row), now);
   }
 
   /**
@@ -195,8 +198,9 @@ export class TestMachine {
     if (this.#phase !== "ports") return;
     const late = this.#running().filter(({ until }) => now >= until || now >= this.#allUntil);
     for (const row of late) {
-      if (row.answered !== null) this.exhausted(this.#rows.indexOf(row), now);
-      else this.#end(this.#rows.indexOf(row), "closed", row.failure ?? "silent", now);
+      const at = this.#rows.indexOf(row);
+      if (row.answered !== null) this.exhausted(at, now);
+      else this.#fail(at, row.failure ?? "silent", row.failure === null ? null : this.#refusedCertificate(row), now);
     }
     this.#goOn(now);
   }
@@ -206,8 +210,30 @@ export class TestMachine {
   }
 
   /**
+   * Browsers do not say why TLS failed. Where they have to refuse the certificate, a failure tells nothing about the
+   * network; only silence does, because they get to see no certificate then.
+   *
+   * @param {Row & { failure: Row["reason"] }} row
+   * @returns {CertificateProblem | null}
+   */
+  #refusedCertificate({ target, failure }) {
+    return target.transport === "tls" && failure !== "unknown_name" ? (this.#test?.certificate_problem ?? null) : null;
+  }
+
+  /**
    * @param {number} at
-   * @param {"open" | "closed"} state
+   * @param {Row["reason"]} reason
+   * @param {CertificateProblem | null} problem that explains it without any firewall
+   * @param {number} now
+   */
+  #fail(at, reason, problem, now) {
+    if (problem === null) this.#end(at, "closed", reason, now);
+    else this.#end(at, "unclear", problem, now);
+  }
+
+  /**
+   * @param {number} at
+   * @param {"open" | "closed" | "unclear"} state
    * @param {Row["reason"]} reason
    * @param {number} now
    */

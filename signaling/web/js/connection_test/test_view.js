@@ -5,12 +5,12 @@
 import { byId, showIcon } from "../elements.js";
 import { text } from "../texts.js";
 import { PASTES, rulesOf } from "./firewall.js";
-import { bandwidthWords, closedTargets, lossWords, msWords, rangeWords, rowRule, rowWords, ruleWords, transportWords } from "./test_words.js";
+import { bandwidthWords, certificateWords, closedTargets, inspectionWords, lossWords, msWords, rangeWords, rowRule, rowWords, ruleWords, transportWords } from "./test_words.js";
 import { verdictOf } from "./verdict.js";
 
 /** @typedef {ReturnType<import("./test_machine.js").TestMachine["view"]>} View */
 
-const ICONS = { waiting: "", running: "", open: "check", closed: "close", untested: "" };
+const ICONS = { waiting: "", running: "", open: "check", closed: "close", untested: "", unclear: "alert" };
 const STEP_ICONS = { good: "check", weak: "alert", bad: "close" };
 
 /**
@@ -50,7 +50,7 @@ export class TestView {
     byId("test-rows").replaceChildren(...rows.map((row) => this.#row(row)), ...this.#rangeRow(view));
     this.#renderLoop(view);
     this.#renderVerdict(view);
-    this.#renderRules(view);
+    this.#renderMends(view);
     if (phase !== this.#phase && phase === "failed") this.#handlers.announce(byId("test-problem-words").textContent ?? "");
     this.#phase = phase;
   }
@@ -138,9 +138,13 @@ export class TestView {
   }
 
   /** @param {View} view */
-  #renderRules(view) {
+  #renderMends(view) {
+    const certificate = view.phase === "done" ? certificateWords(view) : "";
+    byId("test-certificate").hidden = certificate === "";
+    byId("test-certificate-words").textContent = certificate;
     const rules = view.phase === "done" ? rulesOf(closedTargets(view)) : [];
     byId("test-rules").hidden = rules.length === 0;
+    byId("test-inspection").textContent = inspectionWords(view);
     byId("test-rule-list").replaceChildren(
       ...rules.map((rule) => Object.assign(document.createElement("li"), { textContent: ruleWords(rule) })),
     );

@@ -44,6 +44,23 @@ export function rowWords({ state, reason }) {
   return reason === null ? word : `${word}: ${text(`reason_${reason}`)}`;
 }
 
+/**
+ * @param {{ rows: Row[], test: import("./test_machine.js").Test | null }} view
+ * @returns {string} what the operator has to do about the certificate; empty if it is in nobody's way
+ */
+export function certificateWords({ rows, test }) {
+  const problem = rows.find(({ state }) => state === "unclear")?.reason;
+  return problem === undefined ? "" : text(`certificate_${problem}`, { host: test?.relay_host ?? "" });
+}
+
+/**
+ * @param {{ rows: Row[], test: import("./test_machine.js").Test | null }} view
+ * @returns {string} what besides a closed port may be in the way of TLS; empty if nothing speaks for it
+ */
+export function inspectionWords({ rows, test }) {
+  return rows.some(({ reason }) => reason === "tls_failed") ? text("rules_tls", { host: test?.relay_host ?? "" }) : "";
+}
+
 /** @param {import("./firewall.js").Rule} rule */
 export function ruleWords({ host, protocol, ports }) {
   return text("rule", { host, protocol, ports: ports.join(", ") });

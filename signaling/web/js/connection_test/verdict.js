@@ -14,9 +14,10 @@ const PICTURE_BITS_PER_SECOND = 1_000_000; // what a good picture takes
  */
 export function verdictOf({ rows, loop }) {
   const open = rows.filter(({ state }) => state === "open");
+  const hasUnclear = rows.some(({ state }) => state === "unclear");
   if (open.length === 0) {
-    const unknown = rows.some(({ reason }) => reason === "unknown_name");
-    return { step: "bad", key: unknown ? "verdict_unknown_name" : "verdict_none" };
+    if (rows.some(({ reason }) => reason === "unknown_name")) return { step: "bad", key: "verdict_unknown_name" };
+    return { step: "bad", key: hasUnclear ? "verdict_none_clear" : "verdict_none" };
   }
   if (loop.state === "failed") return { step: "bad", key: "verdict_loop_failed" };
   const over = (/** @type {string} */ transport) => open.some(({ target }) => target.transport === transport);
@@ -30,5 +31,6 @@ export function verdictOf({ rows, loop }) {
   if (!over("udp")) return { step: "weak", key: over("tcp") ? "verdict_no_udp" : "verdict_only_tls" };
   if (rows.some(({ state }) => state === "closed")) return { step: "weak", key: "verdict_partly" };
   if (line === "weak" || bitsPerSecond < PICTURE_BITS_PER_SECOND) return { step: "weak", key: "verdict_line_weak" };
+  if (hasUnclear) return { step: "weak", key: "verdict_certificate" };
   return { step: "good", key: open.length < rows.length ? "verdict_untested" : "verdict_good" };
 }

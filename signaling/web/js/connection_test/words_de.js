@@ -35,12 +35,16 @@ export const WORDS = {
     "Nur TLS ist offen. Videosprechstunden gehen, aber Bild und Ton stocken dabei leichter. Geben Sie die übrigen Ports frei, vor allem UDP.",
   verdict_none:
     "{host} antwortet an keinem Port. Entweder sperrt Ihr Netz alle Ports, oder der Vermittlungsserver läuft nicht. Geben Sie die Ports frei; bleibt alles rot, fragen Sie den Betreiber.",
+  verdict_none_clear:
+    "Kein Port ist nachweislich offen: Die ohne TLS antworten nicht, und die mit TLS lassen sich nicht prüfen, weil Browser das Zertifikat von {host} ablehnen. Fragen Sie zuerst den Betreiber.",
   verdict_unknown_name: "Der Name {host} lässt sich nicht auflösen. Prüfen Sie das DNS Ihres Netzes.",
   verdict_loop_failed: "Ports sind offen, aber über den Vermittlungsserver kam keine Verbindung zustande. Unterbricht eine Firewall offene Verbindungen?",
   verdict_elsewhere:
     "Ports sind offen. Seiten und Medien verlassen Ihr Netz über verschiedene Adressen, etwa durch einen Web-Proxy; die Messung der Verbindung ist deshalb hier nicht möglich.",
   verdict_busy: "Ports sind offen. Die Messung der Verbindung war nicht möglich, weil der Vermittlungsserver gerade ausgelastet ist. Bitte später erneut testen.",
-  verdict_line_weak: "Alle Ports sind offen, aber die Verbindung ist schwach. Bild und Ton können stocken.",
+  verdict_line_weak: "Ports sind offen, aber die Verbindung ist schwach. Bild und Ton können stocken.",
+  verdict_certificate:
+    "Videosprechstunden sind möglich, aber nicht über TLS: Der Browser lehnt das Zertifikat von {host} ab. Wer in einem Netz ist, das nur TLS durchlässt, kommt so nicht ins Gespräch.",
   verdict_line_bad: "Ports sind offen, aber die Verbindung ist zu schlecht für Bild und Ton.",
 
   ports_heading: "Ports des Vermittlungsservers",
@@ -55,10 +59,15 @@ export const WORDS = {
   row_open: "offen",
   row_closed: "gesperrt",
   row_untested: "nicht geprüft",
+  row_unclear: "nicht prüfbar",
   row_unneeded: "nicht geprüft: Browser brauchen diesen Bereich nicht, „redconnect check“ prüft ihn",
   reason_silent: "keine Antwort",
   reason_needs_name: "dieser Browser prüft TLS nur zu Namen, nicht zu IP-Adressen",
   reason_refused: "abgewiesen",
+  reason_tls_failed: "abgewiesen, oder TLS wird unterwegs aufgebrochen",
+  reason_self_signed: "Zertifikat selbst signiert",
+  reason_outside_validity: "Zertifikat abgelaufen oder noch nicht gültig",
+  reason_other_name: "Zertifikat gilt für einen anderen Namen",
   reason_unknown_name: "Name nicht gefunden",
   reason_elsewhere: "erreicht, aber über eine andere Adresse als diese Seite",
   reason_busy: "erreicht, aber der Server hat gerade keinen Platz",
@@ -75,8 +84,18 @@ export const WORDS = {
   bandwidth: "{figure} Mbit/s",
   bandwidth_at_least: "mindestens {figure} Mbit/s",
 
+  certificate_heading: "Zertifikat des Servers",
+  certificate_self_signed:
+    "Das Zertifikat von {host} ist selbst signiert. Browser lehnen es ab, ob ein TLS-Port offen ist oder nicht; an der Firewall ist dafür nichts zu ändern. Abhilfe beim Betreiber: ein Zertifikat einer anerkannten Stelle für {host} einsetzen (tls.certificate_file und tls.key_file).",
+  certificate_outside_validity:
+    "Das Zertifikat von {host} ist abgelaufen oder noch nicht gültig. Browser lehnen es ab, ob ein TLS-Port offen ist oder nicht; an der Firewall ist dafür nichts zu ändern. Abhilfe beim Betreiber: das Zertifikat erneuern und die Uhr des Servers prüfen.",
+  certificate_other_name:
+    "Das Zertifikat des Servers gilt nicht für {host}. Browser lehnen es ab, ob ein TLS-Port offen ist oder nicht; an der Firewall ist dafür nichts zu ändern. Abhilfe beim Betreiber: ein Zertifikat einsetzen, das {host} enthält, oder signaling.ice.host nennen, wie es im Zertifikat steht.",
+
   rules_heading: "Was die Firewall durchlassen muss",
   rule: "Quelle: dieses Netz; Ziel: {host}; Protokoll: {protocol}; Zielport: {ports}; Richtung: ausgehend",
+  rules_tls:
+    "Bleibt ein TLS-Port rot, obwohl er freigegeben ist, bricht eine Firewall, ein Proxy oder ein Virenschutz TLS auf. Nehmen Sie {host} davon aus.",
   rules_paste: "Zum Einfügen; Namen von Tabellen und Schnittstellen sind anzupassen.",
   copy: "Kopieren",
   copy_named: "{name} kopieren",

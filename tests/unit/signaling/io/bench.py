@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from signaling.appointments import Tier
 from signaling.conference_media import ConferenceMedia
+from signaling.connection_test import CertificateProblem
 from signaling.ice_servers import RelayPorts
 from signaling.io.clocks import Clocks
 from signaling.io.service import SignalingService
@@ -49,6 +50,9 @@ class FixedTrialIssuer:
     """Stands in for the relay's credentials for tests."""
 
     certificates_sha256 = ("ab" * 32,)
+
+    def certificate_problem(self, host: str, now: datetime) -> CertificateProblem | None:
+        return "other_name" if host == "other.example.org" and now.tzinfo is not None else None
 
     def issue(self, now_unix: int, lifetime: int, address: str) -> tuple[str, str]:
         return f"{now_unix + lifetime}:test:{ipaddress.ip_address(address)}", "trial password"

@@ -42,6 +42,7 @@ async def test_a_stranger_is_told_every_port_and_gets_credentials_for_a_minute_a
         ],
         "certificate_sha256": ["ab" * 32],
         "pages_certificate_is_listed": False,
+        "certificate_problem": None,
         "relay_port_min": 50_000,
         "relay_port_max": 50_999,
     }
@@ -53,6 +54,16 @@ async def test_the_host_is_that_of_the_page_where_none_is_named(store: Appointme
         assert ConnectionTest.model_validate(answer.body).relay_host == "video.example.org"
         refused = await begin(bench, headers={"Host": "video..example"})
         assert (refused.status, refused.body["code"]) == (400, "bad_request")
+
+
+async def test_a_certificate_that_browsers_refuse_is_told_where_tls_is_served(
+    store: AppointmentStore, web_root: Path
+) -> None:
+    ice = {"host": "other.example.org"}
+    async with Bench(store, web_root, relay_ports=PORTS, ice=ice) as bench:
+        assert (await begin(bench)).body["certificate_problem"] == "other_name"
+    async with Bench(store, web_root, relay_ports=RelayPorts((3478,), (3478,)), ice=ice) as bench:
+        assert (await begin(bench)).body["certificate_problem"] is None
 
 
 async def test_without_a_relay_there_is_no_test(store: AppointmentStore, web_root: Path) -> None:
