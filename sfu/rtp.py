@@ -126,7 +126,7 @@ def decode_extensions(packet: bytes, header: RtpHeader) -> dict[int, bytes]:
         if one_byte:
             length = (identifier & 0x0F) + 1
             identifier >>= 4
-            if identifier == 15:  # RFC 8285 §4.2: stop here
+            if not 0 < identifier < 15:  # stop here (RFC 8285 §4.2)
                 break
         else:
             if at == end:

@@ -221,8 +221,10 @@ class UdpMux:
             gathering.flush()
 
     def _on_ready(self, port: "_Port") -> None:
-        self._receive_batch(port)
-        self.flush()
+        try:
+            self._receive_batch(port)
+        finally:  # whatever became of the last one, those before it are to leave
+            self.flush()
 
     def _receive_batch(self, port: "_Port") -> None:
         buffer, view, counts, media, receive, monotonic = (

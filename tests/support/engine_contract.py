@@ -399,6 +399,18 @@ class EngineContract(ABC):
         assert stage.count("dropped_too_long") == 1
         assert stage.bob.rtp == []
 
+    def test_an_extension_without_an_identifier_is_passed_on_to_nobody(self, stage: Stage) -> None:
+        stage.publish_camera()
+        stage.show_camera()
+        stage.engine.set_extensions(ALICE, Extensions(mid=GIVEN.mid))  # of no other one is the identifier known
+        camera = Camera(stage)
+        payload = b"\x10" + KEY_FRAME + bytes(1288 - 1 - len(KEY_FRAME))  # as long as can be forwarded
+        block = b"\xbe\xde\0\5" + bytes((GIVEN.mid << 4, ord("0"), 0x0F, *range(16), 0))
+        camera.deliver(encode_packet(VP8_UP.primary, 1, 2, camera.ssrc, payload, extensions=block))
+        [received] = stage.bob.rtp
+        assert received.extensions == {AGREED.transport_cc: b"\0\0"}
+        assert received.payload == payload
+
     def test_padding_of_the_publisher_leaves_no_hole(self, stage: Stage) -> None:
         stage.publish_camera()
         stage.show_camera()

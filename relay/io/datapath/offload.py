@@ -266,10 +266,13 @@ class Offload:
         try:
             changed = self._program.routes_changed()
             if changed:
-                self._stale = list(self._flows)
+                waiting = set(self._stale)  # who waits longest is next, or where routes never rest some never are
+                self._stale = [way for way in self._flows if way not in waiting] + [
+                    way for way in self._stale if way in self._flows
+                ]
             if self._stale:
                 self._set_anew()
-            else:
+            if self.is_on:
                 self._reconcile()
         except OffloadFailed as error:
             self._give_up(error)
@@ -282,8 +285,8 @@ class Offload:
         self._program.close()
 
     def _set_anew(self) -> None:
-        for _ in range(min(RECONCILE_FLOWS, len(self._stale))):
-            way = self._stale.pop()
+        step, self._stale = self._stale[-RECONCILE_FLOWS:], self._stale[:-RECONCILE_FLOWS]
+        for way in reversed(step):
             carried = self._flows.get(way)
             if carried is not None and self.is_on:
                 self._set(way, carried.flows[way], carried)

@@ -59,7 +59,7 @@ def _send_indications(view: memoryview, size: int, segment: int, first: Send) ->
     if not rest:
         return start, size, stop - start
     last = find_send(view, full, size)
-    if last is None or last[0] != key or last[1] == last[2]:
+    if last is None or last[0] != key or not 0 < last[2] - last[1] <= stop - start:
         return None
     return start, last[2], stop - start
 

@@ -130,6 +130,9 @@ def _send_ahead(arrived: Arrived, frame: Frame, now: float, forward: Forward) ->
     counters = arrived.layer.session.counters
     for agreed, lanes, downs in arrived.layer.groups():
         draft = arrived.draft_for(frame, agreed, now)
+        if draft.size > MAX_RTP:
+            rest += downs  # it cannot be sent, and is counted one by one
+            continue
         numbers = arrived.numbers(frame)
         left, packets, size, failed = forward(lanes, draft.packet, draft.places(), numbers, arrived.stream, now)
         counters["packets_out"] += packets

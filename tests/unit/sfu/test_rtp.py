@@ -71,8 +71,9 @@ def test_padding_between_elements_is_skipped() -> None:
     assert _extensions(0xBEDE, "0010aa0032bbccdd00000000") == {1: b"\xaa", 3: b"\xbb\xcc\xdd"}
 
 
-def test_identifier_15_ends_a_block_of_one_byte_headers() -> None:
+def test_identifier_15_or_0_with_a_length_ends_a_block_of_one_byte_headers() -> None:
     assert _extensions(0xBEDE, "10aaf0bb20cc0000") == {1: b"\xaa"}
+    assert _extensions(0xBEDE, "10aa01bbbb20cc00") == {1: b"\xaa"}
 
 
 def test_elements_of_two_byte_headers_may_be_empty_or_long() -> None:

@@ -122,7 +122,7 @@ struct slot {
   struct direction to_peer, to_client;
 };
 
-/* Why a packet goes up; order and names are those of `Passed` in program.py. Those from JOINED on are counted. */
+/* Why a packet goes up; order and names are those of `Passed` in flow.py. Those from JOINED on are counted. */
 enum reason {
   FORWARD, ALIEN, JOINED, FRAGMENT, OPTIONS, HOPS, LENGTHS, CHECKSUM, STUN, UNKNOWN, CHANGED, EXPIRED, INTERFACE,
   TOO_BIG, NO_ROUTE, NO_ROOM, REASONS

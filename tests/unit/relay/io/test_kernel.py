@@ -12,6 +12,7 @@ import pytest
 
 from relay.datapath import NO_TRAFFIC, Drop, Limits, RelayAddress, Traffic
 from relay.five_tuple import FiveTuple, Transport
+from relay.io.datapath.bpf.errors import OffloadFailed
 from relay.io.datapath.bpf.program import Hook, Kind, Onward, Way
 from relay.io.datapath.choice import Offer
 from relay.io.datapath.kernel import Kernel, KernelDataPath
@@ -482,6 +483,38 @@ async def test_where_routes_have_changed_flows_stay_and_are_set_anew_some_at_a_t
     left = (len(clients) - 1) * MAX_FLOWS_PER_RELAY
     assert len(site.program.table) == left
     assert site.program.table.items() <= before.items()
+
+
+async def test_where_routes_never_rest_every_flow_has_its_turn_and_strangers_are_found(site: Site) -> None:
+    clients = [site.client(port) for port in range(5000, 5000 + 3 * RECONCILE_FLOWS // MAX_FLOWS_PER_RELAY)]
+    for client in clients:
+        for port in range(1, MAX_FLOWS_PER_RELAY + 1):
+            site.hear(client, TransportAddress(PEER.ip, port))
+    before = dict(site.program.table)
+    for way, onward in before.items():
+        site.program.table[way] = onward._replace(slot=0)  # as if it still named another way out
+    stray = Way(Kind.PEER, PEER, SERVER)
+    site.program.table[stray] = next(iter(before.values()))
+    for _ in range(4):
+        site.program.has_other_routes = True
+        assert site.plane.offload.reconcile()
+    assert site.program.table == before
+
+
+async def test_a_table_that_fails_while_flows_are_set_anew_ends_it_like_any_other(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = site.client()
+    for port in range(1, 4):
+        site.hear(client, TransportAddress(PEER.ip, port))
+
+    def fail(_way: Way, _onward: Onward) -> None:
+        raise OffloadFailed("no such table")
+
+    monkeypatch.setattr(site.program, "set_flow", fail)
+    site.program.has_other_routes = True
+    site.plane.offload.reconcile()
+    assert (site.plane.offload.is_on, site.program.is_closed) == (False, True)
 
 
 async def test_flows_that_come_and_go_during_a_long_reconciliation_are_no_mistakes(site: Site) -> None:

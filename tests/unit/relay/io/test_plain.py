@@ -504,6 +504,7 @@ async def test_a_joined_run_is_left_alone_unless_all_of_it_is_alike(
         (sent, sent, send_to(peer.address, b"")),
         (sent, sent[:20] + bytes(len(sent) - 20)),
         (signed, signed[:-8] + bytes(8)),
+        (signed, signed, send_to(peer.address, b"longer media")),  # in a shorter message
         (frame,) * 65,
     ):
         assert client.send_joined(*run) is False
