@@ -20,10 +20,27 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield started
 
 
+@pytest.fixture(scope="module")
+def service_as_it_is(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with run_conference_service(tmp_path_factory.mktemp("as-it-is"), tap=None) as started:
+        yield started
+
+
 @pytest.mark.parametrize("count", [3, 5, 8])
 def test_everybody_gets_every_stream_under_its_name_and_the_two_of_each_pair_read_one_code(
     browser: Browser, service: Service, count: int
 ) -> None:
+    assert_everybody_gets_every_stream(browser, service, count)
+
+
+def test_everybody_gets_every_stream_of_the_compiled_server_which_measures_paths(
+    browser: Browser, service_as_it_is: Service
+) -> None:
+    assert_everybody_gets_every_stream(browser, service_as_it_is, 5)
+
+
+def assert_everybody_gets_every_stream(browser: Browser, service: Service, count: int) -> None:
+    """So many people see and hear each other, and the codes of each pair agree."""
     with meeting(browser, service, count - 1) as conference:
         conference.enter(*CROWD[:count])
         conference.await_everybody()

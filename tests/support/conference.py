@@ -158,12 +158,12 @@ _STATE: Final = """() => JSON.stringify({
 
 
 @contextlib.contextmanager
-def run_conference_service(folder: Path, tap: Path = Path(os.devnull)) -> Iterator[Service]:
+def run_conference_service(folder: Path, tap: Path | None = Path(os.devnull)) -> Iterator[Service]:
     """The whole service with its media server, on free ports of loopback; what paths carry is not measured.
 
     Args:
         folder: takes the configuration and the state.
-        tap: takes what the media server gets, see `bugged_sfu`.
+        tap: takes what the media server gets, see `bugged_sfu`. None: the service as it is, compiled, and measuring.
     """
     port = free_port()
     settings: dict[str, Any] = {
@@ -173,7 +173,8 @@ def run_conference_service(folder: Path, tap: Path = Path(os.devnull)) -> Iterat
         "sfu": {"udp_port": free_port(), "listen_addresses": ["127.0.0.1"], "start_bits_per_second": 10_000_000},
     }
     # A dozen encoders of browsers on the same two cores would leave it less than any server has.
-    with run_service(folder, settings, program=("tests.support.bugged_sfu", str(tap)), niceness=-10) as started:
+    program = ("config",) if tap is None else ("tests.support.bugged_sfu", str(tap))
+    with run_service(folder, settings, program=program, niceness=-10) as started:
         yield started
 
 
